@@ -1,6 +1,7 @@
 """What the leaf needs from the core: values it hands over, and the ports it calls.
 
-Nothing here knows pynetdicom; the core implements `Inbox` and `Archive`, the leaf turns their errors into statuses (`status.py`).
+Nothing here knows pynetdicom; the core implements `Inbox` and `Archive`, the leaf turns their errors into statuses
+(`status.py`).
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -47,7 +48,7 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class ListenerConfig:
-    """One listening port. ``peers`` are all peers of the node: the port picks its own by role, moves may name any of them.
+    """One listening port. ``peers`` are all the node's: the port picks its own by role, moves may name any of them.
 
     ``reserved_associations`` of ``max_associations`` are kept for modalities (clinical port). Timeouts in seconds:
     ``network_timeout_s`` of silence ends an association, ``dimse_timeout_s`` bounds the wait for a C-STORE response.
@@ -90,8 +91,8 @@ class Receipt(Enum):
 class Incoming(Protocol):
     """One object while it arrives. Called by one thread at a time, not always the same one.
 
-    Exactly one `accept` or `discard` ends it; `discard` after a failed `accept` is harmless. Until `accept` has returned nothing
-    of it has a name on disk.
+    Exactly one `accept` or `discard` ends it; `discard` after a failed `accept` is harmless. Until `accept` has returned
+    nothing of it has a name on disk.
     """
 
     def write(self, data: bytes) -> None:
@@ -118,8 +119,8 @@ class Inbox(Protocol):
 class Query:
     """The unique keys of a C-GET or C-MOVE identifier, without wildcards (PS3.4 C.4.2.1.4, C.4.3.1.4).
 
-    The level's own key may hold several UIDs, those above it hold one; empty where the identifier had none (Study Root has no
-    Patient ID).
+    The level's own key may hold several UIDs, those above it hold one; empty where the identifier had none (Study Root
+    has no Patient ID).
     """
 
     patient_ids: tuple[str, ...] = ()
@@ -161,7 +162,7 @@ class Plan(Protocol):
         """
 
     def close(self, sent: Collection[str]) -> None:
-        """Log the outcome: ``sent`` are the SOP Instance UIDs the recipient has confirmed. Called exactly once, whatever happens."""
+        """Log the outcome; called exactly once, whatever happens. ``sent``: SOP Instance UIDs the recipient confirmed."""
 
 
 class Archive(Protocol):
@@ -170,10 +171,10 @@ class Archive(Protocol):
     def find_studies(self, asker: Peer, keys: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
         """Studies that match, each as DICOM keyword → value.
 
-        ``keys`` are the identifier's top-level elements by keyword (multiple values joined by a backslash); an empty value asks
-        for the element. An answer holds every keyword the archive supports, with an empty value where the study has none:
-        a keyword asked for but not in an answer is reported as unsupported (0xFF01). Raises LedgerAway, at the call or
-        while iterating.
+        ``keys`` are the identifier's top-level elements by keyword (multiple values joined by a backslash); an empty value
+        asks for the element. An answer holds every keyword the archive supports, with an empty value where the study
+        has none: a keyword asked for but not in an answer is reported as unsupported (0xFF01). Raises LedgerAway, at
+        the call or while iterating.
         """
 
     def plan(self, asker: Peer, recipient: Peer, level: Level, uids: Query) -> Plan:
