@@ -1,0 +1,37 @@
+# On a fresh Debian 12 a person types `make demo` or `make test`; everything is installed into .venv/ of this clone.
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types lock clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+SOURCES := orthanc_ledger dicom_scp
+
+help: ## list the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 8
+
+demo: $(INSTALLED) ## show one scan's whole way on this machine, a minute at most
+	$(BIN)/orthanc-ledger demo
+
+test: $(INSTALLED) lint types ## lint, types and all tests; the Debian packages they need are installed when root
+	scripts/debian-packages dcmtk:storescu strace:strace
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+lint: $(INSTALLED) ## lint rules and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED) ## mypy --strict over the sources
+	$(BIN)/mypy $(SOURCES)
+
+# A new lock or new metadata installs again; otherwise a warm .venv/ is used as it is.
+$(INSTALLED): requirements/dev.txt setup.cfg pyproject.toml
+	scripts/make-venv $(PYTHON)
+	touch $@
+
+lock: $(INSTALLED) ## resolve setup.cfg's ranges anew into requirements/dev.txt
+	scripts/lock
+
+clean: ## remove .venv/ and everything generated
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
