@@ -1,0 +1,1 @@
+"""Content stores: sealed objects and manifest blocks by CID."""

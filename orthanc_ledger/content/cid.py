@@ -1,0 +1,129 @@
+"""CIDs as Kubo makes them, computed without a node (docs/manifest.md, "CID").
+
+A CID here is text: CIDv1, SHA2-256, base32 lower case (multiformats.io CID specification). Files are UnixFS with raw
+leaves in a balanced tree, what `ipfs add --cid-version=1 --raw-leaves --chunker=size-1048576 --max-file-links=1024`
+gives (IPIP-499, unixfs-v1-2025); blocks are dag-cbor.
+"""
+
+import hashlib
+from base64 import b32encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+CHUNK = 1 << 20
+LINKS = 1024
+
+_RAW = 0x55
+_DAG_PB = 0x70
+_DAG_CBOR = 0x71
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """A node of the tree: its binary CID, the file's bytes below it, and those with the blocks above them."""
+
+    cid: bytes
+    file_size: int
+    total_size: int
+
+
+class UnixFsImporter:
+    """Computes the CID of a file from its bytes in order, in memory of one node for each level and link.
+
+    ``chunk`` is the size of a leaf in bytes, ``links`` the most children a node may have.
+    """
+
+    def __init__(self, chunk: int = CHUNK, links: int = LINKS) -> None:
+        self._chunk = chunk
+        self._links = links
+        self._levels: list[list[_Node]] = [[]]
+        self._leaf = hashlib.sha256()
+        self._leaf_size = 0
+
+    def update(self, data: bytes | bytearray | memoryview) -> None:
+        """Take the file's next bytes."""
+        view = memoryview(data)
+        while view:
+            if self._leaf_size == self._chunk:
+                self._end_leaf()
+            part = view[: self._chunk - self._leaf_size]
+            self._leaf.update(part)
+            self._leaf_size += len(part)
+            view = view[len(part) :]
+
+    def finish(self) -> str:
+        """Return the CID of all bytes so far; nothing may be added afterwards."""
+        self._end_leaf()
+        level = 0
+        while level + 1 < len(self._levels) or len(self._levels[level]) > 1:
+            self._add(level + 1, _parent(self._levels[level]))
+            level += 1
+        return _text(self._levels[level][0].cid)
+
+    def _end_leaf(self) -> None:
+        cid = _binary(_RAW, self._leaf.digest())
+        self._add(0, _Node(cid, self._leaf_size, self._leaf_size))
+        self._leaf = hashlib.sha256()
+        self._leaf_size = 0
+
+    def _add(self, level: int, node: _Node) -> None:
+        if level == len(self._levels):
+            self._levels.append([])
+        # A full level is closed by its next node only: were it the last one, it would be the root's children.
+        if len(self._levels[level]) == self._links:
+            self._add(level + 1, _parent(self._levels[level]))
+            self._levels[level] = []
+        self._levels[level].append(node)
+
+
+def cid_of(source: BinaryIO, chunk: int = CHUNK, links: int = LINKS) -> str:
+    """Return the CID of the file that ``source`` holds from where it stands to its end."""
+    importer = UnixFsImporter(chunk, links)
+    while data := source.read(1 << 18):
+        importer.update(data)
+    return importer.finish()
+
+
+def block_cid(block: bytes) -> str:
+    """Return the CID of a dag-cbor block."""
+    return _text(_binary(_DAG_CBOR, hashlib.sha256(block).digest()))
+
+
+def _parent(children: Sequence[_Node]) -> _Node:
+    """The dag-pb node over children: PBNode with its links before its data, which is a UnixFS file without bytes."""
+    links = b"".join(
+        _field(2, _field(1, child.cid) + _field(2, b"") + _number(3, child.total_size)) for child in children
+    )
+    file_size = sum(child.file_size for child in children)
+    sizes = b"".join(_number(4, child.file_size) for child in children)
+    block = links + _field(1, _number(1, 2) + _number(3, file_size) + sizes)  # Type 2: File
+    total_size = len(block) + sum(child.total_size for child in children)
+    return _Node(_binary(_DAG_PB, hashlib.sha256(block).digest()), file_size, total_size)
+
+
+def _field(number: int, value: bytes) -> bytes:
+    """A protobuf field of wire type 2."""
+    return _varint(number << 3 | 2) + _varint(len(value)) + value
+
+
+def _number(number: int, value: int) -> bytes:
+    """A protobuf field of wire type 0."""
+    return _varint(number << 3) + _varint(value)
+
+
+def _varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
+def _binary(codec: int, digest: bytes) -> bytes:
+    return bytes((1, codec, 0x12, 0x20)) + digest  # version, codec, multihash of SHA2-256 and its 32 bytes
+
+
+def _text(cid: bytes) -> str:
+    return "b" + b32encode(cid).decode("ascii").lower().rstrip("=")
