@@ -6,10 +6,13 @@ gives (IPIP-499, unixfs-v1-2025); blocks are dag-cbor.
 """
 
 import hashlib
+import re
 from base64 import b32encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
+
+from orthanc_ledger.errors import IntegrityError
 
 CHUNK = 1 << 20
 LINKS = 1024
@@ -17,6 +20,11 @@ LINKS = 1024
 _RAW = 0x55
 _DAG_PB = 0x70
 _DAG_CBOR = 0x71
+
+# The binary CID's first 30 bits are the codec's and fix the prefix; then 2 zero bits, the digest, 2 bits of padding.
+_DIGEST = "[a-h][a-z2-7]{50}[aeimquy4]"
+_FILE_CID = re.compile(f"(bafkrei|bafybei){_DIGEST}")
+_BLOCK_CID = re.compile(f"bafyrei{_DIGEST}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,7 @@ class UnixFsImporter:
         while level + 1 < len(self._levels) or len(self._levels[level]) > 1:
             self._add(level + 1, _parent(self._levels[level]))
             level += 1
-        return _text(self._levels[level][0].cid)
+        return cid_text(self._levels[level][0].cid)
 
     def _end_leaf(self) -> None:
         cid = _binary(_RAW, self._leaf.digest())
@@ -87,7 +95,24 @@ def cid_of(source: BinaryIO, chunk: int = CHUNK, links: int = LINKS) -> str:
 
 def block_cid(block: bytes) -> str:
     """Return the CID of a dag-cbor block."""
-    return _text(_binary(_DAG_CBOR, hashlib.sha256(block).digest()))
+    return cid_text(_binary(_DAG_CBOR, hashlib.sha256(block).digest()))
+
+
+def check_file_cid(cid: str) -> None:
+    """Raise ``IntegrityError`` unless the text is a CID that :func:`cid_of` can give."""
+    if not _FILE_CID.fullmatch(cid):
+        raise IntegrityError(f"expected the CIDv1 of a file (base32, raw or dag-pb, SHA2-256), got {cid!r}")
+
+
+def check_block_cid(cid: str) -> None:
+    """Raise ``IntegrityError`` unless the text is a CID that :func:`block_cid` can give."""
+    if not _BLOCK_CID.fullmatch(cid):
+        raise IntegrityError(f"expected the CIDv1 of a block (base32, dag-cbor, SHA2-256), got {cid!r}")
+
+
+def cid_text(cid: bytes) -> str:
+    """Return the text of a binary CID: base32, lower case, without padding."""
+    return "b" + b32encode(cid).decode("ascii").lower().rstrip("=")
 
 
 def _parent(children: Sequence[_Node]) -> _Node:
@@ -123,7 +148,3 @@ def _varint(value: int) -> bytes:
 
 def _binary(codec: int, digest: bytes) -> bytes:
     return bytes((1, codec, 0x12, 0x20)) + digest  # version, codec, multihash of SHA2-256 and its 32 bytes
-
-
-def _text(cid: bytes) -> str:
-    return "b" + b32encode(cid).decode("ascii").lower().rstrip("=")

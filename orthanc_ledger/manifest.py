@@ -1,0 +1,220 @@
+"""Manifests: the records of a batch as dag-cbor blocks (docs/manifest.md, "Manifest").
+
+No I/O: :func:`build` gives the blocks, :func:`read` asks for them by CID and believes nothing it did not recompute.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import Any
+
+import dag_cbor
+from dag_cbor.decoding import CBORDecodingError
+from multiformats import CID
+
+from orthanc_ledger import merkle
+from orthanc_ledger.content.cid import block_cid, check_file_cid, cid_text
+from orthanc_ledger.errors import IntegrityError
+
+RECORDS_A_SHARD = 1000
+"""Keeps a block under 1 MiB: IPFS moves no block over 2 MiB."""
+
+_VERSION = 1
+_ROOT_KEYS = frozenset({"v", "study", "seq", "key_id", "count", "shards"})
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One sealed object of a batch; the fields are the format's.
+
+    ``object`` is a CID as text, sizes are in bytes, digests 32 bytes each; ``fingerprint`` and the roots are salted.
+    Raises ``IntegrityError`` when a field is not of its type or size.
+    """
+
+    instance: bytes
+    content_id: bytes
+    object: str
+    sealed_size: int
+    plain_size: int
+    digest: bytes
+    fingerprint: bytes
+    pixel_root: bytes
+    pixel_leaves: int
+    metadata_root: bytes
+    metadata_leaves: int
+    pixel_form: str
+    decoder: str | None
+    decode_error: str | None
+    origin: str
+
+    def __post_init__(self) -> None:
+        for name in ("instance", "content_id", "digest", "fingerprint", "pixel_root", "metadata_root"):
+            _check_bytes(f"record: {name}", getattr(self, name), 32)
+        for name in ("sealed_size", "plain_size", "pixel_leaves", "metadata_leaves"):
+            _check_count(f"record: {name}", getattr(self, name))
+        for name in ("object", "pixel_form", "origin"):
+            _check_type(f"record: {name}", getattr(self, name), str)
+        check_file_cid(self.object)
+        for name in ("decoder", "decode_error"):
+            if getattr(self, name) is not None:
+                _check_type(f"record: {name}", getattr(self, name), str)
+
+
+_RECORD_KEYS = frozenset(field.name for field in fields(Record))
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A batch's manifest: ``records`` sorted by instance token, ``record_root`` as ``Anchor`` takes it.
+
+    ``blocks`` are the dag-cbor blocks by CID, shards before the root; empty after :func:`read`.
+    """
+
+    cid: str
+    study_token: bytes
+    seq: int
+    key_id: bytes
+    records: tuple[Record, ...]
+    record_root: bytes
+    blocks: Mapping[str, bytes]
+
+    @property
+    def count(self) -> int:
+        """Number of records."""
+        return len(self.records)
+
+
+def encode_record(record: Record) -> bytes:
+    """Return a record's dag-cbor encoding: the leaf input under the record root."""
+    return dag_cbor.encode(_node(record))
+
+
+def build(study_token: bytes, seq: int, key_id: bytes, records: Iterable[Record]) -> Manifest:
+    """Return the manifest of a batch, number ``seq`` of its study, sealed under the batch key named ``key_id``.
+
+    Raises ``IntegrityError`` when two records have the same instance token, or a token or number is malformed.
+    """
+    _check_bytes("manifest: study", study_token, 16)
+    _check_count("manifest: seq", seq)
+    _check_bytes("manifest: key_id", key_id, 16)
+    ordered = tuple(sorted(records, key=lambda record: record.instance))
+    _check_rising(ordered)
+    blocks: dict[str, bytes] = {}
+    for start in range(0, len(ordered), RECORDS_A_SHARD):
+        shard = dag_cbor.encode([_node(record) for record in ordered[start : start + RECORDS_A_SHARD]])
+        blocks[block_cid(shard)] = shard
+    root = dag_cbor.encode(
+        {
+            "v": _VERSION,
+            "study": study_token,
+            "seq": seq,
+            "key_id": key_id,
+            "count": len(ordered),
+            "shards": [CID.decode(cid) for cid in blocks],
+        }
+    )
+    cid = block_cid(root)
+    blocks[cid] = root
+    return Manifest(cid, study_token, seq, key_id, ordered, _record_root(ordered), MappingProxyType(blocks))
+
+
+def read(cid: str, get_block: Callable[[str], bytes], study_token: bytes) -> Manifest:
+    """Read the manifest with this CID, which must be of the study with this token.
+
+    ``get_block`` gives a block by its CID; what it raises comes through. Raises ``IntegrityError`` when anything
+    recomputed differs: a block's CID, its canonical form, its keys and their types, the study token, the sizes of the
+    shards, the strictly rising order of the records over all shards, their count.
+    """
+    root = _decoded(cid, get_block)
+    _check_keys("manifest", root, _ROOT_KEYS)
+    _check_equal("manifest: v", _VERSION, root["v"])
+    _check_bytes("manifest: study", root["study"], 16)
+    _check_equal("manifest: study", study_token, root["study"])
+    _check_count("manifest: seq", root["seq"])
+    _check_bytes("manifest: key_id", root["key_id"], 16)
+    _check_count("manifest: count", root["count"])
+    _check_type("manifest: shards", root["shards"], list)
+    records: list[Record] = []
+    for number, link in enumerate(root["shards"]):
+        _check_type(f"manifest: shard {number}", link, CID)
+        shard = _decoded(cid_text(bytes(link)), get_block)
+        _check_type(f"shard {number}", shard, list)
+        expected = min(RECORDS_A_SHARD, root["count"] - len(records))
+        if not 0 < len(shard) == expected:
+            raise IntegrityError(f"shard {number}: expected {max(expected, 0)} records, got {len(shard)}")
+        records.extend(_record(node) for node in shard)
+    _check_equal("manifest: count", root["count"], len(records))
+    _check_rising(records)
+    return Manifest(
+        cid, study_token, root["seq"], root["key_id"], tuple(records), _record_root(records), MappingProxyType({})
+    )
+
+
+def _node(record: Record) -> dict[str, Any]:
+    node = {name: getattr(record, name) for name in _RECORD_KEYS}
+    node["object"] = CID.decode(record.object)
+    return node
+
+
+def _record(node: Any) -> Record:
+    _check_keys("record", node, _RECORD_KEYS)
+    _check_type("record: object", node["object"], CID)
+    return Record(**{**node, "object": cid_text(bytes(node["object"]))})
+
+
+def _record_root(records: Iterable[Record]) -> bytes:
+    return merkle.root(encode_record(record) for record in records)
+
+
+def _decoded(cid: str, get_block: Callable[[str], bytes]) -> Any:
+    """The value in a block, once its CID is recomputed; dag_cbor refuses what is not canonical."""
+    block = get_block(cid)
+    _check_equal("block", cid, block_cid(block))
+    try:
+        return dag_cbor.decode(block)
+    # What a hostile block can make the decoders of dag-cbor and of CIDs raise, their own error apart: bad CIDs
+    # (ValueError, KeyError), lengths beyond memory (OverflowError), nesting (RecursionError).
+    except (CBORDecodingError, ValueError, KeyError, OverflowError, RecursionError) as error:
+        raise IntegrityError(f"block {cid}: expected canonical dag-cbor: {error}") from error
+
+
+def _check_rising(records: Sequence[Record]) -> None:
+    for before, after in itertools.pairwise(records):
+        if before.instance >= after.instance:
+            raise IntegrityError(
+                "records: expected instance tokens rising strictly, "
+                f"got {after.instance.hex()} after {before.instance.hex()}"
+            )
+
+
+def _check_keys(what: str, node: Any, keys: frozenset[str]) -> None:
+    _check_type(what, node, dict)
+    if node.keys() != keys:
+        raise IntegrityError(f"{what}: expected the keys {sorted(keys)}, got {sorted(node)}")
+
+
+def _check_bytes(what: str, value: Any, size: int) -> None:
+    _check_type(what, value, bytes)
+    if len(value) != size:
+        raise IntegrityError(f"{what}: expected {size} bytes, got {len(value)}")
+
+
+def _check_count(what: str, value: Any) -> None:
+    _check_type(what, value, int)
+    if not 0 <= value < 1 << 63:
+        raise IntegrityError(f"{what}: expected a number from 0 to 2^63 - 1, got {value}")
+
+
+def _check_type(what: str, value: Any, expected: type) -> None:
+    if type(value) is not expected:  # not isinstance: True is no count
+        raise IntegrityError(f"{what}: expected {expected.__name__}, got {type(value).__name__}")
+
+
+def _check_equal(what: str, expected: object, got: object) -> None:
+    if expected != got:
+        raise IntegrityError(f"{what}: expected {_shown(expected)}, got {_shown(got)}")
+
+
+def _shown(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
