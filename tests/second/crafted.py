@@ -1,0 +1,291 @@
+"""Small DICOM files written element by element, each for one rule of `docs/fingerprint.md`."""
+
+import struct
+import zlib
+from collections.abc import Iterator
+
+from tests.second.arrival import part10
+from tests.second.dataset import SHORT
+
+IMPLICIT, EXPLICIT, BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
+DEFLATED, UNCOMPRESSED, RLE = EXPLICIT + ".99", EXPLICIT + ".98", "1.2.840.10008.1.2.5"
+BASELINE = "1.2.840.10008.1.2.4.50"
+UNDEFINED = 0xFFFFFFFF
+SOP = "1.2.826.0.1.3680043.8.498.77"
+
+
+def element(group: int, number: int, vr: str, value: bytes, syntax: str = EXPLICIT, length: int | None = None) -> bytes:
+    """One element; `value` is already in the byte order of the syntax."""
+    order = ">" if syntax == BIG else "<"
+    size = len(value) if length is None else length
+    tag = struct.pack(order + "HH", group, number)
+    if syntax == IMPLICIT:
+        return tag + struct.pack("<I", size) + value
+    if vr.encode() in SHORT:
+        return tag + vr.encode() + struct.pack(order + "H", size) + value
+    return tag + vr.encode() + b"\0\0" + struct.pack(order + "I", size) + value
+
+
+def uid(value: str) -> bytes:
+    """A UID padded to even length."""
+    return value.encode() + b"\0" * (len(value) % 2)
+
+
+def item(content: bytes, delimited: bool = False, big: bool = False) -> bytes:
+    """An item, of defined length or with its delimiter."""
+    order = ">" if big else "<"
+    size = UNDEFINED if delimited else len(content)
+    end = struct.pack(order + "HHI", 0xFFFE, 0xE00D, 0) if delimited else b""
+    return struct.pack(order + "HHI", 0xFFFE, 0xE000, size) + content + end
+
+
+SEQUENCE_END = struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+
+
+def file(body: bytes, syntax: str = EXPLICIT) -> bytes:
+    """A Part 10 file: SOP Class and Instance UID, then `body`."""
+    data_set = element(8, 0x16, "UI", uid("1.2.840.10008.5.1.4.1.1.7"), syntax)
+    data_set += element(8, 0x18, "UI", uid(SOP), syntax) + body
+    if syntax == DEFLATED:
+        deflate = zlib.compressobj(wbits=-15)
+        data_set = deflate.compress(data_set) + deflate.flush()
+    return part10(
+        [(2, "UI", uid("1.2.840.10008.5.1.4.1.1.7")), (3, "UI", uid(SOP)), (0x10, "UI", uid(syntax))], data_set
+    )
+
+
+def image(value: bytes, syntax: str = EXPLICIT, vr: str = "OW", tag: int = 0x0010, **given: int | str | None) -> bytes:
+    """The image elements and a pixel data element; 2 × 2, 16 bits, one sample unless given; None leaves one out."""
+    fields: dict[str, int | str | None] = {
+        "samples": 1, "photometric": "MONOCHROME2", "planar": None, "frames": None, "rows": 2, "columns": 2,
+        "allocated": 16, "stored": 16, "high": None, "signed": 0,
+    }  # fmt: skip
+    fields |= given
+    if fields["high"] is None and isinstance(fields["stored"], int):
+        fields["high"] = fields["stored"] - 1
+    numbers = {"samples": 2, "photometric": 4, "planar": 6, "frames": 8, "rows": 0x10, "columns": 0x11,
+               "allocated": 0x100, "stored": 0x101, "high": 0x102, "signed": 0x103}  # fmt: skip
+    body = b""
+    for name, number in numbers.items():
+        content = fields[name]
+        if isinstance(content, str):
+            raw = content.encode() + b" " * (len(content) % 2)
+            body += element(0x28, number, "IS" if name == "frames" else "CS", raw, syntax)
+        elif content is not None:
+            body += element(0x28, number, "US", struct.pack(">H" if syntax == BIG else "<H", content), syntax)
+    return body + element(0x7FE0, tag, vr, value, syntax)
+
+
+def words(*values: int) -> bytes:
+    """16-bit samples, little-endian."""
+    return struct.pack(f"<{len(values)}H", *values)
+
+
+def fragments(*parts: bytes, table: bytes = b"") -> bytes:
+    """An encapsulated value, with its delimiter."""
+    return b"".join(item(part) for part in (table, *parts)) + SEQUENCE_END
+
+
+def capsule(*parts: bytes, syntax: str, table: bytes = b"", **given: int | str | None) -> bytes:
+    """A file with encapsulated pixel data."""
+    body = image(b"", EXPLICIT, **given)
+    return file(body[:-12] + element(0x7FE0, 0x10, "OB", fragments(*parts, table=table), length=UNDEFINED), syntax)
+
+
+def files() -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of every crafted file."""
+    yield from _native()
+    yield from _encapsulated()
+    yield from _sequences()
+    yield from _refused()
+    yield from _values()
+
+
+def _native() -> Iterator[tuple[str, bytes]]:
+    yield "bits-hidden-above-stored", file(image(words(0xF001, 2, 3, 0x8004), stored=12))
+    yield "bits-all-zero-above-stored", file(image(words(0x0FFF, 2, 3, 4), stored=12))
+    yield "signed-zero-above-stored", file(image(words(0x0FFF, 2, 3, 4), stored=12, signed=1))
+    yield "signed-extended", file(image(words(0xFFFF, 2, 3, 4), stored=12, signed=1))
+    yield "signed-some-extended-some-not", file(image(words(0xFFFF, 0x0FFF, 3, 4), stored=12, signed=1))
+    yield "high-bit-at-the-top", file(image(words(0xFFF0, 2, 3, 4), stored=12, high=15))
+    yield "hidden-bits-in-one-of-two-frames", file(image(words(1, 2, 3, 4, 5, 6, 7, 0xF008), stored=12, frames="2"))
+    yield "hidden-bits-of-bytes", file(image(b"\x81\2\3\4", vr="OB", allocated=8, stored=7))
+    yield "bytes-behind-last-frame", file(image(words(1, 2, 3, 4, 5)))
+    yield "zeros-behind-last-frame", file(image(words(1, 2, 3, 4, 0)))
+    yield "big-endian-behind-last-frame", file(image(words(1, 2, 3, 4, 0x1234), BIG), BIG)
+    yield "too-short", file(image(words(1, 2, 3)))
+    yield "too-short-big-endian", file(image(words(1, 2, 3), BIG), BIG)
+    yield "empty-pixel-data", file(image(b""))
+    for name in ("samples", "photometric", "rows", "columns", "allocated", "stored", "signed"):
+        yield f"without-{name}", file(image(words(1, 2, 3, 4), **{name: None}))
+    yield "without-high-bit", file(image(words(1, 2, 3, 4), stored=None) + b"")
+    yield "frames-empty", file(image(words(1, 2, 3, 4), frames=""))
+    yield "frames-padded", file(image(words(1, 2, 3, 4, 5, 6, 7, 8), frames=" 2 "))
+    yield "one-bit", file(image(b"\x55\xaa\x55\x05", vr="OB", allocated=1, stored=1, rows=3, columns=3, frames="3"))
+    yield "one-bit-tail", file(image(b"\x55\x01\0\7", vr="OB", allocated=1, stored=1, rows=3, columns=3))
+    yield "one-bit-big-endian", file(image(b"\x55\x01", BIG, allocated=1, stored=1, rows=3, columns=3), BIG)
+    yield (
+        "float",
+        file(image(struct.pack("<8f", *range(8)), vr="OF", tag=8, allocated=32, frames="2", **_no_integers())),
+    )
+    yield "double", file(image(struct.pack("<4d", *range(4)), vr="OD", tag=9, allocated=64, **_no_integers()))
+    yield (
+        "float-big-endian",
+        file(image(struct.pack(">4f", *range(4)), BIG, "OF", 8, allocated=32, **_no_integers()), BIG),
+    )
+    yield "float-tail", file(image(struct.pack("<5f", *range(5)), vr="OF", tag=8, allocated=32, **_no_integers()))
+    colour = {"samples": 3, "allocated": 8, "stored": 8, "vr": "OB"}
+    yield "colour-by-pixel", file(image(bytes(range(12)), photometric="RGB", planar=0, **colour))
+    yield (
+        "colour-by-plane",
+        file(image(bytes([0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11]), photometric="RGB", planar=1, **colour)),
+    )
+    yield "colour-no-planar", file(image(bytes(range(12)), photometric="RGB", **colour))
+    yield "ybr-422", file(image(bytes(range(8)), photometric="YBR_FULL_422", planar=0, **colour))
+    yield (
+        "ybr-422-odd-columns",
+        file(image(bytes(range(12)), photometric="YBR_FULL_422", planar=0, columns=3, **colour)),
+    )
+    yield "bytes-in-words-big-endian", file(image(b"\2\1\4\3", BIG, allocated=8, stored=8), BIG)
+    yield "bytes-big-endian", file(image(b"\1\2\3\4", BIG, "OB", allocated=8, stored=8), BIG)
+    yield "words-big-endian", file(image(b"\0\1\0\2\0\3\0\4", BIG), BIG)
+    wide = struct.pack("<4I", 1, 2, 3, 0x01020304)
+    yield "32-bit", file(image(wide, allocated=32, stored=32))
+    swapped = struct.pack(">8H", *struct.unpack("<8H", wide))
+    yield "32-bit-big-endian-words", file(image(swapped, BIG, allocated=32, stored=32), BIG)
+    yield "deflated", file(image(words(1, 2, 3, 4)), DEFLATED)
+    yield "deflated-then-zero", file(image(words(1, 2, 3, 4)), DEFLATED) + b"\0"
+    yield "deflated-then-other", file(image(words(1, 2, 3, 4)), DEFLATED) + b"\1\0"
+    yield "deflated-cut", file(image(words(1, 2, 3, 4)), DEFLATED)[:-4]
+    yield "no-pixel-data", file(b"")
+
+
+def _no_integers() -> dict[str, int | str | None]:
+    return {"stored": None, "high": None, "signed": None}
+
+
+def _encapsulated() -> Iterator[tuple[str, bytes]]:
+    one, two = b"\xff\xd8one\xff\xd9", b"\xff\xd8two2\xff\xd9\0\0"
+    halves = (one[:4], one[4:], two[:4], two[4:])
+    table = struct.pack("<2I", 0, 8 + 4 + 8 + len(one[4:]))
+    lossy = {"syntax": BASELINE, "frames": "2"}
+    yield "encoded-one-each", capsule(one, two, **lossy)
+    yield "encoded-one-frame-all-fragments", capsule(*halves, syntax=BASELINE)
+    yield "encoded-by-table", capsule(*halves, table=table, **lossy)
+    yield "encoded-by-end-of-image", capsule(*halves, **lossy)
+    yield "encoded-wrong-table", capsule(*halves, table=struct.pack("<2I", 0, 3), **lossy)
+    yield "encoded-no-rule", capsule(b"ab", b"cd", b"ef", **lossy)
+    yield "encoded-fewer-fragments", capsule(one, syntax=BASELINE, frames="3")
+    yield "uncompressed", capsule(words(1, 2, 3, 4), words(5, 6, 7, 8), syntax=UNCOMPRESSED, frames="2")
+    yield "uncompressed-short", capsule(words(1, 2, 3), syntax=UNCOMPRESSED)
+    small = {"allocated": 8, "stored": 8, "rows": 3, "columns": 3}
+    yield "uncompressed-odd", capsule(bytes(range(9)) + b"\0", syntax=UNCOMPRESSED, **small)
+    header = struct.pack("<16I", 2, 64, 70, *[0] * 13)
+    yield "rle", capsule(header + b"\x03\0\0\0\x10\0" + b"\x03\1\2\3\4\0", syntax=RLE)
+    yield "rle-short", capsule(header + b"\x03\0\0\0\x10\0" + b"\x01\1\2\0", syntax=RLE)
+    yield "rle-hidden-bits", capsule(header + b"\x03\xf0\0\0\x80\0" + b"\x03\1\2\3\4\0", syntax=RLE, stored=12)
+    yield "no-fragments", capsule(syntax=BASELINE)
+    yield "no-fragments-lossless", capsule(syntax=RLE)
+
+
+def _sequences() -> Iterator[tuple[str, bytes]]:
+    inner = element(0x0009, 0x1002, "LO", b"in ")
+    implicit = element(0x0009, 0x1002, "LO", b"in ", IMPLICIT)
+    creator = element(0x0009, 0x0010, "LO", b"SECOND")
+    private = 0x0009, 0x1001
+    yield "private-sq", file(creator + element(*private, "SQ", item(inner)))
+    yield (
+        "private-sq-delimited",
+        file(creator + element(*private, "SQ", item(inner, True) + SEQUENCE_END, length=UNDEFINED)),
+    )
+    yield "private-un", file(creator + element(*private, "UN", item(implicit)))
+    yield (
+        "private-un-undefined",
+        file(creator + element(*private, "UN", item(implicit) + SEQUENCE_END, length=UNDEFINED)),
+    )
+    yield "private-ob", file(creator + element(*private, "OB", item(implicit)))
+    body = element(0x0009, 0x0010, "LO", b"SECOND", IMPLICIT) + element(*private, "", item(implicit), IMPLICIT)
+    yield "private-implicit", file(body, IMPLICIT)
+    big = element(0x0009, 0x0010, "LO", b"SECOND", BIG)
+    yield "private-un-big-endian", file(big + element(*private, "UN", item(implicit), BIG), BIG)
+    nested = element(0x0009, 0x1002, "LO", b"in ", BIG)
+    yield "private-sq-big-endian", file(big + element(*private, "SQ", item(nested, big=True), BIG), BIG)
+    yield "private-looks-like-items", file(creator + element(*private, "UN", item(implicit) + b"\1\2"))
+    yield "private-items-out-of-order", file(creator + element(*private, "UN", item(implicit + implicit)))
+    yield "private-items-then-delimiter", file(creator + element(*private, "UN", item(implicit) + SEQUENCE_END))
+    yield "private-item-header-only", file(creator + element(*private, "UN", b"\xfe\xff\0\xe0\0\0\0\0"))
+    yield "private-item-short", file(creator + element(*private, "UN", b"\xfe\xff\0\xe0"))
+    yield "private-sq-empty", file(creator + element(*private, "SQ", b""))
+    yield "private-lo-empty", file(creator + element(*private, "LO", b""))
+    yield "private-sq-no-items", file(creator + element(*private, "SQ", SEQUENCE_END, length=UNDEFINED))
+    public = element(0x0008, 0x0100, "SH", b"x")
+    for name, vr, content in (("sq", "SQ", public), ("un", "UN", element(0x0008, 0x0100, "", b"x", IMPLICIT))):
+        yield f"public-sequence-as-{name}", file(element(0x0008, 0x1032, vr, item(content)))
+    yield "public-sequence-empty", file(element(0x0008, 0x1032, "SQ", b""))
+    yield "public-sequence-empty-un", file(element(0x0008, 0x1032, "UN", b""))
+    yield "public-sequence-empty-item", file(element(0x0008, 0x1032, "SQ", item(b"")))
+    yield "unknown-public-sq", file(element(0x0008, 0x0FF1, "SQ", item(public)))
+    yield (
+        "text-undefined-length",
+        file(
+            element(0x0008, 0x1030, "UN", item(element(8, 0x100, "", b"x", IMPLICIT)) + SEQUENCE_END, length=UNDEFINED)
+        ),
+    )
+    for vr, value, length in (("OW", b"\1\2", None), ("OB", fragments(b"ab", b"cd", table=b"\0" * 4), UNDEFINED)):
+        icon = element(0x7FE0, 0x0010, vr, value, length=length)
+        yield f"icon-{vr}", file(element(0x0088, 0x0200, "SQ", item(icon)))
+    yield (
+        "left-out-only-at-top",
+        file(element(8, 0x1032, "SQ", item(element(8, 0x54, "AE", b"AE") + element(0xFFFC, 0xFFFC, "OB", b"\0\0")))),
+    )
+    for depth in (64, 65):
+        deep = b""
+        for _ in range(depth):
+            deep = element(0x0040, 0xA730, "SQ", item(deep, True) + SEQUENCE_END, length=UNDEFINED)
+        yield f"nested-{depth}", file(deep)
+        deep = implicit
+        for _ in range(depth):
+            deep = element(*private, "", item(deep), IMPLICIT)
+        yield f"nested-private-implicit-{depth}", file(deep, IMPLICIT)
+
+
+def _refused() -> Iterator[tuple[str, bytes]]:
+    name, again = element(0x10, 0x10, "PN", b"A^B "), element(0x10, 0x10, "PN", b"C^D ")
+    yield "duplicate-tag", file(name + again)
+    yield "tags-out-of-order", file(element(0x10, 0x20, "LO", b"1 ") + name)
+    yield "duplicate-tag-in-item", file(element(0x0008, 0x1032, "SQ", item(name + again)))
+    yield "value-past-end", file(element(0x10, 0x10, "PN", b"A^B ", length=40))
+    yield (
+        "value-past-item",
+        file(element(0x8, 0x1032, "SQ", item(element(0x10, 0x10, "PN", b"A^", length=4)) + b"\0\0")),
+    )
+    yield "item-past-sequence", file(element(0x0008, 0x1032, "SQ", item(name)[:-2]) + name)
+    yield "sequence-without-delimiter", file(element(0x0008, 0x1032, "SQ", item(name), length=UNDEFINED))
+    yield "item-without-delimiter", file(element(0x0008, 0x1032, "SQ", item(name, True)[:-8]))
+    yield "item-outside-sequence", file(item(b""))
+    yield "delimiter-outside-sequence", file(SEQUENCE_END)
+    yield "header-cut-off", file(name + b"\x10\0\x20\0")
+    yield (
+        "fragments-without-delimiter",
+        file(element(0x7FE0, 0x10, "OB", item(b"") + item(b"ab"), length=UNDEFINED), RLE),
+    )
+    yield "public-sequence-does-not-parse", file(element(0x0008, 0x1032, "UN", b"\1\2\3\4"))
+
+
+def _values() -> Iterator[tuple[str, bytes]]:
+    yield "text-padded", file(element(0x10, 0x10, "PN", b" A ^B \0 \0"))
+    yield "text-not-padded", file(element(0x10, 0x10, "PN", b" A ^B"))
+    yield "text-as-un", file(element(0x10, 0x10, "UN", b" A ^B "))
+    yield "binary-with-trailing-zeros", file(element(0x20, 0x9057, "UL", b" \0\0\0"))
+    yield "private-text-keeps-padding", file(element(0x9, 0x10, "LO", b"SECOND  "))
+    yield "group-lengths", file(element(0x9, 0, "UL", b"\4\0\0\0") + element(0x9, 0x10, "LO", b"SECOND"))
+    yield "trailing-padding-zero", file(element(0xFFFC, 0xFFFC, "OB", b"\0\0\0\0"))
+    yield "trailing-padding-payload", file(element(0xFFFC, 0xFFFC, "OB", b"MZ\0\0"))
+    yield "overlay", file(element(0x6002, 0x3000, "OW", b"\1\2\3\4"))
+    yield "overlay-big-endian", file(element(0x6002, 0x3000, "OW", b"\2\1\4\3", BIG), BIG)
+    yield "overlay-bytes-big-endian", file(element(0x6002, 0x3000, "OB", b"\1\2\3\4", BIG), BIG)
+    big = element(0x18, 0x9087, "FD", struct.pack(">d", 1.5), BIG) + element(0x20, 0x5000, "AT", b"\0\x10\0\x20", BIG)
+    big += element(0x28, 0x0009, "AT", b"\0\x18\x10\x63", BIG) + element(0x28, 0x0106, "SS", b"\xff\xfe", BIG)
+    big += element(0x28, 0x1101, "UN", b"\1\0\0\0\x10\0", BIG) + element(0x5600, 0x20, "OF", b"\0\0\x80\x3f\1", BIG)
+    yield "big-endian-values", file(big, BIG)
+    yield "uid-with-space", file(element(0x20, 0x0D, "UI", b"1.2.3 "))
