@@ -91,8 +91,8 @@ class Receipt(Enum):
 class Incoming(Protocol):
     """One object while it arrives. Called by one thread at a time, not always the same one.
 
-    Exactly one `accept` or `discard` ends it; `discard` after a failed `accept` is harmless. Until `accept` has returned
-    nothing of it has a name on disk.
+    Exactly one `accept` or `discard` ends it; `discard` after a failed `accept` is harmless. Until `accept` has
+    returned nothing of it has a name on disk.
     """
 
     def write(self, data: bytes) -> None:
@@ -162,7 +162,11 @@ class Plan(Protocol):
         """
 
     def close(self, sent: Collection[str]) -> None:
-        """Log the outcome; called exactly once, whatever happens. ``sent``: SOP Instance UIDs the recipient confirmed."""
+        """Log the outcome; called exactly once, whatever happens, before the final response.
+
+        ``sent`` are the SOP Instance UIDs the recipient confirmed. What cannot be logged now is kept and logged later:
+        this does not raise for a service that is away.
+        """
 
 
 class Archive(Protocol):
@@ -171,10 +175,10 @@ class Archive(Protocol):
     def find_studies(self, asker: Peer, keys: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
         """Studies that match, each as DICOM keyword → value.
 
-        ``keys`` are the identifier's top-level elements by keyword (multiple values joined by a backslash); an empty value
-        asks for the element. An answer holds every keyword the archive supports, with an empty value where the study
-        has none: a keyword asked for but not in an answer is reported as unsupported (0xFF01). Raises LedgerAway, at
-        the call or while iterating.
+        ``keys`` are the identifier's top-level elements by keyword (multiple values joined by a backslash); an empty
+        value asks for the element. An answer holds every keyword the archive supports, with an empty value where the
+        study has none: a keyword asked for but not in an answer is reported as unsupported (0xFF01). Raises
+        LedgerAway, at the call or while iterating.
         """
 
     def plan(self, asker: Peer, recipient: Peer, level: Level, uids: Query) -> Plan:

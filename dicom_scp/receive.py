@@ -1,0 +1,112 @@
+"""C-STORE: each PDV goes to the inbox as it arrives, and Success is sent when the object is durable (PS3.4 Annex B)."""
+
+import logging
+from collections.abc import Callable
+
+from pydicom.dataset import Dataset
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.presentation import PresentationContext
+
+from orthanc_ledger.errors import CustodyError, Unreadable
+from orthanc_ledger.reasons import Reason
+
+from . import status
+from .association import DicomAssociation
+from .contexts import is_storage
+from .dimse import Sink, response_to
+from .ports import ArrivalHead, Inbox, Incoming, Receipt, Refused
+
+LOGGER = logging.getLogger(__name__)
+
+
+class InboxSink(Sink):
+    """Passes the data set on to the inbox. A failure is remembered, the rest swallowed: the answer comes at the end."""
+
+    def __init__(self, begin: Callable[[], Incoming]) -> None:
+        super().__init__()
+        self._incoming: Incoming | None = None
+        self._failure: Exception | None = None
+        try:
+            self._incoming = begin()
+        except Exception as failure:  # raised again by accept(), in the association's thread
+            self._failure = failure
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]  # pynetdicom writes bytes only
+        if self._incoming is not None:
+            try:
+                self._incoming.write(data)
+            except Exception as failure:  # as above
+                self._failure = failure
+                self.discard()
+        return len(data)
+
+    def accept(self) -> Receipt:
+        """Make the object durable. Raises what `Incoming` raised, at whatever moment it did."""
+        if self._incoming is None:
+            raise self._failure or Unreadable("the C-STORE was discarded")
+        incoming, self._incoming = self._incoming, None
+        try:
+            return incoming.accept()
+        except BaseException:
+            incoming.discard()
+            raise
+
+    def discard(self) -> None:
+        if self._incoming is not None:
+            self._incoming.discard()
+            self._incoming = None
+
+
+class Receiver:
+    """Serves C-STORE on one port. A research peer's objects are refused before a byte of them is kept."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+
+    def open_sink(self, assoc: DicomAssociation, context: PresentationContext, command: Dataset) -> Sink:
+        """The sink for the data set that follows ``command``; called in the reactor's thread."""
+        return InboxSink(lambda: self._begin(assoc, context, command))
+
+    def _begin(self, assoc: DicomAssociation, context: PresentationContext, command: Dataset) -> Incoming:
+        if assoc.peer is None or assoc.peer.role == "research":
+            raise Refused(Reason.NO_APPROVAL)
+        return self._inbox.begin(
+            ArrivalHead(
+                calling_ae=assoc.peer.ae_title,
+                called_ae=assoc.acceptor.ae_title,
+                peer_address=_uri(assoc.requestor.address, assoc.requestor.port),
+                called_address=_uri(assoc.acceptor.address, assoc.acceptor.port),
+                association=assoc.identity,
+                sop_class=str(command.get("AffectedSOPClassUID", "")),
+                sop_instance=str(command.get("AffectedSOPInstanceUID", "")),
+                transfer_syntax=str(context.transfer_syntax[0]),
+                origin="addressed-ae",
+            )
+        )
+
+    def serve(self, assoc: DicomAssociation, request: C_STORE, context: PresentationContext) -> None:
+        """Answer a C-STORE request whose data set is in its sink."""
+        answer = self._accept(assoc, request, context)
+        response = response_to(request, answer)
+        response.AffectedSOPInstanceUID = request.AffectedSOPInstanceUID
+        assoc.dimse.send_msg(response, context.context_id or 0)
+
+    def _accept(self, assoc: DicomAssociation, request: C_STORE, context: PresentationContext) -> status.Answer:
+        if not is_storage(str(context.abstract_syntax)):
+            assoc.dimse.discard(request)
+            return status.SOP_CLASS_NOT_SUPPORTED
+        try:
+            if not isinstance(request.DataSet, InboxSink):
+                raise Unreadable("a C-STORE without a data set")
+            receipt = request.DataSet.accept()
+        except CustodyError as error:
+            return status.store_refusal(error)
+        except Exception:
+            LOGGER.exception("the inbox failed")
+            return status.STORE_FAULT
+        refuse = assoc.peer is not None and assoc.peer.duplicate == "refuse"
+        return status.STORE_DUPLICATE if receipt is Receipt.CONFLICT and refuse else status.STORED
+
+
+def _uri(host: str, port: int) -> str:
+    return f"dicom://[{host}]:{port}" if ":" in host else f"dicom://{host}:{port}"

@@ -1,0 +1,248 @@
+"""C-GET and C-MOVE over encoded data sets (PS3.4 C.4.2, C.4.3): stream what is stored, count, name what failed.
+
+pynetdicom's own loop decodes every object and loses failed UIDs; here each object goes out bit for bit where the peer
+takes its transfer syntax, and the final response is complete.
+"""
+
+import logging
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import BinaryIO, Protocol
+
+from pydicom.dataset import Dataset
+from pynetdicom.dimse_primitives import C_GET, C_MOVE, C_STORE
+from pynetdicom.presentation import PresentationContext
+
+from orthanc_ledger.errors import CustodyError, DataError, LedgerAway
+from orthanc_ledger.reasons import Reason
+
+from . import status
+from .association import AssociationLost, DicomAssociation
+from .contexts import GET_MODELS, MOVE_MODELS, wanted
+from .dimse import response_to
+from .identifier import BadIdentifier, encode_identifier, read_identifier, unique_keys
+from .ports import Archive, Item, Peer, Plan
+from .status import Answer
+from .transcode import transcode
+
+LOGGER = logging.getLogger(__name__)
+
+_MOST_COUNTED = 0xFFFF  # counts are US (PS3.7 9.3.3)
+
+Retrieve = C_GET | C_MOVE
+
+
+class NoContext(DataError):
+    """The peer accepted no presentation context that the object can be sent in."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the sub-operations so far. ``sent``: confirmed by the recipient, with or without a warning."""
+
+    total: int
+    sent: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    warnings: int = 0
+    reason: Reason | None = None
+
+    def fail(self, sop_instance: str, reason: Reason | None) -> None:
+        self.failed.append(sop_instance)
+        self.reason = self.reason or reason
+
+    @property
+    def remaining(self) -> int:
+        return self.total - len(self.sent) - len(self.failed)
+
+
+@dataclass(frozen=True, slots=True)
+class Originator:
+    """Who asked for a move: (0000,1030) and (0000,1031) of its C-STORE sub-operations."""
+
+    ae_title: str
+    message_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """An association to send on as SCU of C-STORE."""
+
+    assoc: DicomAssociation
+    originator: Originator | None = None
+
+    def context_for(self, item: Item) -> PresentationContext:
+        """The accepted context to send in: as stored, else native. Raises NoContext."""
+        accepted = [
+            context
+            for context in self.assoc.accepted_contexts
+            if context.abstract_syntax == item.sop_class and context.as_scu
+        ]
+        for syntax in wanted(item.transfer_syntax):
+            for context in accepted:
+                if context.transfer_syntax[0] == syntax:
+                    return context
+        raise NoContext(f"no presentation context accepted for {item.sop_class} stored as {item.transfer_syntax}")
+
+    def store(self, item: Item, data_set: BinaryIO, context: PresentationContext, message_id: int) -> int:
+        """Send one object; the status of the C-STORE response. Raises AssociationLost, NotConvertible."""
+        syntax = str(context.transfer_syntax[0])
+        if syntax != item.transfer_syntax:
+            data_set = BytesIO(transcode(data_set, item.transfer_syntax, syntax))
+        request = C_STORE()
+        request.MessageID = message_id
+        request.AffectedSOPClassUID = item.sop_class
+        request.AffectedSOPInstanceUID = item.sop_instance
+        request.Priority = 0
+        request.DataSet = BytesIO()  # announces a data set; the association streams it
+        if self.originator is not None:
+            request.MoveOriginatorApplicationEntityTitle = self.originator.ae_title
+            request.MoveOriginatorMessageID = self.originator.message_id
+        return self.assoc.store(request, context.context_id or 0, data_set)
+
+
+Routes = Iterator[tuple[Channel | None, Sequence[Item]]]
+
+
+class Route(Protocol):
+    """Opens the ways to a recipient, one after the other; None where an association could not be had."""
+
+    def __call__(self, recipient: Peer, items: Sequence[Item], originator: Originator) -> Routes: ...
+
+
+class Retriever:
+    """Serves C-GET and C-MOVE. ``destinations`` are the AEs a move may name, ``route`` opens associations to them."""
+
+    def __init__(self, archive: Archive, destinations: Collection[Peer], route: Route) -> None:
+        self._archive = archive
+        self._destinations = {peer.ae_title: peer for peer in destinations if peer.host and peer.port}
+        self._route = route
+
+    def serve_get(self, assoc: DicomAssociation, request: C_GET, context: PresentationContext) -> None:
+        """Answer a C-GET request: the objects come back on the same association."""
+        operation = _Operation(assoc, request, context)
+        if assoc.peer is None or context.abstract_syntax not in GET_MODELS:
+            operation.respond(status.SOP_CLASS_NOT_SUPPORTED)
+            return
+        self._serve(operation, assoc.peer, assoc.peer, lambda items: iter([(Channel(assoc), items)]))
+
+    def serve_move(self, assoc: DicomAssociation, request: C_MOVE, context: PresentationContext) -> None:
+        """Answer a C-MOVE request: no association is opened before the plan says that something may go."""
+        operation = _Operation(assoc, request, context)
+        if assoc.peer is None or context.abstract_syntax not in MOVE_MODELS:
+            operation.respond(status.SOP_CLASS_NOT_SUPPORTED)
+            return
+        recipient = self._destinations.get((request.MoveDestination or "").strip())
+        if recipient is None:
+            operation.respond(status.MOVE_DESTINATION_UNKNOWN)
+            return
+        destination, originator = recipient, Originator(assoc.peer.ae_title, request.MessageID or 0)
+        self._serve(operation, assoc.peer, destination, lambda items: self._route(destination, items, originator))
+
+    def _serve(
+        self, operation: "_Operation", asker: Peer, recipient: Peer, routes: Callable[[Sequence[Item]], Routes]
+    ) -> None:
+        try:
+            level, query = unique_keys(operation.identifier(), operation.context)
+            plan = self._archive.plan(asker, recipient, level, query)
+        except BadIdentifier:
+            operation.respond(status.IDENTIFIER_REFUSED)
+            return
+        except LedgerAway:
+            operation.respond(status.RETRIEVE_LEDGER_AWAY)
+            return
+        tally = Tally(total=len(plan.items) + len(plan.withheld))
+        try:
+            cancelled = not plan.refused and not self._send(operation, plan, tally, routes)
+        finally:
+            plan.close(tally.sent)
+        if plan.refused:
+            operation.respond(status.retrieve_refusal(plan.refused))
+        else:
+            operation.conclude(tally, cancelled)
+
+    def _send(
+        self, operation: "_Operation", plan: Plan, tally: Tally, routes: Callable[[Sequence[Item]], Routes]
+    ) -> bool:
+        """Send what may go; False when the operation was cancelled."""
+        for sop_instance, reason in plan.withheld.items():
+            tally.fail(sop_instance, reason)
+        for channel, items in routes(plan.items) if plan.items else ():
+            for item in items:
+                if operation.cancelled:
+                    return False
+                _send_item(channel, plan, item, tally)
+                operation.pending(tally)
+        return True
+
+
+def _send_item(channel: Channel | None, plan: Plan, item: Item, tally: Tally) -> None:
+    """One sub-operation, entered in the tally. With the association lost it fails, as each one after it, unopened."""
+    try:
+        if channel is None or channel.assoc.is_lost:
+            raise AssociationLost("there is no association to the recipient")
+        context = channel.context_for(item)
+        message_id = (len(tally.sent) + len(tally.failed)) % _MOST_COUNTED + 1
+        with plan.open(item) as data_set:
+            answered = channel.store(item, data_set, context, message_id)
+    except CustodyError as error:
+        LOGGER.warning("an object was not sent: %s", error)
+        tally.fail(item.sop_instance, status.sub_operation_reason(error))
+        return
+    if status.is_stored(answered):
+        tally.sent.append(item.sop_instance)
+        tally.warnings += answered != status.SUCCESS
+    else:
+        LOGGER.warning("the recipient answered a C-STORE with 0x%04X", answered)
+        tally.fail(item.sop_instance, None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Operation:
+    """One C-GET or C-MOVE: its request, and the responses to it (PS3.7 9.3.3, 9.3.4)."""
+
+    assoc: DicomAssociation
+    request: Retrieve
+    context: PresentationContext
+
+    def identifier(self) -> Dataset:
+        return read_identifier(self.request.Identifier or BytesIO(), self.context)
+
+    @property
+    def cancelled(self) -> bool:
+        return self.assoc.is_cancelled(self.request.MessageID or 0)
+
+    def respond(self, answer: Answer) -> None:
+        """A final response without sub-operations: it tells nothing of what is held."""
+        self._send(self._response(answer))
+
+    def pending(self, tally: Tally) -> None:
+        response = self._response(Answer(status.PENDING), tally)
+        response.NumberOfRemainingSuboperations = min(tally.remaining, _MOST_COUNTED)
+        self._send(response)
+
+    def conclude(self, tally: Tally, cancelled: bool) -> None:
+        """The final response; Remaining only when cancelled, every failed UID in any case."""
+        if cancelled:
+            code = status.CANCELLED
+        else:
+            code = status.retrieve_outcome(len(tally.sent) - tally.warnings, tally.warnings, len(tally.failed))
+        response = self._response(Answer(code, tally.reason), tally)
+        if cancelled:
+            response.NumberOfRemainingSuboperations = min(tally.remaining, _MOST_COUNTED)
+        if tally.failed:
+            failed = Dataset()
+            failed.FailedSOPInstanceUIDList = tally.failed
+            response.Identifier = encode_identifier(failed, self.context)
+        self._send(response)
+
+    def _response(self, answer: Answer, tally: Tally | None = None) -> Retrieve:
+        response: Retrieve = response_to(self.request, answer)
+        if tally is not None:
+            response.NumberOfCompletedSuboperations = min(len(tally.sent) - tally.warnings, _MOST_COUNTED)
+            response.NumberOfWarningSuboperations = min(tally.warnings, _MOST_COUNTED)
+            response.NumberOfFailedSuboperations = min(len(tally.failed), _MOST_COUNTED)
+        return response
+
+    def _send(self, response: Retrieve) -> None:
+        self.assoc.dimse.send_msg(response, self.context.context_id or 0)

@@ -1,0 +1,209 @@
+"""One listening port: who may associate, and which handler serves what (PS3.8 9.3.4, PS3.7 D.3)."""
+
+import ipaddress
+import logging
+import socket
+import threading
+from functools import partial
+from typing import Any
+
+from pynetdicom import evt
+from pynetdicom._globals import MODE_ACCEPTOR
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.dimse_primitives import C_ECHO, C_FIND, C_GET, C_MOVE, C_STORE
+from pynetdicom.presentation import PresentationContext, build_context
+from pynetdicom.transport import AssociationServer, RequestHandler
+
+from orthanc_ledger.errors import ConfigError
+
+from . import status
+from .association import MAXIMUM_PDU, DicomAssociation, Handler, PduSocket
+from .contexts import VERIFICATION, supported
+from .dimse import response_to
+from .move import MoveRoute
+from .ports import Archive, Inbox, ListenerConfig, Peer
+from .query import Finder
+from .receive import Receiver
+from .retrieve_loop import Retriever
+
+LOGGER = logging.getLogger(__name__)
+
+IMPLEMENTATION_CLASS_UID = "2.25.118204318237041389912574862409612480657"
+IMPLEMENTATION_VERSION_NAME = "ORTHANC_LEDGER"
+
+_ACSE_TIMEOUT_S = 30
+_CONNECTION_TIMEOUT_S = 10
+
+# A-ASSOCIATE-RJ: result, source, reason (PS3.8 9.3.4)
+Rejection = tuple[int, int, int]
+_CALLED_AE_NOT_RECOGNIZED: Rejection = (1, 1, 7)
+_CALLING_AE_NOT_RECOGNIZED: Rejection = (1, 1, 3)
+_LOCAL_LIMIT_EXCEEDED: Rejection = (2, 3, 2)
+
+
+class Listener:
+    """A DICOM acceptor on one port, for the peers whose role that port serves.
+
+    Several processes may listen on one port (SO_REUSEPORT): nothing is shared between listeners. Raises ConfigError for
+    a peer's host that is no IP address, OSError from `start` when the port cannot be had.
+    """
+
+    def __init__(self, config: ListenerConfig, inbox: Inbox, archive: Archive) -> None:
+        self._config = config
+        served = {"research"} if config.serves == "research" else {"modality", "clinical"}
+        self._peers = {peer.ae_title: (peer, _addresses(peer)) for peer in config.peers if peer.role in served}
+        self._ae = _application_entity(config)
+        self._receiver = Receiver(inbox)
+        retriever = Retriever(archive, config.peers, MoveRoute(self._ae))
+        self._handlers: dict[type, Handler] = {
+            C_ECHO: _echo,
+            C_STORE: self._receiver.serve,
+            C_FIND: Finder(archive, config.ae_title).serve,
+            C_GET: retriever.serve_get,
+            C_MOVE: retriever.serve_move,
+        }
+        self._lock = threading.Lock()
+        self._open: set[DicomAssociation] = set()
+        self._admitted: set[DicomAssociation] = set()
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Bind the port and accept associations in a thread of its own."""
+        self._server = _Server(self, self._ae, (self._config.host, self._config.port), self._config.ae_title)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="listener", daemon=True)
+        self._thread.start()
+
+    @property
+    def port(self) -> int:
+        """The port in use; the one the system chose when the configuration says 0."""
+        if self._server is None:
+            raise RuntimeError("the listener has not been started")
+        return int(self._server.server_address[1])
+
+    def shutdown(self, timeout_s: float = 10.0) -> None:
+        """Stop accepting, end every association, and wait for each ``timeout_s`` at most."""
+        if self._server is not None and self._thread is not None:
+            self._server.shutdown()
+            self._thread.join(timeout_s)
+        for assoc in self._associations():
+            assoc.pdu_socket.hang_up()
+        for assoc in self._associations():
+            assoc.join(timeout_s)
+
+    def _associations(self) -> list[DicomAssociation]:
+        with self._lock:
+            return list(self._open)
+
+    def accepts_connection(self) -> bool:
+        """Whether one more connection may be opened; those that never associate must not use up all threads."""
+        with self._lock:
+            return len(self._open) < 2 * self._config.max_associations
+
+    def associate(self, connection: socket.socket, local: Any, remote: Any) -> None:
+        """Start an association on an accepted connection."""
+        assoc = DicomAssociation(self._ae, MODE_ACCEPTOR, self._handlers, self._forget)
+        assoc.name = f"association-{assoc.identity.hex()[:8]}"
+        assoc.set_socket(PduSocket(assoc, client_socket=connection))
+        assoc.acceptor.maximum_length = MAXIMUM_PDU
+        assoc.acceptor.ae_title = self._config.ae_title
+        assoc.acceptor.address_info = local
+        assoc.acceptor.implementation_class_uid = self._ae.implementation_class_uid
+        assoc.acceptor.implementation_version_name = self._ae.implementation_version_name
+        assoc.requestor.address_info = remote
+        assoc.dimse.open_sink = partial(self._receiver.open_sink, assoc)
+        assoc.bind(evt.EVT_REQUESTED, self._negotiate)
+        with self._lock:
+            self._open.add(assoc)
+        assoc.start()
+
+    def _forget(self, assoc: DicomAssociation) -> None:
+        with self._lock:
+            self._open.discard(assoc)
+            self._admitted.discard(assoc)
+
+    def _negotiate(self, event: evt.Event) -> None:
+        """Admit or reject. Should this raise, no context is supported and no peer is set: nothing is served."""
+        assoc = event.assoc
+        assert isinstance(assoc, DicomAssociation)
+        assert assoc.requestor.primitive is not None
+        request = assoc.requestor.primitive
+        rejection = self._admit(assoc, request.called_ae_title.strip(), request.calling_ae_title.strip())
+        if rejection is None:
+            assoc.acceptor.supported_contexts = supported(request.presentation_context_definition_list)
+        else:
+            LOGGER.warning("association from %s rejected: %s", assoc.requestor.address, rejection)
+            assoc.acse.send_reject(*rejection)
+            assoc.kill()
+
+    def _admit(self, assoc: DicomAssociation, called: str, calling: str) -> Rejection | None:
+        if called != self._config.ae_title:
+            return _CALLED_AE_NOT_RECOGNIZED
+        peer, addresses = self._peers.get(calling, (None, frozenset()))
+        if peer is None or (addresses and _address(assoc.requestor.address) not in addresses):
+            return _CALLING_AE_NOT_RECOGNIZED
+        room = self._config.max_associations
+        if self._config.serves == "clinical" and peer.role != "modality":
+            room -= self._config.reserved_associations
+        with self._lock:
+            if len(self._admitted) >= room:
+                return _LOCAL_LIMIT_EXCEEDED
+            self._admitted.add(assoc)
+        assoc.peer = peer
+        return None
+
+
+class _Connection(RequestHandler):
+    server: "_Server"
+
+    def handle(self) -> None:
+        self.server.listener.associate(self.request, self.local, self.remote)
+
+
+class _Server(AssociationServer):
+    """pynetdicom's server on a port that several processes share."""
+
+    request_queue_size = 128
+
+    def __init__(self, listener: Listener, ae: ApplicationEntity, address: tuple[str, int], ae_title: str) -> None:
+        self.listener = listener
+        # pynetdicom insists on a context; each association is given its own by the listener.
+        super().__init__(ae, address, ae_title, [build_context(VERIFICATION)], request_handler=_Connection)
+        ae._servers.append(self)  # type: ignore[arg-type]  # shutdown() takes it out again
+
+    def server_bind(self) -> None:
+        if self.socket is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        super().server_bind()
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        return self.listener.accepts_connection()
+
+
+def _application_entity(config: ListenerConfig) -> ApplicationEntity:
+    ae = ApplicationEntity(config.ae_title)
+    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    ae.network_timeout = config.network_timeout_s
+    ae.dimse_timeout = config.dimse_timeout_s
+    ae.acse_timeout = _ACSE_TIMEOUT_S
+    ae.connection_timeout = _CONNECTION_TIMEOUT_S
+    ae.maximum_associations = 10 * config.max_associations  # counted by the listener, with its share for modalities
+    return ae
+
+
+def _echo(assoc: DicomAssociation, request: C_ECHO, context: PresentationContext) -> None:
+    assoc.dimse.send_msg(response_to(request, status.ECHO_SUCCESS), context.context_id or 0)
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An address to compare: IPv4 callers of an IPv6 socket by their IPv4 address."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _addresses(peer: Peer) -> frozenset[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    try:
+        return frozenset(_address(host) for host in peer.hosts)
+    except ValueError as error:
+        raise ConfigError(f"hosts of peer {peer.ae_title}: {error}; give IP addresses") from error
