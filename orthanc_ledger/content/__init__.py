@@ -1,1 +1,102 @@
-"""Content stores: sealed objects and manifest blocks by CID."""
+"""Content stores: sealed objects and manifest blocks by CID. Backends are chosen here, by URL scheme."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Protocol, Self
+
+from orthanc_ledger.content.cid import cid_of
+from orthanc_ledger.errors import ConfigError, IntegrityError
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object written to a batch: its CID, and its size in bytes."""
+
+    cid: str
+    size: int
+
+
+class Batch(Protocol):
+    """A writer for one batch of objects and blocks. Leaving it without :meth:`commit` discards all of them.
+
+    What was added is held by nobody until ``commit`` returns; from then on it survives the loss of power. When
+    ``commit`` raises, any part of the batch may be held, each object whole or not at all; the same batch may be written
+    again, and so may any content that is held already: the CID is the same, and a damaged copy is replaced.
+    """
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def add_object(self, write: Callable[[BinaryIO], None]) -> Stored:
+        """Call ``write`` with a sink for the object's bytes and return the CID computed from them.
+
+        What ``write`` raises comes through, and that object is discarded. Raises ``ContentAway`` when the store takes
+        no more bytes.
+        """
+        ...
+
+    def add_block(self, block: bytes) -> str:
+        """Add a dag-cbor block and return its CID. Raises ``ContentAway``."""
+        ...
+
+    def commit(self) -> None:
+        """Make all that was added durable, then held. Raises ``ContentAway``."""
+        ...
+
+
+class ContentStore(Protocol):
+    """Sealed objects and manifest blocks, held under their CIDs. Nothing is deleted by writing."""
+
+    def begin(self) -> Batch:
+        """Start a batch. Raises ``ContentAway``."""
+        ...
+
+    def open(self, cid: str) -> BinaryIO:
+        """Return an object's bytes, seekable and not yet verified: call :func:`verify_cid` before using any.
+
+        Raises ``NotHeld``, ``ContentAway`` (here or while reading) when the store cannot be asked, and
+        ``IntegrityError`` when ``cid`` is no CID of a file.
+        """
+        ...
+
+    def get_block(self, cid: str) -> bytes:
+        """Return a dag-cbor block, its CID checked. Raises ``NotHeld``, ``ContentAway``, ``IntegrityError``."""
+        ...
+
+    def recover(self) -> None:
+        """Discard what batches of dead processes left. Only for the one process that writes, before its first batch."""
+        ...
+
+
+def verify_cid(source: BinaryIO, cid: str) -> None:
+    """Read ``source`` to its end and raise ``IntegrityError`` when its CID is not ``cid``."""
+    got = cid_of(source)
+    if got != cid:
+        raise IntegrityError(f"object: expected {cid}, got {got}")
+
+
+def _local(path: str) -> ContentStore:
+    from orthanc_ledger.content.local import LocalStore
+
+    return LocalStore(Path(path))
+
+
+SCHEMES: dict[str, Callable[[str], ContentStore]] = {"local": _local}
+"""What opens the rest of a store's URL, by its scheme."""
+
+
+def open_store(url: str) -> ContentStore:
+    """Open the store at a URL, as ``local:PATH``.
+
+    Raises ``ConfigError`` when the scheme is unknown or the place is not there.
+    """
+    scheme, colon, rest = url.partition(":")
+    if not colon or not rest or scheme not in SCHEMES:
+        known = ", ".join(f"{known}:…" for known in SCHEMES)
+        raise ConfigError(f"content store {url!r}: expected one of {known}")
+    return SCHEMES[scheme](rest)

@@ -1,0 +1,181 @@
+"""The local content store: a folder, each object and block one file under its CID.
+
+    objects/xx/CID    sealed objects; xx are the CID's last two characters
+    blocks/xx/CID     manifest blocks
+    staging/…/        one folder for each batch not yet committed
+
+An object is kept whole: its CID is recomputed from the bytes, so the DAG under it need not be stored.
+"""
+
+import contextlib
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, BinaryIO, Self, cast
+
+from orthanc_ledger.content import Stored
+from orthanc_ledger.content.cid import UnixFsImporter, block_cid, check_block_cid, check_file_cid
+from orthanc_ledger.errors import ConfigError, ContentAway, IntegrityError, NotHeld
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+
+class LocalStore:
+    """A content store (:class:`orthanc_ledger.content.ContentStore`) in a folder that exists.
+
+    Raises ``ConfigError`` when the folder is not there: a disk not mounted must not become an empty store.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise ConfigError(f"content store {folder}: expected a folder; create it, or mount its disk")
+        self._objects = folder / "objects"
+        self._blocks = folder / "blocks"
+        self._staging = folder / "staging"
+        with _away(f"content store {folder}"):
+            for part in (self._objects, self._blocks, self._staging):
+                part.mkdir(exist_ok=True)
+            _sync(folder)
+
+    def begin(self) -> "LocalBatch":
+        """Start a batch in a staging folder of its own."""
+        with _away(f"content store {self._staging}"):
+            return LocalBatch(Path(tempfile.mkdtemp(dir=self._staging)), self._objects, self._blocks)
+
+    def open(self, cid: str) -> BinaryIO:
+        """Open an object's file."""
+        check_file_cid(cid)
+        return self._open(self._objects, cid)
+
+    def get_block(self, cid: str) -> bytes:
+        """Read a block and check its CID."""
+        check_block_cid(cid)
+        with self._open(self._blocks, cid) as file:
+            block = file.read()
+        if block_cid(block) != cid:
+            raise IntegrityError(f"block: expected {cid}, got {block_cid(block)}")
+        return block
+
+    def recover(self) -> None:
+        """Empty the staging folder."""
+        with _away(f"content store {self._staging}"):
+            for left in self._staging.iterdir():
+                shutil.rmtree(left)
+
+    def _open(self, part: Path, cid: str) -> BinaryIO:
+        try:
+            return io.BufferedReader(_File(_place(part, cid)))
+        except FileNotFoundError as error:
+            if part.is_dir():
+                raise NotHeld(f"content store {part}: holds no {cid}") from error
+            raise ContentAway(f"content store {part}: the folder is gone; is its disk mounted?") from error
+        except OSError as error:
+            raise ContentAway(f"content store {part}: {cid}: {error.strerror or error}") from error
+
+
+class LocalBatch:
+    """A batch (:class:`orthanc_ledger.content.Batch`): files in a staging folder until their commit."""
+
+    def __init__(self, staging: Path, objects: Path, blocks: Path) -> None:
+        self._staging = staging
+        self._objects = objects
+        self._blocks = blocks
+        self._places: dict[Path, Path] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # What cannot be removed now, recover() will remove; it has no name among the objects.
+        shutil.rmtree(self._staging, ignore_errors=True)
+
+    def add_object(self, write: Callable[[BinaryIO], None]) -> Stored:
+        """Have an object written to a staged file."""
+        staged = self._staging / f"{len(self._places)}"
+        with _away(f"content store {staged}"):
+            file = _Sink(staged)
+        with file:
+            write(cast(BinaryIO, file))
+        cid = file.importer.finish()
+        self._places[staged] = _place(self._objects, cid)
+        return Stored(cid, file.size)
+
+    def add_block(self, block: bytes) -> str:
+        """Stage a block."""
+        staged = self._staging / f"{len(self._places)}"
+        with _away(f"content store {staged}"):
+            staged.write_bytes(block)
+        cid = block_cid(block)
+        self._places[staged] = _place(self._blocks, cid)
+        return cid
+
+    def commit(self) -> None:
+        """Sync all files, then give them their names, then sync the folders."""
+        with _away(f"content store {self._staging}"):
+            for staged in self._places:
+                _sync(staged)
+            folders = {place.parent for place in self._places.values()}
+            for folder in folders:
+                folder.mkdir(exist_ok=True)
+            for staged, place in self._places.items():
+                os.replace(staged, place)
+            for folder in folders | {folder.parent for folder in folders}:
+                _sync(folder)
+
+
+class _File(io.FileIO):
+    """An object's file, whose read errors are the store's."""
+
+    def readinto(self, buffer: "WriteableBuffer") -> int | None:
+        with _away(f"content store {self.name}"):
+            return super().readinto(buffer)
+
+    def readall(self) -> bytes:
+        with _away(f"content store {self.name}"):
+            return super().readall()
+
+
+class _Sink(io.FileIO):
+    """A new file that counts its bytes and computes their CID; its write errors are the store's."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w")
+        self.importer = UnixFsImporter()
+        self.size = 0
+
+    def write(self, data: "ReadableBuffer") -> int:
+        view = memoryview(data).cast("B")
+        written = 0
+        with _away(f"content store {self.name}"):
+            while written < len(view):
+                written += super().write(view[written:])
+        self.importer.update(view)
+        self.size += written
+        return written
+
+
+@contextlib.contextmanager
+def _away(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ContentAway(f"{what}: {error.strerror or error}") from error
+
+
+def _place(part: Path, cid: str) -> Path:
+    return part / cid[-2:] / cid
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
