@@ -1,8 +1,13 @@
 """The ledger port: what the rest of the node may ask of a ledger, and which backend a URL names."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
+
+from orthanc_ledger.clock import Clock, system_clock
+from orthanc_ledger.errors import ConfigError
+from orthanc_ledger.ledger.identity import Identity
 
 Value = Any
 """A dag-cbor value: None, bool, int, str, bytes, list or dict of str."""
@@ -22,7 +27,8 @@ class Ledger(Protocol):
     """A ledger as one identity sees it.
 
     ``submit`` returns only when the transaction is committed and survives a crash. Whoever gets no answer may call
-    again with the same arguments (and nonce, for functions marked *id* in the rule book): the first result comes back and nothing changes.
+    again with the same arguments (and nonce, for functions marked *id* in the rule book): the first result comes back
+    and nothing changes.
     """
 
     def submit(self, function: str, args: Mapping[str, Value], nonce: bytes | None = None) -> Committed:
@@ -33,3 +39,23 @@ class Ledger(Protocol):
 
     def query(self, function: str, args: Mapping[str, Value]) -> Value:
         """Run a read-only contract query. Raises as ``submit``."""
+
+
+def _embedded(location: str, identity: Identity | None, clock: Clock) -> Ledger:
+    from orthanc_ledger.ledger.embedded import EmbeddedLedger  # here, because it imports this port
+
+    return EmbeddedLedger(Path(location), identity, clock)
+
+
+SCHEMES: dict[str, Callable[[str, Identity | None, Clock], Ledger]] = {"embedded": _embedded}
+
+
+def open_ledger(url: str, identity: Identity | None = None, clock: Clock = system_clock) -> Ledger:
+    """The ledger that a URL names, as one identity sees it (None: queries only): `embedded:PATH`.
+
+    Raises ConfigError for an unknown scheme or when there is no such ledger; LedgerAway when it cannot be opened.
+    """
+    scheme, _, location = url.partition(":")
+    if scheme not in SCHEMES or not location:
+        raise ConfigError(f"ledger {url!r}: expected one of {', '.join(f'{name}:…' for name in SCHEMES)}")
+    return SCHEMES[scheme](location, identity, clock)

@@ -1,0 +1,78 @@
+"""Anchors: which manifests there are, of which study, and which of them the custodian stores."""
+
+from orthanc_ledger.errors import ContractError
+from orthanc_ledger.ledger.contract.call import Effect, Question, State, Transaction, Value
+from orthanc_ledger.ledger.contract.paging import page
+
+_CONTENT = ("study", "root", "count", "kind", "from", "profile")
+
+
+def anchor(tx: Transaction) -> Effect:
+    args = tx.args
+    key = anchor_key(args["manifestCid"])
+    first = tx.state.get(key)
+    if first is not None:
+        for name in _CONTENT:
+            if first.get(name) != args.get(name):
+                raise ContractError("CONFLICT", name, "this manifest is anchored with another value")
+        return Effect(_place(first), repeats=key)
+    _check_kind(tx)
+    study: bytes = args["study"]
+    if (erasure := erasure_of(tx.state, study)) != "none":
+        raise ContractError("WRONG_STATE", erasure)
+    record = {**args, "time": tx.call.time, "sequence": tx.call.sequence}
+    index = f"studyAnchor/{study.hex()}/{tx.call.sequence:020d}/{args['manifestCid']}"
+    return Effect(_place(record), {key: record, index: args["manifestCid"]}, studies=(study,))
+
+
+def confirm_stored(tx: Transaction) -> Effect:
+    record = tx.record(anchor_key(tx.args["manifestCid"]), "manifestCid")
+    key = _stored_key(tx.args["manifestCid"])
+    if tx.state.get(key) is not None:
+        return Effect(None, repeats=key)
+    return Effect(None, {key: tx.by}, studies=(record["study"],))
+
+
+def get_anchor(question: Question) -> Value:
+    return _shown(question, question.record(anchor_key(question.args["manifestCid"]), "manifestCid"))
+
+
+def anchors_of_study(question: Question) -> Value:
+    """In the order of their commits."""
+    prefix = f"studyAnchor/{question.args['study'].hex()}/"
+    found = (question.records.get(anchor_key(cid)) for _, cid in question.records.scan(prefix))
+    return page((_shown(question, record) for record in found if record is not None), question.args)
+
+
+def anchor_key(manifest_cid: str) -> str:
+    return f"anchor/{manifest_cid}"
+
+
+def is_stored(state: State, manifest_cid: str) -> bool:
+    return state.get(_stored_key(manifest_cid)) is not None
+
+
+def erasure_of(state: State, study: bytes) -> str:
+    """`none`, `requested` or `erased`."""
+    record = state.get(f"erasure/{study.hex()}")
+    return "none" if record is None else str(record["state"])
+
+
+def _check_kind(tx: Transaction) -> None:
+    derived = tx.args["kind"] == "derived"
+    if ("from" in tx.args) != derived:
+        raise ContractError("INVALID", "from", "derived anchors have it, original ones do not")
+    if "profile" in tx.args and not derived:
+        raise ContractError("INVALID", "profile", "only derived anchors have it")
+
+
+def _place(record: Value) -> Value:
+    return {"sequence": record["sequence"], "time": record["time"]}
+
+
+def _shown(question: Question, record: Value) -> Value:
+    return {**record, "stored": is_stored(question.records, record["manifestCid"])}
+
+
+def _stored_key(manifest_cid: str) -> str:
+    return f"stored/{manifest_cid}"

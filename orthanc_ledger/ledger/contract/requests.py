@@ -1,0 +1,155 @@
+"""Requests of research organisations, and what owner and custodian decide about them."""
+
+from collections.abc import Iterator, Mapping
+
+from orthanc_ledger.errors import ContractError
+from orthanc_ledger.ledger.contract.call import Effect, Question, Records, Transaction, Value
+from orthanc_ledger.ledger.contract.nodes import is_confirmed, node_head, node_path
+from orthanc_ledger.ledger.contract.paging import page
+from orthanc_ledger.ledger.contract.policy import needed_roles
+
+DAY_S = 86_400
+STATES = ("open", "approved", "expired", "denied", "revoked")
+
+
+def request_access(tx: Transaction) -> Effect:
+    args = tx.args
+    key = _request_key(tx.id)
+    if tx.state.get(key) is not None:
+        return Effect({"id": tx.id}, repeats=key)
+    if args["release"] not in tx.policy["release_forms"]:
+        raise ContractError("INVALID", "release", f"offered: {', '.join(tx.policy['release_forms'])}")
+    if args["days"] > tx.policy["max_days"]:
+        raise ContractError("INVALID", "days", f"at most {tx.policy['max_days']}")
+    node = args["node"]
+    if node["organisation"] != tx.caller.organisation:
+        raise ContractError("NOT_PERMITTED", "node", "not a node of the requesting organisation")
+    head = node_head(tx.state, node)
+    if head is None:
+        raise ContractError("NOT_FOUND", "node", "not registered")
+    if head["confirmed"] is None:
+        raise ContractError("WRONG_STATE", "node", "not confirmed")
+    record = {
+        **args,
+        "id": tx.id,
+        "by": tx.by,
+        "time": tx.call.time,
+        "revocations": head["revocations"],
+        "state": "open",
+        "until": None,
+        "coveredUntil": None,
+    }
+    return Effect({"id": tx.id}, {key: record, f"nodeRequest/{node_path(node)}/{tx.id.hex()}": True}, _studies(record))
+
+
+def approve(tx: Transaction) -> Effect:
+    args, request = tx.args, find_request(tx, "id")
+    needs = needed_roles(tx.policy, request["release"])
+    if tx.role not in needs:
+        raise ContractError("NOT_PERMITTED", "role", f"this release needs {', '.join(needs)}")
+    key = _approval_key(args["id"], tx.role)
+    first = tx.state.get(key)
+    if first is not None and (first["until"], first["release"]) == (args["until"], args["release"]):
+        return Effect(first["result"], repeats=key)
+    _check_approvable(tx, request)
+    if first is not None:
+        raise ContractError("WRONG_STATE", "approved", f"{tx.role} approved until {first['until']} already")
+    others = [tx.state.get(_approval_key(args["id"], role)) for role in needs if role != tx.role]
+    decided = _approved(tx, request, others) if all(others) else request
+    result = {name: decided[name] for name in ("id", "state", "until")}
+    approval = {"until": args["until"], "release": args["release"], "by": tx.by, "time": tx.call.time, "result": result}
+    return Effect(result, {_request_key(args["id"]): decided, key: approval}, _studies(request))
+
+
+def deny(tx: Transaction) -> Effect:
+    return _end(tx, "denial", "denied", from_states=("open",))
+
+
+def revoke(tx: Transaction) -> Effect:
+    if tx.role == "research" and find_request(tx, "id")["by"]["organisation"] != tx.caller.organisation:
+        raise ContractError("NOT_PERMITTED", "id", "a request of another organisation")
+    return _end(tx, "revocation", "revoked", from_states=("open", "approved"))
+
+
+def get_request(question: Question) -> Value:
+    return _shown(question, question.record(_request_key(question.args["id"]), "id"))
+
+
+def requests_by_state(question: Question) -> Value:
+    found = (_shown(question, request) for _, request in question.records.scan("request/"))
+    return page((request for request in found if request["state"] == question.args["state"]), question.args)
+
+
+def find_request(tx: Transaction, argument: str) -> Value:
+    """The request that the argument names. Raises ContractError NOT_FOUND."""
+    return tx.record(_request_key(tx.args[argument]), argument)
+
+
+def requests_of_node(records: Records, node: Value) -> Iterator[Value]:
+    """All requests of a node."""
+    for key, _ in records.scan(f"nodeRequest/{node_path(node)}/"):
+        yield records.get(f"request/{key.rpartition('/')[2]}")
+
+
+def state_at(request: Mapping[str, Value], time: int) -> str:
+    """The request's state; an approval whose time has run out is `expired`."""
+    expired = request["state"] == "approved" and time >= request["until"]
+    return "expired" if expired else str(request["state"])
+
+
+def _check_approvable(tx: Transaction, request: Value) -> None:
+    args = tx.args
+    if request["state"] != "open":
+        raise ContractError("WRONG_STATE", request["state"])
+    if args["release"] != request["release"]:
+        raise ContractError("INVALID", "release", f"requested: {request['release']}")
+    if not is_confirmed(tx.state, request["node"], request["revocations"]):
+        raise ContractError("WRONG_STATE", "node", "revoked since the request")
+    if args["until"] <= tx.call.time:
+        raise ContractError("EXPIRED", "until", f"now is {tx.call.time}")
+    if args["until"] > tx.call.time + request["days"] * DAY_S:
+        raise ContractError("INVALID", "until", f"later than the {request['days']} days asked for")
+
+
+def _approved(tx: Transaction, request: Value, others: list[Value]) -> Value:
+    """The request with its last needed approval: until the smallest of all; for what is anchored now, unless future."""
+    until = min([tx.args["until"], *(other["until"] for other in others)])
+    if tx.call.time >= until:
+        raise ContractError("EXPIRED", "until", "the other approval has run out: a new request is needed")
+    covered = None if request["future"] else tx.call.sequence
+    return {**request, "state": "approved", "until": until, "coveredUntil": covered}
+
+
+def _end(tx: Transaction, kind: str, state: str, from_states: tuple[str, ...]) -> Effect:
+    args, request = tx.args, find_request(tx, "id")
+    key = f"{kind}/{args['id'].hex()}"
+    first = tx.state.get(key)
+    if first is not None and first["by"]["organisation"] == tx.caller.organisation:
+        same = all(first.get(name) == args.get(name) for name in ("reason", "textCommitment"))
+        if same:
+            return Effect(None, repeats=key)
+    if request["state"] not in from_states:
+        raise ContractError("WRONG_STATE", request["state"])
+    record = {**args, "by": tx.by, "time": tx.call.time}
+    return Effect(None, {key: record, _request_key(args["id"]): {**request, "state": state}}, _studies(request))
+
+
+def _shown(question: Question, request: Value) -> Value:
+    needs = needed_roles(question.policy, request["release"])
+    found = {role: question.records.get(_approval_key(request["id"], role)) for role in needs}
+    approvals = {
+        role: {name: approval[name] for name in ("until", "by", "time")} for role, approval in found.items() if approval
+    }
+    return {**request, "state": state_at(request, question.time), "needs": needs, "approvals": approvals}
+
+
+def _studies(request: Mapping[str, Value]) -> tuple[bytes, ...]:
+    return tuple(request["studies"])
+
+
+def _request_key(request_id: bytes) -> str:
+    return f"request/{request_id.hex()}"
+
+
+def _approval_key(request_id: bytes, role: str) -> str:
+    return f"approval/{request_id.hex()}/{role}"

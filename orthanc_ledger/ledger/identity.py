@@ -1,0 +1,218 @@
+"""X.509 identities: one small CA per organisation, certificates for its people and nodes.
+
+EC P-256 with ECDSA over SHA-256. Folders are laid out like a Fabric MSP, and the kind of an identity stands in Fabric's
+attribute extension, so
+that the same certificates can serve there:
+
+    DIRECTORY/msp.yaml               msp_id: HospitalMSP
+    DIRECTORY/cacerts/ca.pem         the organisation's CA
+    DIRECTORY/signcerts/cert.pem     an identity's certificate (not in a CA's folder)
+    DIRECTORY/keystore/key.pem       the private key, mode 0600
+"""
+
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import NameOID, ObjectIdentifier
+
+from orthanc_ledger.clock import Clock, system_clock
+from orthanc_ledger.errors import ConfigError
+from orthanc_ledger.ledger.contract.call import Assurance
+
+ATTRIBUTES = ObjectIdentifier("1.2.3.4.5.6.7.8.1")  # Fabric CA's attribute extension, JSON {"attrs": {name: text}}
+CA_DAYS = 3650
+IDENTITY_DAYS = 1095
+BACKDATED_S = 300  # a member whose clock is a little behind accepts a new certificate at once
+
+ECDSA_SHA256 = ec.ECDSA(hashes.SHA256())
+
+_MSP_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}")
+_PSEUDONYM = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A certificate with its private key: who signs transactions."""
+
+    msp_id: str
+    certificate: bytes  # DER
+    _key: ec.EllipticCurvePrivateKey = field(repr=False)
+
+    def sign(self, message: bytes) -> bytes:
+        """An ECDSA-SHA256 signature over the message, DER encoded (RFC 3279 2.2.3)."""
+        return self._key.sign(message, ECDSA_SHA256)
+
+
+def create_organisation(directory: Path, msp_id: str, clock: Clock = system_clock) -> None:
+    """Make an organisation's CA in a new folder.
+
+    Raises ConfigError when the folder already holds something, cannot be written, or the MSP ID is not 1 to 64 letters,
+    digits, dots and hyphens.
+    """
+    if not _MSP_ID.fullmatch(msp_id):
+        raise ConfigError(f"MSP ID {msp_id!r}: expected 1 to 64 letters, digits, '.' or '-'")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = _name(f"ca.{msp_id}", msp_id)
+    certificate = (
+        _builder(name, name, key.public_key(), clock(), CA_DAYS)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(signs_certificates=True), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    _write_folder(directory, msp_id, key, ca=certificate)
+
+
+def issue(
+    organisation: Path, name: str, kind: Assurance, clock: Clock = system_clock, days: int = IDENTITY_DAYS
+) -> Path:
+    """Issue an identity of an organisation into `identities/NAME` of its folder, and return that folder.
+
+    `name` becomes the certificate's CN and is seen by the whole channel: a pseudonym, never a person's name. Raises
+    ConfigError when the
+    organisation cannot be read, the name is not 1 to 64 lower-case letters, digits and hyphens, or is taken.
+    """
+    if not _PSEUDONYM.fullmatch(name):
+        raise ConfigError(f"identity name {name!r}: expected a pseudonym of 1 to 64 lower-case letters, digits or '-'")
+    msp_id = _read_msp_id(organisation)
+    ca = _read_certificate(organisation / "cacerts" / "ca.pem")
+    ca_key = _read_key(organisation / "keystore" / "key.pem", ca)
+    key = ec.generate_private_key(ec.SECP256R1())
+    attributes = json.dumps({"attrs": {"kind": kind}}, separators=(",", ":")).encode()
+    certificate = (
+        _builder(_name(name, msp_id, unit="client"), ca.subject, key.public_key(), clock(), days)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.UnrecognizedExtension(ATTRIBUTES, attributes), critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    directory = organisation / "identities" / name
+    _write_folder(directory, msp_id, key, ca=ca, certificate=certificate)
+    return directory
+
+
+def load_identity(directory: Path) -> Identity:
+    """Read an identity's folder. Raises ConfigError naming the file that is missing, unreadable or does not fit."""
+    certificate = _read_certificate(directory / "signcerts" / "cert.pem")
+    key = _read_key(directory / "keystore" / "key.pem", certificate)
+    return Identity(_read_msp_id(directory), certificate.public_bytes(Encoding.DER), key)
+
+
+def ca_certificate(directory: Path) -> bytes:
+    """The CA certificate (DER) in an organisation's or identity's folder, as a genesis names it. Raises ConfigError."""
+    return _read_certificate(directory / "cacerts" / "ca.pem").public_bytes(Encoding.DER)
+
+
+def _name(common_name: str, organisation: str, unit: str | None = None) -> x509.Name:
+    units = [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit)] if unit else []
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, organisation),
+            *units,  # OU=client: what Fabric's NodeOUs ask of one who submits
+            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
+        ]
+    )
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, time: int, days: int
+) -> x509.CertificateBuilder:
+    now = datetime.fromtimestamp(time, UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(seconds=BACKDATED_S))
+        .not_valid_after(now + timedelta(days=days))
+    )
+
+
+def _key_usage(signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _write_folder(
+    directory: Path,
+    msp_id: str,
+    key: ec.EllipticCurvePrivateKey,
+    ca: x509.Certificate,
+    certificate: x509.Certificate | None = None,
+) -> None:
+    files = {"msp.yaml": yaml.safe_dump({"msp_id": msp_id}).encode(), "cacerts/ca.pem": ca.public_bytes(Encoding.PEM)}
+    if certificate is not None:
+        files["signcerts/cert.pem"] = certificate.public_bytes(Encoding.PEM)
+    files["keystore/key.pem"] = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    try:
+        for name, content in files.items():
+            path = directory / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            mode = 0o600 if path.parent.name == "keystore" else 0o644
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+                file.write(content)
+    except FileExistsError as error:
+        raise ConfigError(
+            f"{error.filename} exists already: keys are never overwritten, choose another folder or name"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"{directory}: cannot be written: {error.strerror}") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _read_msp_id(directory: Path) -> str:
+    path = directory / "msp.yaml"
+    try:
+        content = yaml.safe_load(_read(path))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML") from error
+    msp_id = content.get("msp_id") if isinstance(content, dict) else None
+    if not isinstance(msp_id, str) or not _MSP_ID.fullmatch(msp_id):
+        raise ConfigError(f"{path}: expected msp_id: 1 to 64 letters, digits, '.' or '-'")
+    return msp_id
+
+
+def _read_certificate(path: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(_read(path))
+    except ValueError as error:
+        raise ConfigError(f"{path}: not an X.509 certificate in PEM") from error
+
+
+def _read_key(path: Path, certificate: x509.Certificate) -> ec.EllipticCurvePrivateKey:
+    try:
+        key = load_pem_private_key(_read(path), password=None)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{path}: not an unencrypted private key in PEM") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
+        raise ConfigError(f"{path}: not the EC key of the certificate beside it")
+    return key

@@ -1,0 +1,236 @@
+"""The embedded ledger's file: entries, the nodes of their Merkle tree and the contract's state, in one SQLite database.
+
+Nothing here is ever updated or deleted: a key's value is its latest row in `state`. Only perfect subtrees are kept; the
+right edge of the tree is
+folded when it is asked for, O(log n) (RFC 6962 2.1).
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import dag_cbor
+
+from orthanc_ledger.errors import ConfigError, IntegrityError, LedgerAway
+from orthanc_ledger.ledger.contract.call import Value
+from orthanc_ledger.merkle import EMPTY_ROOT, leaf_hash, node_hash
+
+BUSY_TIMEOUT_S = 10.0
+_SCHEMA = """
+CREATE TABLE entries (
+    position INTEGER PRIMARY KEY, time INTEGER NOT NULL, tx_id BLOB NOT NULL UNIQUE, entry BLOB NOT NULL) STRICT;
+CREATE TABLE subtrees (
+    level INTEGER NOT NULL, number INTEGER NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (level, number)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE state (
+    key TEXT NOT NULL, position INTEGER NOT NULL, value BLOB NOT NULL, PRIMARY KEY (key, position)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE confirmed_clocks (time INTEGER NOT NULL) STRICT;
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One entry as it is kept."""
+
+    position: int
+    time: int
+    tx_id: bytes
+    entry: bytes
+
+
+class LogFile:
+    """One connection to the file. Not for two threads at once."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises ConfigError when there is no such file, LedgerAway when it cannot be opened."""
+        if not path.is_file():
+            raise ConfigError(f"{path}: no ledger here: make one with `orthanc-ledger init`")
+        with reachable(path):
+            self._db = _connect(path)
+
+    @classmethod
+    def create(cls, path: Path) -> "LogFile":
+        """A new file without entries, mode 0600. Raises ConfigError when something is there or it cannot be made."""
+        try:
+            path.touch(0o600, exist_ok=False)
+        except FileExistsError as error:
+            raise ConfigError(f"{path}: exists already; a ledger is never overwritten") from error
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be made: {error.strerror}") from error
+        log = cls(path)
+        log._db.execute("PRAGMA journal_mode=WAL")
+        log._db.executescript(_SCHEMA)
+        return log
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def transaction(self, mode: Literal["DEFERRED", "IMMEDIATE"]) -> Iterator[None]:
+        """All or nothing: committed when the block ends, rolled back when it raises. DEFERRED reads one snapshot."""
+        self._db.execute(f"BEGIN {mode}")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+
+    # Entries
+
+    def last(self) -> tuple[int, int]:
+        """Position and time of the last entry; (-1, 0) when there is none."""
+        row = self._db.execute("SELECT position, time FROM entries ORDER BY position DESC LIMIT 1").fetchone()
+        return row or (-1, 0)
+
+    def entry(self, position: int) -> Row | None:
+        row = self._db.execute("SELECT * FROM entries WHERE position = ?", (position,)).fetchone()
+        return Row(*row) if row else None
+
+    def find(self, tx_id: bytes) -> Row | None:
+        row = self._db.execute("SELECT * FROM entries WHERE tx_id = ?", (tx_id,)).fetchone()
+        return Row(*row) if row else None
+
+    def entries(self, start: int) -> Iterator[Row]:
+        for row in self._db.execute("SELECT * FROM entries WHERE position >= ? ORDER BY position", (start,)):
+            yield Row(*row)
+
+    def page(self, start: int, limit: int = 256) -> list[Row]:
+        query = "SELECT * FROM entries WHERE position >= ? ORDER BY position LIMIT ?"
+        return [Row(*row) for row in self._db.execute(query, (start, limit))]
+
+    def append(self, row: Row, changes: Mapping[str, Value]) -> None:
+        """Write an entry, the tree nodes it completes and the state it changes, inside the caller's transaction."""
+        self._db.execute("INSERT INTO entries VALUES (?, ?, ?, ?)", (row.position, row.time, row.tx_id, row.entry))
+        subtrees = completed(row.position, row.entry, self.subtree)
+        self._db.executemany("INSERT INTO subtrees VALUES (?, ?, ?)", subtrees)
+        rows = [(key, row.position, dag_cbor.encode(value)) for key, value in changes.items()]
+        self._db.executemany("INSERT INTO state VALUES (?, ?, ?)", rows)
+
+    # The operator's word on a clock that jumped
+
+    def confirmed_clock(self) -> int:
+        """The latest clock an operator confirmed, UTC seconds; 0 when none was."""
+        confirmed: int = self._db.execute("SELECT coalesce(max(time), 0) FROM confirmed_clocks").fetchone()[0]
+        return confirmed
+
+    def confirm_clock(self, time: int) -> None:
+        self._db.execute("INSERT INTO confirmed_clocks VALUES (?)", (time,))
+
+    # The tree
+
+    def subtree(self, level: int, number: int) -> bytes:
+        """Root of the perfect subtree over entries [number · 2^level, (number + 1) · 2^level).
+
+        Raises IntegrityError when it is missing.
+        """
+        row = self._db.execute("SELECT hash FROM subtrees WHERE level = ? AND number = ?", (level, number)).fetchone()
+        if row is None:
+            raise IntegrityError(f"tree node {level}/{number} is missing: the ledger's file is damaged, restore a copy")
+        digest: bytes = row[0]
+        return digest
+
+    def root(self, start: int, end: int) -> bytes:
+        """MTH of the entries [start, end); `start` is a multiple of the smallest power of two that covers them."""
+        size = end - start
+        if size == 0:
+            return EMPTY_ROOT
+        level = size.bit_length() - 1
+        left = self.subtree(level, start >> level)
+        rest = start + (1 << level)
+        return left if rest == end else node_hash(left, self.root(rest, end))
+
+    def path(self, position: int, start: int, end: int) -> list[bytes]:
+        """PATH(position, entries [start, end)) of RFC 6962 2.1.1, from the leaf's sibling up."""
+        if end - start == 1:
+            return []
+        middle = start + (1 << (end - start - 1).bit_length() - 1)
+        if position < middle:
+            return [*self.path(position, start, middle), self.root(middle, end)]
+        return [*self.path(position, middle, end), self.root(start, middle)]
+
+    # The contract's state
+
+    def get(self, key: str) -> Value | None:
+        row = self._db.execute(
+            "SELECT value FROM state WHERE key = ? ORDER BY position DESC LIMIT 1", (key,)
+        ).fetchone()
+        return _value(key, row[0]) if row else None
+
+    def scan(self, prefix: str) -> Iterator[tuple[str, Value]]:
+        # Keys are ASCII: U+10FFFF is above all of them. With max() SQLite takes `value` from the row of the maximum.
+        query = "SELECT key, value, max(position) FROM state WHERE key >= ? AND key < ? GROUP BY key ORDER BY key"
+        for key, value, _ in self._db.execute(query, (prefix, prefix + "\U0010ffff")):
+            yield key, _value(key, value)
+
+    def history(self, key: str) -> Iterator[tuple[int, Value]]:
+        query = "SELECT position, value FROM state WHERE key = ? ORDER BY position"
+        for position, value in self._db.execute(query, (key,)):
+            yield position, _value(key, value)
+
+    def first_write(self, key: str) -> int:
+        """Position of the entry that wrote a key first."""
+        position: int = self._db.execute("SELECT min(position) FROM state WHERE key = ?", (key,)).fetchone()[0]
+        return position
+
+    def value_before(self, key: str, position: int) -> Value | None:
+        """A key's value as the entry at `position` found it."""
+        row = self._db.execute(
+            "SELECT value FROM state WHERE key = ? AND position < ? ORDER BY position DESC LIMIT 1", (key, position)
+        ).fetchone()
+        return _value(key, row[0]) if row else None
+
+    def value_at(self, key: str, position: int) -> bytes | None:
+        """The bytes the entry at `position` wrote under a key, or None."""
+        row = self._db.execute("SELECT value FROM state WHERE key = ? AND position = ?", (key, position)).fetchone()
+        return row[0] if row else None
+
+    def counts(self) -> tuple[int, int]:
+        """Number of tree nodes and of state rows."""
+        row: tuple[int, int] = self._db.execute(
+            "SELECT (SELECT count(*) FROM subtrees), (SELECT count(*) FROM state)"
+        ).fetchone()
+        return row
+
+
+def completed(position: int, entry: bytes, subtree: Callable[[int, int], bytes]) -> list[tuple[int, int, bytes]]:
+    """(level, number, hash) of every perfect subtree that the entry at `position` completes, its leaf first."""
+    level, number, digest = 0, position, leaf_hash(entry)
+    nodes = [(level, number, digest)]
+    while number & 1:
+        digest = node_hash(subtree(level, number - 1), digest)
+        level, number = level + 1, number >> 1
+        nodes.append((level, number, digest))
+    return nodes
+
+
+def _value(key: str, encoded: bytes) -> Value:
+    try:
+        return dag_cbor.decode(encoded)
+    except (dag_cbor.decoding.CBORDecodingError, ValueError) as error:
+        raise IntegrityError(f"state {key}: not dag-cbor: the ledger's file is damaged, restore a copy") from error
+
+
+@contextmanager
+def reachable(path: Path) -> Iterator[None]:
+    """Turn what SQLite raises into LedgerAway: nothing of the transaction was written."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise LedgerAway(f"{path}: {error}") from error
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw",
+        uri=True,
+        timeout=BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    db.execute("PRAGMA synchronous=FULL")
+    return db

@@ -1,0 +1,106 @@
+"""Who signed what: certificates against the CAs of a ledger's organisations."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from orthanc_ledger.errors import ConfigError, ContractError
+from orthanc_ledger.ledger.contract.call import Caller
+from orthanc_ledger.ledger.identity import ATTRIBUTES, ECDSA_SHA256
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A certificate found to be issued by an organisation's CA."""
+
+    caller: Caller
+    key: ec.EllipticCurvePublicKey
+    valid_from: int
+    valid_until: int  # inclusive, as RFC 5280 4.1.2.5
+
+
+class Members:
+    """The organisations of a ledger, by their CA certificates: who signed what."""
+
+    def __init__(self, ca_certificates: Mapping[str, bytes]) -> None:
+        """`ca_certificates`: MSP ID to DER. Raises ConfigError when one is no CA's, or two share a subject."""
+        self._cas = {msp_id: _parse_ca(msp_id, der) for msp_id, der in ca_certificates.items()}
+        if len({ca.subject for ca in self._cas.values()}) < len(self._cas):
+            raise ConfigError("two organisations have CA certificates with the same subject: make each its own CA")
+        self._known: dict[bytes, _Member] = {}
+
+    def verify(self, certificate: bytes, signature: bytes, message: bytes, time: int) -> Caller:
+        """Who signed the message.
+
+        Raises ContractError NOT_PERMITTED `certificate` when none of the CAs issued it, it has no kind, or it (or its
+        CA) was not valid at `time` (UTC
+        seconds); NOT_PERMITTED `signature` when it does not sign the message.
+        """
+        member = self._known.get(certificate)
+        if member is None:
+            member = self._known[certificate] = self._identify(certificate)
+        if not member.valid_from <= time <= member.valid_until:
+            raise _refused(f"valid from {member.valid_from} to {member.valid_until}, used at {time}: issue a new one")
+        try:
+            member.key.verify(signature, message, ECDSA_SHA256)
+        except InvalidSignature as error:
+            raise ContractError(
+                "NOT_PERMITTED", "signature", "not made by the certificate's key over these bytes"
+            ) from error
+        return member.caller
+
+    def _identify(self, der: bytes) -> _Member:
+        try:
+            certificate = x509.load_der_x509_certificate(der)
+            issuer = certificate.issuer
+        except ValueError as error:
+            raise _refused("not an X.509 certificate") from error
+        for msp_id, ca in self._cas.items():
+            if ca.subject == issuer:
+                return _member(msp_id, certificate, ca)
+        raise _refused(f"issued by {issuer.rfc4514_string()}, which is no organisation's CA on this ledger")
+
+
+def _member(msp_id: str, certificate: x509.Certificate, ca: x509.Certificate) -> _Member:
+    try:
+        certificate.verify_directly_issued_by(ca)
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+        attributes = certificate.extensions.get_extension_for_oid(ATTRIBUTES).value
+        key = certificate.public_key()
+        kind = (
+            json.loads(attributes.value)["attrs"]["kind"]
+            if isinstance(attributes, x509.UnrecognizedExtension)
+            else None
+        )
+    except (ValueError, TypeError, KeyError, InvalidSignature, x509.ExtensionNotFound) as error:
+        raise _refused(f"not a certificate that the CA of {msp_id} issued with a kind") from error
+    if constraints.ca or kind not in ("person", "node") or not isinstance(key, ec.EllipticCurvePublicKey):
+        raise _refused(
+            f"expected an EC end-entity certificate of kind person or node, got kind {kind!r}, CA {constraints.ca}"
+        )
+    valid_from = max(_seconds(certificate.not_valid_before_utc), _seconds(ca.not_valid_before_utc))
+    valid_until = min(_seconds(certificate.not_valid_after_utc), _seconds(ca.not_valid_after_utc))
+    return _Member(Caller(msp_id, kind, f"{certificate.serial_number:x}"), key, valid_from, valid_until)
+
+
+def _refused(detail: str) -> ContractError:
+    return ContractError("NOT_PERMITTED", "certificate", detail)
+
+
+def _parse_ca(msp_id: str, der: bytes) -> x509.Certificate:
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        if certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
+            return certificate
+    except (ValueError, x509.ExtensionNotFound) as error:
+        raise ConfigError(f"organisation {msp_id}: not a CA certificate in DER") from error
+    raise ConfigError(f"organisation {msp_id}: expected a CA certificate, got an end-entity certificate")
+
+
+def _seconds(moment: datetime) -> int:
+    return int(moment.timestamp())
