@@ -62,17 +62,17 @@ class Element:
 
 def read_file(data: bytes) -> tuple[str, list[Element]]:
     """Transfer syntax and elements of a Part 10 file."""
-    if data[128:132] != b"DICM":
-        raise Refused("no DICM")
-    at = 132
-    syntax = None
-    while data[at : at + 2] == b"\x02\x00":
-        element, at = _element(data, at, len(data), EXPLICIT, 0)
-        if element.tag == (2, 0x10) and element.value is not None:
-            syntax = element.value.rstrip(b"\0 ").decode("ascii")
-    if syntax is None:
+    meta, at = _meta(data)
+    values = [element.value for element in meta if element.tag == (2, 0x10)]
+    if not values or values[0] is None:
         raise Refused("no transfer syntax")
+    syntax = values[0].rstrip(b"\0 ").decode("ascii")
     return syntax, read(data[at:], syntax)
+
+
+def file_meta(data: bytes) -> list[Element]:
+    """The elements of group 0002 before the data set."""
+    return _meta(data)[0]
 
 
 def read(data: bytes, syntax: str) -> list[Element]:
@@ -90,6 +90,16 @@ def dictionary_vr(tag: Tag) -> str | None:
         return dictionary_VR(tag)
     except KeyError:
         return None
+
+
+def _meta(data: bytes) -> tuple[list[Element], int]:
+    if data[128:132] != b"DICM":
+        raise Refused("no DICM")
+    meta, at = [], 132
+    while data[at : at + 2] == b"\x02\x00":
+        element, at = _element(data, at, len(data), EXPLICIT, 0)
+        meta.append(element)
+    return meta, at
 
 
 def _inflate(data: bytes) -> bytes:

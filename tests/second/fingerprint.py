@@ -19,6 +19,10 @@ Leaf = tuple[bytes, int, bytes]
 """Path, kind, value."""
 
 
+class NoInstanceUid(Refused):
+    """The object has an unsalted fingerprint only."""
+
+
 @dataclass(frozen=True)
 class Fingerprint:
     """Every field of one form (unsalted, or under one salt key)."""
@@ -61,7 +65,7 @@ def _instance_uid(elements: list[Element]) -> str:
     for element in elements:
         if element.tag == SOP_INSTANCE and element.value:
             return element.value.decode("ascii")
-    raise Refused("no SOP Instance UID")
+    raise NoInstanceUid("no SOP Instance UID: there are no salts")
 
 
 def _metadata(elements: list[Element], above: bytes, decoded: bool = False) -> Iterator[Leaf]:

@@ -7,6 +7,7 @@ import json
 import logging
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tests.second.streams import stream
 
 FOLDER = Path(__file__).parents[1] / "vectors" / "formats"
 BUNDLED = Path(pydicom.data.__file__).parent / "test_files"
+SOP_CLASS = "1.2.840.10008.5.1.4.1.1.4"
 STUDY_UID, SOP_UID = "1.2.826.0.1.3680043.8.498.1", "1.2.826.0.1.3680043.8.498.12"
 FIRST = sealed.SEGMENT - sealed.HEADER - sealed.TAG
 
@@ -153,39 +155,52 @@ def cid_of(size: int, chunk: int, links: int) -> str:
 
 
 def arrival_cases() -> list[Json]:
-    """One spool unit; the data set is Explicit VR Little Endian with three UIDs."""
-    uids = {(0x0008, 0x0016): "1.2.840.10008.5.1.4.1.1.4", (0x0008, 0x0018): SOP_UID, (0x0020, 0x000D): STUDY_UID}
-    data_set = b"".join(crafted.element(*tag, "UI", crafted.uid(value)) for tag, value in uids.items())
+    """One spool unit."""
+    shown = {name: value.hex() if isinstance(value, bytes) else value for name, value in arrival_record().items()}
+    unit = arrival_unit(b"1.2.826.0.1.3680043.8.498.9", b"SECOND")
+    return [{"record": shown, "data_set": _arrived().hex(), "unit": unit.hex()}]
+
+
+def arrival_record() -> dict[str, manifest.Value]:
+    """The record of the unit."""
+    return {
+        "v": 1,
+        "received_us": 1_795_255_200_123_456,
+        "calling_ae": "MR1",
+        "called_ae": "LEDGER",
+        "peer": "dicom://127.0.0.1:50001",
+        "association": stream("arrival/association", 16),
+        "tls": None,
+        "origin": "addressed-ae",
+        "sop_class": SOP_CLASS,
+        "sop_instance": SOP_UID,
+        "transfer_syntax": crafted.EXPLICIT,
+        "sha256": sha256(_arrived()).digest(),
+    }
+
+
+def arrival_unit(implementation: bytes, version: bytes) -> bytes:
+    """The unit as a writer with this Implementation Class UID and Version Name makes it."""
     meta = [
         (0x0001, "OB", b"\0\1"),
-        (0x0002, "UI", b"1.2.840.10008.5.1.4.1.1.4"),
+        (0x0002, "UI", SOP_CLASS.encode()),
         (0x0003, "UI", SOP_UID.encode()),
-        (0x0010, "UI", b"1.2.840.10008.1.2.1"),
-        (0x0012, "UI", b"1.2.826.0.1.3680043.8.498.9"),
-        (0x0013, "SH", b"SECOND"),
+        (0x0010, "UI", crafted.EXPLICIT.encode()),
+        (0x0012, "UI", implementation),
+        (0x0013, "SH", version),
         (0x0016, "AE", b"MR1"),
         (0x0017, "AE", b"MR1"),
         (0x0018, "AE", b"LEDGER"),
         (0x0027, "UR", b"dicom://127.0.0.1:50001"),
         (0x0028, "UR", b"dicom://127.0.0.1:11112"),
     ]
-    values: dict[str, manifest.Value] = {
-        "v": 1,
-        "received_us": 1_795_255_200_123_456,
-        "calling_ae": "MR1",
-        "called_ae": "LEDGER",
-        "peer": "127.0.0.1:50001",
-        "association": stream("arrival/association", 16),
-        "tls": None,
-        "origin": "addressed-ae",
-        "sop_class": "1.2.840.10008.5.1.4.1.1.4",
-        "sop_instance": SOP_UID,
-        "transfer_syntax": "1.2.840.10008.1.2.1",
-        "sha256": sha256(data_set).digest(),
-    }
-    shown = {name: value.hex() if isinstance(value, bytes) else value for name, value in values.items()}
-    unit = arrival.unit(values, arrival.part10(meta, data_set))
-    return [{"record": shown, "data_set": data_set.hex(), "unit": unit.hex()}]
+    return arrival.unit(arrival_record(), arrival.part10(meta, _arrived()))
+
+
+def _arrived() -> bytes:
+    """A data set of three UIDs."""
+    uids = {(0x0008, 0x0016): SOP_CLASS, (0x0008, 0x0018): SOP_UID, (0x0020, 0x000D): STUDY_UID}
+    return b"".join(crafted.element(*tag, "UI", crafted.uid(value)) for tag, value in uids.items())
 
 
 def fingerprint_cases() -> list[Json]:
@@ -204,12 +219,13 @@ def crafted_cases() -> list[Json]:
 
 
 def both_forms(data: bytes) -> Json:
-    """Fields of the unsalted and of a salted fingerprint."""
+    """Fields of the unsalted and of a salted fingerprint; null where there is none."""
     salt_key = stream("fingerprint/salt", 32)
-    try:
-        return {"unsalted": fields(data, None), "salt_key": salt_key.hex(), "salted": fields(data, salt_key)}
-    except Refused:
-        return {"unsalted": None}
+    made: Json = {"unsalted": None, "salt_key": salt_key.hex(), "salted": None}
+    with suppress(Refused):
+        made["unsalted"] = fields(data, None)
+        made["salted"] = fields(data, salt_key)
+    return made
 
 
 def fields(data: bytes, salt_key: bytes | None) -> Json:
