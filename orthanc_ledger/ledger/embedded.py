@@ -8,43 +8,20 @@ owner: the signatures. What needs a checkpoint kept elsewhere: that nothing was 
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-import dag_cbor
-
 from orthanc_ledger.clock import Clock, system_clock
-from orthanc_ledger.errors import ConfigError, ContractError, IntegrityError, LedgerAway
+from orthanc_ledger.errors import ConfigError, IntegrityError, LedgerAway
 from orthanc_ledger.ledger import Committed, Value
-from orthanc_ledger.ledger.contract import FUNCTIONS, answer, apply, event_key
-from orthanc_ledger.ledger.contract.call import Applied, Call, State
+from orthanc_ledger.ledger.admission import judge, read_genesis
+from orthanc_ledger.ledger.contract import FUNCTIONS, answer, event_key
 from orthanc_ledger.ledger.contract.policy import policy_digest
 from orthanc_ledger.ledger.identity import Identity
-from orthanc_ledger.ledger.log import LogFile, Row, completed, reachable
+from orthanc_ledger.ledger.log import Checkpoint, LogFile, Row, reachable
 from orthanc_ledger.ledger.members import Members
 from orthanc_ledger.ledger.transaction import Genesis, SignedTransaction, sign
 
-SIGNED_AHEAD_S = 300
-SIGNED_BEFORE_S = 7 * 86_400
 CLOCK_JUMP_S = 31 * 86_400
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """The tree at a size, to be kept where the ledger's owner cannot change it."""
-
-    size: int
-    root: bytes
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a replay found to be right."""
-
-    size: int  # entries, the genesis included
-    root: bytes
-    time: int  # of the last entry, UTC seconds
-    state_rows: int
 
 
 def create_ledger(
@@ -70,10 +47,7 @@ def create_ledger(
         )
     genesis = Genesis(random(32), clock(), organisations, digest)
     with reachable(path):
-        log = LogFile.create(path)
-        with log.transaction("IMMEDIATE"):
-            log.append(Row(0, genesis.time, genesis.log, genesis.encode()), {})
-        log.close()
+        LogFile.create(path, Row(0, genesis.time, genesis.log, genesis.encode())).close()
 
 
 class EmbeddedLedger:
@@ -93,7 +67,7 @@ class EmbeddedLedger:
         self._writer, self._writing = LogFile(path), threading.Lock()
         self._reader, self._reading = LogFile(path), threading.Lock()
         with reachable(path):
-            self._genesis, self._members = _genesis(self._reader)
+            self._genesis, self._members = read_genesis(self._reader)
 
     def close(self) -> None:
         """Close the file; the ledger is of no use afterwards."""
@@ -122,7 +96,7 @@ class EmbeddedLedger:
                 return self._first(known.position, event.get("result"))
             last, last_time = self._writer.last()
             position, time = last + 1, self._entry_time(last_time)
-            applied = _judge(self._genesis, self._members, self._writer, transaction, position, time)
+            applied = judge(self._genesis, self._members, self._writer, transaction, position, time)
             if applied.repeats is not None:
                 return self._first(self._writer.first_write(applied.repeats), applied.result)
             row = Row(position, time, transaction.tx_id, transaction.entry(time))
@@ -134,6 +108,11 @@ class EmbeddedLedger:
         with self._reading, reachable(self._path), self._reader.transaction("DEFERRED"):
             time = max(self._clock(), self._reader.last()[1])
             return answer(self._reader, function, args, time)
+
+    @property
+    def log_id(self) -> bytes:
+        """What a transaction must be signed for, 32 bytes."""
+        return self._genesis.log
 
     @property
     def size(self) -> int:
@@ -193,112 +172,3 @@ class EmbeddedLedger:
         if row is None:
             raise IntegrityError(f"entry {position} is missing: the ledger's file is damaged, restore a copy")
         return Committed(row.tx_id, row.position, row.time, result)
-
-
-class _StateBefore:
-    """The stored state as the entry at a position found it."""
-
-    def __init__(self, log: LogFile, position: int) -> None:
-        self._log, self._position = log, position
-
-    def get(self, key: str) -> Value | None:
-        return self._log.value_before(key, self._position)
-
-
-def replay(path: Path, checkpoint: Checkpoint | None = None) -> Report:
-    """Read a ledger file from its genesis and run everything again: tree, signatures, certificates, contract, state.
-
-    Reads one snapshot; others may append meanwhile. Raises IntegrityError naming the first difference, also to a
-    checkpoint kept elsewhere; ConfigError when there is no ledger; LedgerAway when it cannot be read.
-    """
-    log = LogFile(path)
-    try:
-        with reachable(path), log.transaction("DEFERRED"):
-            return _replay(log, checkpoint)
-    finally:
-        log.close()
-
-
-def _replay(log: LogFile, checkpoint: Checkpoint | None) -> Report:
-    genesis, members = _genesis(log)
-    size = time = nodes = state_rows = 0
-    changes: Mapping[str, Value]
-    for row in log.entries(0):
-        if row.position != size:
-            raise IntegrityError(f"entry {size} is missing: the next one is {row.position}")
-        nodes += _check_subtrees(log, row)
-        if row.position == 0:
-            expected, changes = Row(0, genesis.time, genesis.log, row.entry), {}
-        else:
-            expected, changes = _again(log, genesis, members, row)
-        if row != expected or row.time < time:
-            raise IntegrityError(f"entry {row.position}: its columns differ from its bytes, or its time goes backwards")
-        _check_state(log, row.position, changes)
-        size, time, state_rows = size + 1, row.time, state_rows + len(changes)
-        if checkpoint is not None and size == checkpoint.size and log.root(0, size) != checkpoint.root:
-            raise IntegrityError(f"the first {size} entries are not those of the checkpoint {checkpoint.root.hex()}")
-    if checkpoint is not None and size < checkpoint.size:
-        raise IntegrityError(f"expected at least the checkpoint's {checkpoint.size} entries, got {size}: rolled back")
-    if log.counts() != (nodes, state_rows):
-        raise IntegrityError(f"expected {nodes} tree nodes and {state_rows} state rows, got {log.counts()}")
-    return Report(size, log.root(0, size), time, state_rows)
-
-
-def _again(log: LogFile, genesis: Genesis, members: Members, row: Row) -> tuple[Row, Mapping[str, Value]]:
-    """The row an entry's bytes make, and what its transaction changes."""
-    try:
-        time, transaction = SignedTransaction.decode_entry(row.entry)
-        applied = _judge(genesis, members, _StateBefore(log, row.position), transaction, row.position, time)
-    except ContractError as error:
-        raise IntegrityError(f"entry {row.position} cannot have been accepted: {error}") from error
-    if applied.repeats is not None:
-        raise IntegrityError(f"entry {row.position} repeats an earlier call: it cannot have been accepted")
-    return Row(row.position, time, transaction.tx_id, row.entry), applied.changes
-
-
-def _check_subtrees(log: LogFile, row: Row) -> int:
-    # The left siblings come from the file: each was compared when its own last entry was read.
-    expected = completed(row.position, row.entry, log.subtree)
-    for level, number, digest in expected:
-        if log.subtree(level, number) != digest:
-            raise IntegrityError(f"entry {row.position}: its bytes differ from the tree's node {level}/{number}")
-    return len(expected)
-
-
-def _check_state(log: LogFile, position: int, changes: Mapping[str, Value]) -> None:
-    for key, value in changes.items():
-        if log.value_at(key, position) != dag_cbor.encode(value):
-            raise IntegrityError(f"state {key}: differs from what entry {position} wrote")
-
-
-def _judge(
-    genesis: Genesis, members: Members, state: State, transaction: SignedTransaction, position: int, time: int
-) -> Applied:
-    """What a transaction does as the entry at `position` and `time`. Raises ContractError when it must not be one."""
-    if transaction.log != genesis.log:
-        raise ContractError("INVALID", "log", "signed for another ledger")
-    if not time - SIGNED_BEFORE_S <= transaction.time <= time + SIGNED_AHEAD_S:
-        raise ContractError("SKEW", "time", f"signed at {transaction.time}, the entry's time is {time}: sign it anew")
-    caller = members.verify(transaction.certificate, transaction.signature, transaction.payload, time)
-    call = Call(
-        transaction.function,
-        transaction.args,
-        transaction.nonce,
-        caller,
-        time=time,
-        host_time=time,  # here the entry's time is the host's word already
-        sequence=position,
-        policy_sha256=genesis.policy_sha256,
-    )
-    return apply(state, call)
-
-
-def _genesis(log: LogFile) -> tuple[Genesis, Members]:
-    row = log.entry(0)
-    if row is None:
-        raise IntegrityError("entry 0, the genesis, is missing")
-    genesis = Genesis.decode(row.entry)
-    try:
-        return genesis, Members(genesis.organisations)
-    except ConfigError as error:
-        raise IntegrityError(f"entry 0, the genesis: {error}") from error

@@ -19,17 +19,26 @@ from orthanc_ledger.ledger.contract.call import Value
 from orthanc_ledger.merkle import EMPTY_ROOT, leaf_hash, node_hash
 
 BUSY_TIMEOUT_S = 10.0
-_SCHEMA = """
-CREATE TABLE entries (
-    position INTEGER PRIMARY KEY, time INTEGER NOT NULL, tx_id BLOB NOT NULL UNIQUE, entry BLOB NOT NULL) STRICT;
-CREATE TABLE subtrees (
-    level INTEGER NOT NULL, number INTEGER NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (level, number)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE state (
-    key TEXT NOT NULL, position INTEGER NOT NULL, value BLOB NOT NULL, PRIMARY KEY (key, position)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE confirmed_clocks (time INTEGER NOT NULL) STRICT;
-"""
+_TABLES = (
+    """CREATE TABLE entries (
+        position INTEGER PRIMARY KEY, time INTEGER NOT NULL, tx_id BLOB NOT NULL UNIQUE, entry BLOB NOT NULL
+    ) STRICT""",
+    """CREATE TABLE subtrees (
+        level INTEGER NOT NULL, number INTEGER NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (level, number)
+    ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE state (
+        key TEXT NOT NULL, position INTEGER NOT NULL, value BLOB NOT NULL, PRIMARY KEY (key, position)
+    ) STRICT, WITHOUT ROWID""",
+    "CREATE TABLE confirmed_clocks (time INTEGER NOT NULL) STRICT",
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The tree at a size, to be kept where the ledger's owner cannot change it."""
+
+    size: int
+    root: bytes
 
 
 @dataclass(frozen=True)
@@ -53,8 +62,8 @@ class LogFile:
             self._db = _connect(path)
 
     @classmethod
-    def create(cls, path: Path) -> "LogFile":
-        """A new file without entries, mode 0600. Raises ConfigError when something is there or it cannot be made."""
+    def create(cls, path: Path, genesis: Row) -> "LogFile":
+        """A new file with its first entry, mode 0600. Raises ConfigError when something is there or it cannot be made."""
         try:
             path.touch(0o600, exist_ok=False)
         except FileExistsError as error:
@@ -63,7 +72,10 @@ class LogFile:
             raise ConfigError(f"{path}: cannot be made: {error.strerror}") from error
         log = cls(path)
         log._db.execute("PRAGMA journal_mode=WAL")
-        log._db.executescript(_SCHEMA)
+        with log.transaction("IMMEDIATE"):
+            for table in _TABLES:
+                log._db.execute(table)
+            log.append(genesis, {})
         return log
 
     def close(self) -> None:

@@ -58,7 +58,8 @@ def approve(tx: Transaction) -> Effect:
     decided = _approved(tx, request, others) if all(others) else request
     result = {name: decided[name] for name in ("id", "state", "until")}
     approval = {"until": args["until"], "release": args["release"], "by": tx.by, "time": tx.call.time, "result": result}
-    return Effect(result, {_request_key(args["id"]): decided, key: approval}, _studies(request))
+    changes = {key: approval} if decided is request else {key: approval, _request_key(args["id"]): decided}
+    return Effect(result, changes, _studies(request))
 
 
 def deny(tx: Transaction) -> Effect:
