@@ -6,7 +6,7 @@ Only sealing: no files, no keys kept. Memory stays at a few segments of 1 MiB wh
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import tink  # type: ignore[import-untyped]
 from tink import proto_keyset_format, secret_key_access, streaming_aead
@@ -48,12 +48,12 @@ def seal(source: BinaryIO, sink: BinaryIO, key: bytes, study_token: bytes, insta
         guarded.detach()
 
 
-def open_sealed(source: BinaryIO, key: bytes, study_token: bytes, instance_token: bytes) -> "SealedReader":
+def open_sealed(source: BinaryIO, key: bytes, study_token: bytes, instance_token: bytes) -> BinaryIO:
     """Return a reader of the plaintext of the sealed object in ``source``, which is not closed.
 
     Raises ``IntegrityError`` here or while reading, as :class:`SealedReader` tells.
     """
-    return SealedReader(source, key, seal_aad(study_token, instance_token))
+    return cast(BinaryIO, SealedReader(source, key, seal_aad(study_token, instance_token)))
 
 
 class SealedReader(io.RawIOBase):
