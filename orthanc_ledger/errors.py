@@ -3,6 +3,7 @@
 CustodyError
 ├── DataError              the data or the call is wrong: retrying cannot help
 │   ├── Unreadable         not DICOM that can be parsed
+│   ├── UidMismatch        data set and C-STORE command disagree on a UID
 │   ├── IntegrityError     differs from its CID, seal, digest or anchor
 │   ├── NotHeld            this node has no such object or key
 │   ├── ConfigError        a configuration key, file or option is wrong
@@ -24,6 +25,10 @@ class DataError(CustodyError):
 
 class Unreadable(DataError):
     """The bytes are not DICOM that can be parsed."""
+
+
+class UidMismatch(DataError):
+    """The data set's SOP Class or Instance UID is not that of the C-STORE command."""
 
 
 class IntegrityError(DataError):

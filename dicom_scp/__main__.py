@@ -1,0 +1,57 @@
+"""``python -m dicom_scp --config FILE clinical|research``: one receiver process, until SIGTERM. `orthanc-ledger serve` starts them."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from dicom_scp.ports import Level, ListenerConfig, Peer, Plan, Query
+from dicom_scp.server import Listener
+from orthanc_ledger.assemble import Node
+from orthanc_ledger.config import load
+from orthanc_ledger.errors import DataError
+from orthanc_ledger.serve import stop_on_signals
+
+
+class NodeArchive:
+    """A node's catalogue and retrieval behind the leaf's port."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def find_studies(self, asker: Peer, keys: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+        return self._node.catalogue.find_studies(asker, keys)
+
+    def plan(self, asker: Peer, recipient: Peer, level: Level, uids: Query) -> Plan:
+        return self._node.retrieval.plan(asker, recipient, level, uids)
+
+
+def main() -> int:
+    """Serve one port. Exit code 2: the configuration is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m dicom_scp")
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("port", choices=("clinical", "research"))
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    stop = stop_on_signals()
+    try:
+        node = Node(load(args.config))
+        config = node.config
+        listen = config.clinical if args.port == "clinical" else config.research
+        listener = Listener(
+            ListenerConfig(args.port, config.ae_title, listen.host, listen.port, config.peers, listen.max_associations),
+            node.spool,
+            NodeArchive(node),
+        )
+    except DataError as error:
+        print(f"orthanc-ledger: {error}", file=sys.stderr)
+        return 2
+    listener.start()
+    stop.wait()
+    listener.shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,7 @@
+"""``python -m orthanc_ledger``: the command."""
+
+import sys
+
+from orthanc_ledger.cli import main
+
+sys.exit(main())

@@ -1,0 +1,96 @@
+"""The composition root: a configuration becomes the objects a process works with."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from orthanc_ledger import tokens
+from orthanc_ledger.anchorer import Anchorer, Pace
+from orthanc_ledger.clock import system_clock, system_clock_us
+from orthanc_ledger.config import Config
+from orthanc_ledger.content import ContentStore, open_store
+from orthanc_ledger.find import Catalogue
+from orthanc_ledger.gate import Gate
+from orthanc_ledger.index import Index
+from orthanc_ledger.keyring import Keyring
+from orthanc_ledger.ledger import Ledger, open_ledger
+from orthanc_ledger.ledger.identity import load_identity
+from orthanc_ledger.library import Library, Manifests
+from orthanc_ledger.outbox import Outbox
+from orthanc_ledger.retrieve import Retrieval
+from orthanc_ledger.spool import Spool
+
+INDEX = "index.db"
+OUTBOX = "outbox.db"
+KEYRING = "keyring.db"
+SPOOL = "spool"
+
+
+@dataclass(frozen=True)
+class Node:
+    """The parts of one node, each made when first used. Several processes may each have a Node on the same data directory."""
+
+    config: Config
+
+    @cached_property
+    def keyring(self) -> Keyring:
+        return Keyring.open(self.config.data_dir / KEYRING, self.config.node_key)
+
+    @cached_property
+    def index(self) -> Index:
+        return Index(self.config.data_dir / INDEX)
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        return Outbox(self.config.data_dir / OUTBOX, system_clock)
+
+    @cached_property
+    def spool(self) -> Spool:
+        k_lookup = self.keyring.k_lookup
+        return Spool(
+            self.config.data_dir / SPOOL,
+            lambda sop_uid: tokens.claim_name(k_lookup, sop_uid),
+            self.index,
+            self.config.spool_reserve_mb << 20,
+            system_clock_us,
+        )
+
+    @cached_property
+    def content(self) -> ContentStore:
+        return open_store(self.config.content)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The ledger as the node's own identity sees it."""
+        return self.ledger_as(self.config.identity)
+
+    def ledger_as(self, identity: Path | None) -> Ledger:
+        """The ledger as an identity's folder sees it; None: queries only."""
+        return open_ledger(self.config.ledger, load_identity(identity) if identity else None, system_clock)
+
+    @cached_property
+    def manifests(self) -> Manifests:
+        return Manifests(self.content)
+
+    @cached_property
+    def library(self) -> Library:
+        return Library(self.spool, self.index, self.keyring, self.content, self.manifests, self.outbox)
+
+    @cached_property
+    def gate(self) -> Gate:
+        return Gate(self.ledger, self.index, self.keyring, self.manifests, system_clock)
+
+    @cached_property
+    def retrieval(self) -> Retrieval:
+        return Retrieval(self.index, self.library, self.gate, self.outbox)
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        return Catalogue(self.index, self.gate)
+
+    def anchorer(self) -> Anchorer:
+        """The write path; only one process of a node may run it."""
+        config = self.config
+        node = {"organisation": config.organisation, "aeTitle": config.ae_title}
+        pace = Pace(config.batch, config.ledger_retry_s, config.denial_report_s)
+        return Anchorer(self.spool, self.index, self.outbox, self.keyring, self.content, self.ledger, node, pace)

@@ -1,0 +1,120 @@
+"""Preparing a batch: fingerprint, seal, store and verify every object, build the manifest. Nothing here touches the ledger."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from orthanc_ledger import manifest, tokens
+from orthanc_ledger.arrival import read_head, section
+from orthanc_ledger.attributes import WANTED, Attributes, read_attributes
+from orthanc_ledger.content import Batch as ContentBatch
+from orthanc_ledger.content import ContentStore
+from orthanc_ledger.errors import Unreadable
+from orthanc_ledger.fingerprint import fingerprints
+from orthanc_ledger.index import Instance
+from orthanc_ledger.instance import open_instance
+from orthanc_ledger.keyring import BatchKey, Keyring, StudyKeys
+from orthanc_ledger.manifest import Manifest, Record
+from orthanc_ledger.seal import seal
+from orthanc_ledger.spool import Spool
+from orthanc_ledger.verify import verify
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A batch that only the ledger has not seen yet: durable in the content store, verified by reading it back."""
+
+    manifest: Manifest
+    objects: dict[str, str]  # claim → object CID
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """An object that cannot be fingerprinted: it belongs in quarantine."""
+
+    instance: Instance
+    reason: str
+
+
+def prepare(
+    study_uid: str, seq: int, instances: Iterable[Instance], queue: str, spool: Spool, keyring: Keyring, content: ContentStore
+) -> tuple[Prepared | None, list[Rejected]]:
+    """Prepare one batch of a study from its units in ``queue`` of the spool.
+
+    Returns the batch (None when no object was left) and what must go to quarantine. Raises ContentAway, or IntegrityError when an object read back
+    from the store is not what arrived; in both cases nothing was anchored and the same call may be made again.
+    """
+    study = keyring.ensure_study(study_uid)
+    key = keyring.new_batch(study_uid)
+    records: dict[str, Record] = {}
+    rejected: list[Rejected] = []
+    with content.begin() as writer:
+        for instance in instances:
+            with spool.open(instance.spool_name, queue) as unit:
+                try:
+                    records[instance.claim] = _add(instance, unit, study, key, writer)
+                except Unreadable as error:
+                    rejected.append(Rejected(instance, str(error)))
+        if not records:
+            return None, rejected
+        built = manifest.build(study.token, seq, key.key_id, records.values())
+        for block in built.blocks.values():
+            writer.add_block(block)
+        writer.commit()
+    for record in records.values():
+        verify(record, study, key.key, content)
+    return Prepared(built, {claim: record.object for claim, record in records.items()}), rejected
+
+
+def _add(instance: Instance, unit: BinaryIO, study: StudyKeys, key: BatchKey, writer: ContentBatch) -> Record:
+    head = read_head(unit)
+    token = tokens.instance_token(study.k_study, instance.sop_uid)
+    salt = tokens.salt_key(key.key, token)
+    plain, salted = fingerprints(open_instance(section(unit, head.part10_offset)), (None, salt))
+    size = unit.seek(0, 2)
+
+    def write(sink: BinaryIO) -> None:
+        unit.seek(0)
+        seal(unit, sink, tokens.seal_key(key.key, token), study.token, token, size)
+
+    stored = writer.add_object(write)
+    return Record(
+        instance=token,
+        content_id=tokens.content_id(study.k_study, plain.fingerprint),
+        object=stored.cid,
+        sealed_size=stored.size,
+        plain_size=size,
+        digest=tokens.keyed_digest(salt, head.arrival.sha256),
+        fingerprint=salted.fingerprint,
+        pixel_root=salted.pixel_root,
+        pixel_leaves=salted.pixel_leaves,
+        metadata_root=salted.metadata_root,
+        metadata_leaves=salted.metadata_leaves,
+        pixel_form=salted.pixel_form,
+        decoder=salted.decoder,
+        decode_error=salted.decode_error,
+        origin=head.arrival.origin,
+    )
+
+
+def describe(unit: BinaryIO, name: str) -> tuple[Instance, Attributes]:
+    """What the index keeps of a unit that waits under ``name``. Raises Unreadable."""
+    head = read_head(unit)
+    size = unit.seek(0, 2) - head.data_set_offset
+    parsed = open_instance(section(unit, head.part10_offset), WANTED)
+    arrival = head.arrival
+    instance = Instance(
+        claim=name.partition(".")[0],
+        sop_uid=arrival.sop_instance,
+        series_uid=parsed.series_instance_uid,
+        study_uid=parsed.study_instance_uid,
+        sop_class=arrival.sop_class,
+        transfer_syntax=arrival.transfer_syntax,
+        size=size,
+        sha256=arrival.sha256,
+        received_us=arrival.received_us,
+        origin=arrival.origin,
+        state="spooled",
+        spool_name=name,
+    )
+    return instance, read_attributes(parsed)

@@ -1,0 +1,64 @@
+"""The command ``orthanc-ledger``. Exit codes: 0 done; 1 the answer is no (differs, damaged, alarms stand); 2 wrong input or configuration;
+3 a service is away, try again; 130 interrupted."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from orthanc_ledger import __version__
+from orthanc_ledger.commands import (
+    access,
+    audit,
+    compare,
+    fingerprint,
+    identities,
+    init,
+    nodes,
+    processes,
+    queues,
+    status,
+    studies,
+    verify,
+)
+from orthanc_ledger.errors import DataError, ServiceAway
+
+COMMANDS = (init, processes, status, studies, nodes, identities, access, audit, verify, fingerprint, compare, queues)
+DEFAULT_CONFIG = "orthanc-ledger.yaml"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command."""
+    parser = argparse.ArgumentParser(prog="orthanc-ledger", description="A DICOM node that keeps a scan's chain of custody.", epilog=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=Path(os.environ.get("ORTHANC_LEDGER_CONFIG", DEFAULT_CONFIG)),
+        metavar="FILE",
+        help=f"the node's configuration (default: $ORTHANC_LEDGER_CONFIG or {DEFAULT_CONFIG} here)",
+    )
+    parser.add_argument("--verbose", action="store_true", help="log more (may name UIDs)")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        command.register(subparsers)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    args = build_parser().parse_args(arguments)
+    logging.basicConfig(level=logging.DEBUG if args.verbose else logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        code: int = args.run(args)
+    except DataError as error:
+        print(f"orthanc-ledger: {error}", file=sys.stderr)
+        return 2
+    except ServiceAway as error:
+        print(f"orthanc-ledger: {error}; try again later", file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        return 130
+    return code

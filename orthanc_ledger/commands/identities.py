@@ -1,0 +1,23 @@
+"""identity: an organisation makes its own CA, a person's and a node's identity."""
+
+import argparse
+from pathlib import Path
+
+from orthanc_ledger.setup_node import create_member
+
+
+def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subparsers.add_parser("identity", help="make an organisation's identities")
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    create = actions.add_parser("create", help="a CA with a person's and a node's identity, in a new folder")
+    create.add_argument("directory", type=Path)
+    create.add_argument("--organisation", required=True, metavar="MSPID", help="the organisation's MSP ID")
+    create.set_defaults(run=_create)
+
+
+def _create(args: argparse.Namespace) -> int:
+    certificate = create_member(args.directory, args.organisation)
+    print(
+        f"{certificate}: hand this CA certificate to the hospital for `init --member`; everything else in {args.directory} stays secret"
+    )
+    return 0

@@ -1,0 +1,73 @@
+"""init: set up a new node."""
+
+import argparse
+from pathlib import Path
+
+from orthanc_ledger.errors import ConfigError
+from orthanc_ledger.setup_node import CONFIG_NAME, DEFAULT_MSP_IDS, ROLES, Plan, create_node
+
+
+def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subparsers.add_parser("init", help="set up a new node: keys, identities, ledger, configuration")
+    parser.add_argument("directory", type=Path, help="a new or empty folder for the node")
+    parser.add_argument(
+        "--key-backup",
+        type=Path,
+        metavar="FILE",
+        help="where a copy of the node key goes (required; another disk: without the key all is lost)",
+    )
+    parser.add_argument(
+        "--all-roles",
+        action="store_true",
+        help="make the keys of all organisations here: for trying out, not for a hospital",
+    )
+    parser.add_argument(
+        "--member",
+        action="append",
+        default=[],
+        metavar="ROLE=MSPID:CA.pem",
+        help="an organisation that keeps its keys itself (custodian, research)",
+    )
+    parser.add_argument(
+        "--organisation",
+        default=DEFAULT_MSP_IDS["owner"],
+        metavar="MSPID",
+        help="the hospital's MSP ID (default: %(default)s)",
+    )
+    parser.add_argument("--ae-title", default=Plan.ae_title, help="this node's AE title (default: %(default)s)")
+    parser.add_argument("--host", default=Plan.host, help="address to listen on (default: %(default)s)")
+    parser.add_argument("--clinical-port", type=int, default=Plan.clinical_port, help="default: %(default)s")
+    parser.add_argument("--research-port", type=int, default=Plan.research_port, help="default: %(default)s")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.key_backup is None:
+        raise ConfigError(
+            "init needs --key-backup FILE on another disk: whoever loses the node key loses every object sealed with it"
+        )
+    plan = Plan(
+        directory=args.directory,
+        key_backup=args.key_backup,
+        ae_title=args.ae_title,
+        host=args.host,
+        clinical_port=args.clinical_port,
+        research_port=args.research_port,
+        msp_ids={"owner": args.organisation},
+        members=dict(_member(text) for text in args.member),
+        all_roles=args.all_roles,
+    )
+    config = create_node(plan)
+    print(
+        f"{args.directory / CONFIG_NAME}: node {config.ae_title} of {config.organisation}; key backed up to {args.key_backup}"
+    )
+    print("next: name your peers in that file, then `orthanc-ledger --config FILE serve`")
+    return 0
+
+
+def _member(text: str) -> tuple[str, tuple[str, Path]]:
+    role, equals, rest = text.partition("=")
+    msp_id, colon, path = rest.partition(":")
+    if not equals or not colon or role not in ROLES[1:]:
+        raise ConfigError(f"--member {text!r}: expected ROLE=MSPID:CA.pem with ROLE custodian or research")
+    return role, (msp_id, Path(path))

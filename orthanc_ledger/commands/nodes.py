@@ -1,0 +1,74 @@
+"""nodes: AE titles on the ledger: registered by their own organisation, confirmed by the custodian."""
+
+import argparse
+
+from orthanc_ledger.commands.terminal import add_identity, add_json, open_ledger, open_node, show
+
+_COLUMNS = ("organisation", "ae_title", "role", "version", "state")
+
+
+def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subparsers.add_parser("nodes", help="list, register, confirm, revoke AE titles on the ledger")
+    add_json(parser)
+    parser.set_defaults(run=_list)
+    actions = parser.add_subparsers(metavar="ACTION")
+    add = actions.add_parser("register", help="propose an AE title of the signing organisation")
+    add.add_argument("ae_title")
+    add.add_argument(
+        "--role", choices=("modality", "clinical", "research"), default="research", help="default: %(default)s"
+    )
+    add_identity(add, "research")
+    add.set_defaults(run=_register)
+    confirm = actions.add_parser("confirm", help="confirm a proposed AE title (custodian)")
+    revoke = actions.add_parser("revoke", help="end an AE title and its approvals")
+    for action, run, who in ((confirm, _confirm, "custodian"), (revoke, _revoke, "custodian")):
+        action.add_argument("organisation", metavar="MSPID")
+        action.add_argument("ae_title")
+        add_identity(action, who)
+        action.set_defaults(run=run)
+
+
+def _list(args: argparse.Namespace) -> int:
+    rows = []
+    for found in open_node(args).ledger_as(None).query("Nodes", {}):
+        version = found["confirmed"] or found["proposed"] or {}
+        rows.append(
+            {
+                "organisation": found["node"]["organisation"],
+                "ae_title": found["node"]["aeTitle"],
+                "role": version.get("role"),
+                "version": version.get("version"),
+                "state": found["state"],
+            }
+        )
+    show(rows, args.json, _COLUMNS)
+    return 0
+
+
+def _register(args: argparse.Namespace) -> int:
+    committed = open_ledger(args, open_node(args)).submit(
+        "RegisterNode", {"aeTitle": args.ae_title, "role": args.role, "certDigests": []}
+    )
+    print(
+        f"proposed {args.ae_title}, version {committed.result['version']}; the custodian confirms it with `orthanc-ledger nodes confirm`"
+    )
+    return 0
+
+
+def _confirm(args: argparse.Namespace) -> int:
+    ledger = open_ledger(args, open_node(args))
+    node = {"organisation": args.organisation, "aeTitle": args.ae_title}
+    proposed = next(
+        (found["proposed"] for found in ledger.query("Nodes", {}) if found["node"] == node and found["proposed"]), None
+    )
+    ledger.submit("ConfirmNode", {"node": node, "version": proposed["version"] if proposed else 1})
+    print(f"confirmed {args.organisation} {args.ae_title}")
+    return 0
+
+
+def _revoke(args: argparse.Namespace) -> int:
+    open_ledger(args, open_node(args)).submit(
+        "RevokeNode", {"node": {"organisation": args.organisation, "aeTitle": args.ae_title}}
+    )
+    print(f"revoked {args.organisation} {args.ae_title}")
+    return 0

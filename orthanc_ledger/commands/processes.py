@@ -1,0 +1,48 @@
+"""serve, and what it starts; demo."""
+
+import argparse
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+from orthanc_ledger.assemble import Node
+from orthanc_ledger.clock import system_clock_us
+from orthanc_ledger.commands.terminal import open_node
+from orthanc_ledger.serve import stop_on_signals, supervise
+
+
+def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    serve = subparsers.add_parser("serve", help="run the node: receivers and anchorer, until SIGTERM")
+    serve.set_defaults(run=_serve)
+    anchorer = subparsers.add_parser("anchorer", help="run the anchorer alone (serve starts it)")
+    anchorer.set_defaults(run=_anchorer)
+    demo = subparsers.add_parser("demo", help="show a scan's whole way on real MR files, in a temporary folder")
+    demo.add_argument("--keep", action="store_true", help="keep the folder and say where it is")
+    demo.set_defaults(run=_demo)
+
+
+def _serve(args: argparse.Namespace) -> int:
+    node = open_node(args)
+    _ = node.keyring, node.spool, node.ledger, node.content  # a wrong configuration stops the start here, named
+    stop = stop_on_signals()
+    logging.info(
+        "node %s: clinical port %d, research port %d",
+        node.config.ae_title,
+        node.config.clinical.port,
+        node.config.research.port,
+    )
+    supervise(node.config, Path(args.config), stop)
+    return 0
+
+
+def _anchorer(args: argparse.Namespace) -> int:
+    node: Node = open_node(args)
+    stop = stop_on_signals()
+    node.anchorer().run(stop, system_clock_us)
+    return 0
+
+
+def _demo(args: argparse.Namespace) -> int:
+    command = [sys.executable, "-m", "dicom_scp.demo", *(["--keep"] if args.keep else [])]
+    return subprocess.run(command, check=False).returncode

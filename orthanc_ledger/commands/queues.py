@@ -1,0 +1,119 @@
+"""quarantine and conflicts: what waits for a person's decision."""
+
+import argparse
+
+from orthanc_ledger.arrival import read_head
+from orthanc_ledger.assemble import Node
+from orthanc_ledger.commands.terminal import add_identity, add_json, moment, open_ledger, open_node, show
+from orthanc_ledger.errors import ConfigError, NotHeld
+from orthanc_ledger.index import Supersession
+from orthanc_ledger.ledger.contract.codes import SUPERSEDE_REASONS
+from orthanc_ledger.spool import CONFLICTS, QUARANTINE
+
+_COLUMNS = ("id", "received", "calling_ae", "sop_instance_uid", "state")
+
+
+def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    quarantine = subparsers.add_parser("quarantine", help="objects that could not be read: list, try again, discard")
+    add_json(quarantine)
+    quarantine.set_defaults(run=_list, queue=QUARANTINE)
+    actions = quarantine.add_subparsers(metavar="ACTION")
+    for name, run, text in (
+        ("retry", _retry, "put it back into the inbox (after an update that can read it)"),
+        ("discard", _discard_quarantined, "delete it for good: nothing of it was anchored"),
+    ):
+        action = actions.add_parser(name, help=text)
+        action.add_argument("id")
+        action.set_defaults(run=run)
+
+    conflicts = subparsers.add_parser(
+        "conflicts", help="other content that came under a known UID: list, discard, supersede, confirm"
+    )
+    add_json(conflicts)
+    conflicts.set_defaults(run=_list, queue=CONFLICTS)
+    actions = conflicts.add_subparsers(metavar="ACTION")
+    discard = actions.add_parser("discard", help="delete it for good: the first content stays")
+    discard.add_argument("id")
+    discard.set_defaults(run=_discard_conflict)
+    supersede = actions.add_parser("supersede", help="propose it as the current content; the custodian confirms")
+    supersede.add_argument("id")
+    supersede.add_argument("--reason", choices=SUPERSEDE_REASONS, required=True)
+    supersede.set_defaults(run=_supersede)
+    confirm = actions.add_parser("confirm", help="confirm a proposed supersession (custodian)")
+    confirm.add_argument("id")
+    add_identity(confirm, "custodian")
+    confirm.set_defaults(run=_confirm)
+
+
+def _list(args: argparse.Namespace) -> int:
+    node = open_node(args)
+    decided = {row.conflict: row.state for row in node.index.supersessions()}
+    rows = []
+    for name in node.spool.names(args.queue):
+        with node.spool.open(name, args.queue) as unit:
+            arrival = read_head(unit).arrival
+        rows.append(
+            {
+                "id": name,
+                "received": moment(arrival.received_us // 1_000_000),
+                "calling_ae": arrival.calling_ae,
+                "sop_instance_uid": arrival.sop_instance,
+                "state": decided.get(name, "to decide"),
+            }
+        )
+    show(rows, args.json, _COLUMNS)
+    return 0
+
+
+def _retry(args: argparse.Namespace) -> int:
+    node = open_node(args)
+    _must_wait(node, args.id, QUARANTINE)
+    node.index.forget(args.id.partition(".")[0])
+    node.spool.take_back(args.id)
+    print("back in the inbox")
+    return 0
+
+
+def _discard_quarantined(args: argparse.Namespace) -> int:
+    node = open_node(args)
+    _must_wait(node, args.id, QUARANTINE)
+    node.index.forget(args.id.partition(".")[0])
+    node.spool.remove(args.id, QUARANTINE)
+    print("discarded")
+    return 0
+
+
+def _discard_conflict(args: argparse.Namespace) -> int:
+    node = open_node(args)
+    _must_wait(node, args.id, CONFLICTS)
+    if any(row.conflict == args.id for row in node.index.supersessions()):
+        raise ConfigError(f"{args.id}: is proposed as the current content already; the custodian decides that now")
+    node.spool.remove(args.id, CONFLICTS)
+    print("discarded; the first content stays")
+    return 0
+
+
+def _supersede(args: argparse.Namespace) -> int:
+    node = open_node(args)
+    _must_wait(node, args.id, CONFLICTS)
+    holder = node.index.instance(args.id.partition(".")[0])
+    if holder is None or holder.state != "anchored" or holder.manifest is None:
+        raise ConfigError(f"{args.id}: the first content is not anchored yet; try again when `status` shows no backlog")
+    node.index.keep_supersession(Supersession(args.id, holder.claim, args.reason, "decided", holder.manifest))
+    print("decided; the anchorer proposes it on the ledger, then the custodian runs `orthanc-ledger conflicts confirm`")
+    return 0
+
+
+def _confirm(args: argparse.Namespace) -> int:
+    node = open_node(args)
+    proposed = next((row for row in node.index.supersessions("proposed") if row.conflict == args.id), None)
+    if proposed is None:
+        raise NotHeld(f"{args.id}: nothing is proposed under this id; `orthanc-ledger conflicts` shows the states")
+    open_ledger(args, node).submit("ConfirmSupersede", {"id": proposed.ledger_id})
+    print("confirmed; the new content is served as soon as the anchorer has seen it")
+    return 0
+
+
+def _must_wait(node: Node, name: str, queue: str) -> None:
+    if name not in node.spool.names(queue):
+        raise NotHeld(f"{name}: not in {queue}; `orthanc-ledger {queue}` lists what is there")

@@ -1,0 +1,155 @@
+"""One YAML file, read once into one frozen configuration. Units are in the names; an unknown or contradictory key stops the start."""
+
+import types
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from orthanc_ledger.errors import ConfigError
+
+T = TypeVar("T")
+
+Role = Literal["modality", "clinical", "research"]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """An application entity this node talks to.
+
+    ``hosts`` are the addresses it may call from (empty: any, its AE title is then only a claim); ``host`` and ``port`` are where a
+    C-MOVE to it goes. ``duplicate`` says what a C-STORE of other content under a known UID is answered: 0x0111 or 0x0000.
+    """
+
+    ae_title: str
+    role: Role
+    organisation: str = ""
+    hosts: tuple[str, ...] = ()
+    host: str | None = None
+    port: int | None = None
+    duplicate: Literal["refuse", "accept"] = "refuse"
+
+
+@dataclass(frozen=True)
+class Listen:
+    """A DICOM port: address, TCP port, number of receiver processes, associations at once in each."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    processes: int = 1
+    max_associations: int = 100
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """A study's batch closes when its last object is ``idle_s`` old, or at ``max_instances``, or at ``max_age_s``."""
+
+    idle_s: float = 1.0
+    max_instances: int = 1000
+    max_age_s: float = 30.0
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a node is told. Paths are absolute; relative ones in the file count from the file's folder."""
+
+    organisation: str
+    ae_title: str
+    data_dir: Path
+    node_key: Path
+    identity: Path
+    content: str
+    ledger: str
+    clinical: Listen
+    research: Listen
+    peers: tuple[Peer, ...] = ()
+    batch: BatchLimits = BatchLimits()
+    spool_reserve_mb: int = 1024
+    denial_report_s: float = 1.0
+    ledger_retry_s: float = 1.0
+
+    def peer(self, ae_title: str) -> Peer | None:
+        """The peer of that AE title, or None."""
+        return next((peer for peer in self.peers if peer.ae_title == ae_title), None)
+
+
+def load(path: Path) -> Config:
+    """Read the configuration file.
+
+    Raises ConfigError naming the file and the key when the file is missing, is not YAML, has an unknown, missing or mistyped key, or contradicts itself.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); `orthanc-ledger init` makes one") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {error}") from error
+    base = path.resolve().parent
+    config = _build(Config, raw, str(path), "", base)
+    _check(config, str(path))
+    return config
+
+
+def _check(config: Config, path: str) -> None:
+    titles = [peer.ae_title for peer in config.peers]
+    for title in (config.ae_title, *titles):
+        if not 1 <= len(title.strip()) <= 16 or not title.isascii() or "\\" in title:
+            raise ConfigError(f"{path}: AE title {title!r}: expected 1 to 16 ASCII characters without backslash (PS3.5 6.2)")
+    if len(set(titles)) != len(titles):
+        raise ConfigError(f"{path}: peers: an AE title stands twice; one title is one peer")
+    for peer in config.peers:
+        if peer.role == "research" and not peer.organisation:
+            raise ConfigError(f"{path}: peers: {peer.ae_title}: a research peer needs its `organisation` (MSP ID)")
+        if (peer.host is None) != (peer.port is None):
+            raise ConfigError(f"{path}: peers: {peer.ae_title}: a move destination needs `host` and `port`, both or neither")
+    if config.clinical.port and (config.clinical.host, config.clinical.port) == (config.research.host, config.research.port):
+        raise ConfigError(f"{path}: clinical and research: the two roles need two ports, both are {config.clinical.port}")
+    if config.node_key.is_relative_to(config.data_dir / "keyring"):
+        raise ConfigError(f"{path}: node_key: must not lie beside the keyring it opens ({config.node_key})")
+
+
+def _build(kind: type[T], raw: Any, path: str, where: str, base: Path) -> T:
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: {where or 'top level'}: expected keys and values, got {type(raw).__name__}")
+    hints = get_type_hints(kind)
+    known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]  # kind is a dataclass
+    for key in raw:
+        if key not in known:
+            raise ConfigError(f"{path}: {where}{key}: unknown key; known here: {', '.join(sorted(known))}")
+    values = {}
+    for name, field in known.items():
+        if name in raw:
+            values[name] = _value(hints[name], raw[name], path, f"{where}{name}", base)
+        elif field.default is MISSING:
+            raise ConfigError(f"{path}: {where}{name}: missing")
+    return kind(**values)
+
+
+def _value(hint: Any, raw: Any, path: str, where: str, base: Path) -> Any:
+    origin = get_origin(hint)
+    if is_dataclass(hint):
+        return _build(hint, raw, path, f"{where}.", base)  # type: ignore[arg-type]  # a dataclass type, not an instance
+    if origin is tuple:
+        if not isinstance(raw, list):
+            raise ConfigError(f"{path}: {where}: expected a list, got {raw!r}")
+        return tuple(_value(get_args(hint)[0], item, path, f"{where}[{n}]", base) for n, item in enumerate(raw))
+    if origin is Literal:
+        if raw not in get_args(hint):
+            raise ConfigError(f"{path}: {where}: expected one of {', '.join(get_args(hint))}, got {raw!r}")
+        return raw
+    if origin in (Union, types.UnionType):
+        inner = next(arg for arg in get_args(hint) if arg is not type(None))
+        return None if raw is None else _value(inner, raw, path, where, base)
+    if hint is Path and isinstance(raw, str):
+        return base / raw
+    if hint is float and isinstance(raw, (int, float)) and not isinstance(raw, bool) and raw >= 0:
+        return float(raw)
+    if hint is int and isinstance(raw, int) and not isinstance(raw, bool) and raw >= 0:
+        return raw
+    if hint is str and isinstance(raw, str):
+        if where in ("content", "ledger"):
+            scheme, _, rest = raw.partition(":")
+            return f"{scheme}:{base / rest}"
+        return raw
+    raise ConfigError(f"{path}: {where}: expected {getattr(hint, '__name__', hint)}, got {raw!r}")

@@ -1,0 +1,119 @@
+"""The objects this node holds, opened verified; what differs is withheld, alarmed and reported to the ledger."""
+
+import contextlib
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import BinaryIO
+
+from orthanc_ledger import tokens
+from orthanc_ledger.arrival import read_head
+from orthanc_ledger.content import ContentStore
+from orthanc_ledger.errors import IntegrityError, NotHeld
+from orthanc_ledger.index import Index, Instance
+from orthanc_ledger.keyring import Keyring, StudyKeys
+from orthanc_ledger.manifest import Manifest, Record
+from orthanc_ledger.manifest import read as read_manifest
+from orthanc_ledger.outbox import Outbox
+from orthanc_ledger.spool import INBOX, QUARANTINE, Spool
+from orthanc_ledger.verify import hash_data_set, observed, open_verified
+
+
+class Manifests:
+    """Manifests by CID, each verified when first read; immutable, so a few are kept."""
+
+    def __init__(self, content: ContentStore) -> None:
+        self._content = content
+        self.read = lru_cache(maxsize=16)(self._read)
+
+    def _read(self, cid: str, study_token: bytes) -> Manifest:
+        """Raises IntegrityError when any block or record differs, NotHeld, ContentAway."""
+        return read_manifest(cid, self._content.get_block, study_token)
+
+    def record(self, cid: str, study_token: bytes, instance: bytes) -> tuple[Record, bytes]:
+        """An instance's record and its batch's key_id. Raises as ``read``."""
+        manifest = self.read(cid, study_token)
+        for record in manifest.records:
+            if record.instance == instance:
+                return record, manifest.key_id
+        raise IntegrityError(f"manifest {cid}: has no record of an instance the index places there")
+
+
+class Library:
+    """Opens objects for retrieval."""
+
+    def __init__(self, spool: Spool, index: Index, keyring: Keyring, content: ContentStore, manifests: Manifests, outbox: Outbox) -> None:
+        self._spool = spool
+        self._index = index
+        self._keyring = keyring
+        self._content = content
+        self._manifests = manifests
+        self._outbox = outbox
+
+    @contextlib.contextmanager
+    def open(self, instance: Instance) -> Iterator[BinaryIO]:
+        """An object's data set, standing at its first byte, verified whole: from the spool against its arrival digest, else against its manifest.
+
+        Raises IntegrityError after alarm and report (this store has no other copy to repair it from); ContentAway.
+        """
+        if instance.state == "spooled":
+            try:
+                with self._open_spooled(instance, INBOX) as unit:
+                    yield unit
+                    return
+            except NotHeld:
+                fresh = self._index.instance(instance.claim)  # anchored or put aside since
+                if fresh is None or fresh.state == "spooled":
+                    raise
+                instance = fresh
+        opened = self._open_spooled(instance, QUARANTINE) if instance.state == "quarantined" else self._open_anchored(instance)
+        with opened as unit:
+            yield unit
+
+    def check(self, study_uid: str, record: Record, key_id: bytes) -> None:
+        """Verify one anchored object without using it. Raises IntegrityError, NotHeld, ContentAway."""
+        with open_verified(record, self._keyring.ensure_study(study_uid), self._keyring.batch_key(key_id), self._content):
+            pass
+
+    @contextlib.contextmanager
+    def _open_spooled(self, instance: Instance, queue: str) -> Iterator[BinaryIO]:
+        with self._spool.open(instance.spool_name, queue) as unit:
+            if hash_data_set(unit) != instance.sha256:
+                self._outbox.alarm("integrity", instance.claim, "a waiting object differs from what arrived: restore the disk or resend it")
+                raise IntegrityError("spool: the data set differs from what arrived")
+            unit.seek(0)
+            read_head(unit)
+            yield unit
+
+    @contextlib.contextmanager
+    def _open_anchored(self, instance: Instance) -> Iterator[BinaryIO]:
+        study = self._keyring.ensure_study(instance.study_uid)
+        token = tokens.instance_token(study.k_study, instance.sop_uid)
+        with contextlib.ExitStack() as stack:
+            try:
+                record, key_id = self._manifests.record(str(instance.manifest), study.token, token)
+                unit = stack.enter_context(open_verified(record, study, self._keyring.batch_key(key_id), self._content))
+            except (IntegrityError, NotHeld) as error:
+                self._report(instance, study, token)
+                raise IntegrityError(f"withheld: {error}") from error
+            yield unit
+
+    def _report(self, instance: Instance, study: StudyKeys, token: bytes) -> None:
+        """Alarm, and queue FlagTampered with what was found instead. The first flag of an instance is number 0 and stays until it is resolved."""
+        args = {
+            "study": study.token,
+            "instance": token,
+            "n": 0,
+            "manifestCid": instance.manifest,
+            "observed": self._observed(instance, study, token),
+            "what": [],
+        }
+        self._outbox.alarm("integrity", instance.claim, f"object {instance.object} differs from its anchor and has no healthy copy: it is withheld")
+        self._outbox.post("FlagTampered", args, once=f"tampered/{token.hex()}/0")
+
+    def _observed(self, instance: Instance, study: StudyKeys, token: bytes) -> bytes | None:
+        """What is there instead, as the ledger may know it; None when nothing can be read."""
+        try:
+            record, key_id = self._manifests.record(str(instance.manifest), study.token, token)
+            return tokens.seen(study.k_study, observed(record, study, self._keyring.batch_key(key_id), self._content))
+        except (IntegrityError, NotHeld):
+            return None

@@ -1,0 +1,111 @@
+"""What still has to be told: alarms to people, and calls to the ledger that no answer waits for (denials, outcomes, reports).
+
+Whoever notices something posts it here and goes on; the anchorer submits it. Nothing posted is lost while the ledger is away.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dag_cbor
+
+from orthanc_ledger.clock import Clock
+from orthanc_ledger.database import Database
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS alarms (
+    id INTEGER PRIMARY KEY, time INTEGER NOT NULL, kind TEXT NOT NULL, claim TEXT NOT NULL, text TEXT NOT NULL, UNIQUE (kind, claim, text));
+CREATE TABLE IF NOT EXISTS calls (id INTEGER PRIMARY KEY, function TEXT NOT NULL, args BLOB NOT NULL, nonce BLOB);
+CREATE TABLE IF NOT EXISTS once (name TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS denials (
+    organisation TEXT NOT NULL, ae_title TEXT NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (organisation, ae_title, reason)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS denial_reports (seq INTEGER PRIMARY KEY AUTOINCREMENT);
+"""
+
+
+@dataclass(frozen=True)
+class LedgerCall:
+    """A call the ledger has not yet had."""
+
+    id: int
+    function: str
+    args: dict[str, Any]
+    nonce: bytes | None
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """Something a person must look at. ``claim`` names the object (spool.py); ``time`` in seconds of UTC."""
+
+    time: int
+    kind: str
+    claim: str
+    text: str
+
+
+class Outbox:
+    """Durable queue of alarms and ledger calls; shared by the node's processes."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._db = Database(path, _SCHEMA)
+        self._clock = clock
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        self._db.close()
+
+    def alarm(self, kind: str, claim: str, text: str) -> bool:
+        """Raise an alarm; False when the same one stands already."""
+        with self._db.write() as db:
+            values = (self._clock(), kind, claim, text)
+            return db.execute("INSERT OR IGNORE INTO alarms (time, kind, claim, text) VALUES (?, ?, ?, ?)", values).rowcount == 1
+
+    def alarms(self) -> list[Alarm]:
+        """All alarms, oldest first."""
+        return [Alarm(*row) for row in self._db.rows("SELECT time, kind, claim, text FROM alarms ORDER BY id")]
+
+    def post(self, function: str, args: Mapping[str, Any], nonce: bytes | None = None, once: str | None = None) -> None:
+        """Queue a ledger call; with ``once``, only the first call under that name is ever queued."""
+        with self._db.write() as db:
+            if once is not None and db.execute("INSERT OR IGNORE INTO once VALUES (?)", (once,)).rowcount == 0:
+                return
+            _queue(db.execute, function, args, nonce)
+
+    def posted(self, limit: int = 100) -> list[LedgerCall]:
+        """Queued ledger calls, oldest first."""
+        rows = self._db.rows("SELECT id, function, args, nonce FROM calls ORDER BY id LIMIT ?", limit)
+        return [LedgerCall(number, function, _decode(args), nonce) for number, function, args, nonce in rows]
+
+    def done(self, call: LedgerCall) -> None:
+        """Drop a call that was answered."""
+        with self._db.write() as db:
+            db.execute("DELETE FROM calls WHERE id = ?", (call.id,))
+
+    def deny(self, organisation: str, ae_title: str, reason: str) -> None:
+        """Count a refusal to a peer."""
+        with self._db.write() as db:
+            db.execute("INSERT INTO denials VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE SET count = count + 1", (organisation, ae_title, reason))
+
+    def post_denials(self, node: Mapping[str, str]) -> None:
+        """Turn the refusals counted so far into queued LogDenials calls, their numbers rising."""
+        if not self._db.rows("SELECT 1 FROM denials LIMIT 1"):
+            return
+        with self._db.write() as db:
+            for organisation, ae_title, reason, count in db.execute("SELECT organisation, ae_title, reason, count FROM denials").fetchall():
+                seq = db.execute("INSERT INTO denial_reports DEFAULT VALUES").lastrowid
+                peer = {"organisation": organisation, "aeTitle": ae_title}
+                args = {"reportingNode": dict(node), "peer": peer, "reason": reason, "seq": seq, "count": count}
+                _queue(db.execute, "LogDenials", args, None)
+            db.execute("DELETE FROM denials")
+
+
+def _queue(execute: Any, function: str, args: Mapping[str, Any], nonce: bytes | None) -> None:
+    execute("INSERT INTO calls (function, args, nonce) VALUES (?, ?, ?)", (function, dag_cbor.encode(dict(args)), nonce))
+
+
+def _decode(blob: bytes) -> dict[str, Any]:
+    value = dag_cbor.decode(blob)
+    if not isinstance(value, dict):
+        raise TypeError(f"outbox: expected a map of arguments, got {type(value).__name__}")
+    return value

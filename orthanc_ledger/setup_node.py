@@ -1,0 +1,158 @@
+"""`orthanc-ledger init`: a new node's folders, keys, identities, ledger and configuration."""
+
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from orthanc_ledger.assemble import KEYRING
+from orthanc_ledger.config import Config, load
+from orthanc_ledger.content.local import LocalStore
+from orthanc_ledger.errors import ConfigError
+from orthanc_ledger.keyring import Keyring
+from orthanc_ledger.ledger import open_ledger
+from orthanc_ledger.ledger.contract.policy import default_policy
+from orthanc_ledger.ledger.embedded import create_ledger
+from orthanc_ledger.ledger.identity import ca_certificate, create_organisation, issue, load_identity
+
+CONFIG_NAME = "orthanc-ledger.yaml"
+ORGANISATIONS = "organisations"
+ROLES = ("owner", "custodian", "research")
+DEFAULT_MSP_IDS = {"owner": "HospitalMSP", "custodian": "CustodianMSP", "research": "ResearchMSP"}
+
+_CONFIG = """\
+# A node of orthanc-ledger. Every key is explained in the project's config/orthanc-ledger.yaml. Paths count from this file's folder.
+organisation: {organisation}
+ae_title: {ae_title}
+data_dir: data
+node_key: keys/node.key
+identity: {identity}
+content: local:data/objects
+ledger: embedded:data/ledger.db
+clinical:
+  host: {host}
+  port: {clinical_port}
+research:
+  host: {host}
+  port: {research_port}
+peers: []
+# - ae_title: MRI1
+#   role: modality
+#   hosts: [192.0.2.10]
+# - ae_title: RESEARCH1
+#   role: research
+#   organisation: ResearchMSP
+#   hosts: [192.0.2.20]
+#   host: 192.0.2.20
+#   port: 11112
+"""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to set up. ``members``: CA certificates (PEM files) of organisations that keep their keys themselves, as role → (MSP ID, file).
+
+    With ``all_roles`` the organisations that are missing are made here, keys and all: for trying out, not for a hospital.
+    """
+
+    directory: Path
+    key_backup: Path
+    ae_title: str = "ORTHANCLEDGER"
+    host: str = "127.0.0.1"
+    clinical_port: int = 11112
+    research_port: int = 11113
+    msp_ids: Mapping[str, str] | None = None
+    members: Mapping[str, tuple[str, Path]] | None = None
+    all_roles: bool = False
+
+
+def create_node(plan: Plan) -> Config:
+    """Set up a node of the owner organisation and return its configuration.
+
+    Raises ConfigError when something is there already, the key backup would lie with what it opens, or a role has no organisation.
+    """
+    directory = plan.directory.resolve()
+    backup = plan.key_backup.resolve()
+    if (directory / CONFIG_NAME).exists():
+        raise ConfigError(f"{directory / CONFIG_NAME}: there is a node here already; choose an empty folder")
+    if backup.is_relative_to(directory):
+        raise ConfigError(f"--key-backup {backup}: must lie outside {directory}: a backup beside what it opens is lost, or stolen, with it")
+    if backup.exists():
+        raise ConfigError(f"--key-backup {backup}: exists already; an older key there would be lost")
+    certificates = _members(plan, directory)
+    (directory / "data" / "objects").mkdir(parents=True, mode=0o700)
+    (directory / "keys").mkdir(mode=0o700)
+    node_key = directory / "keys" / "node.key"
+    Keyring.create(directory / "data" / KEYRING, node_key)
+    _copy_key(node_key, backup)
+    LocalStore(directory / "data" / "objects")
+    policy = default_policy({msp_id: role for role, (msp_id, _) in certificates.items()})
+    ledger_path = directory / "data" / "ledger.db"
+    create_ledger(ledger_path, dict(certificates.values()), policy)
+    identity = Path(ORGANISATIONS) / "owner" / "identities" / "node"
+    open_ledger(f"embedded:{ledger_path}", load_identity(directory / identity)).submit("InitPolicy", {"policy": policy})
+    text = _CONFIG.format(
+        organisation=certificates["owner"][0],
+        ae_title=plan.ae_title,
+        identity=identity,
+        host=plan.host,
+        clinical_port=plan.clinical_port,
+        research_port=plan.research_port,
+    )
+    (directory / CONFIG_NAME).write_text(text, encoding="utf-8")
+    return load(directory / CONFIG_NAME)
+
+
+def create_member(directory: Path, msp_id: str) -> Path:
+    """Make an organisation's CA with a person's and a node's identity; returns the CA certificate to hand to the owner. Raises ConfigError."""
+    create_organisation(directory, msp_id)
+    issue(directory, "person", "person")
+    issue(directory, "node", "node")
+    return directory / "cacerts" / "ca.pem"
+
+
+def _members(plan: Plan, directory: Path) -> dict[str, tuple[str, bytes]]:
+    """Role → (MSP ID, CA certificate DER), the owner made here."""
+    msp_ids = {**DEFAULT_MSP_IDS, **(plan.msp_ids or {})}
+    members = plan.members or {}
+    missing = [role for role in ROLES[1:] if role not in members]
+    if missing and not plan.all_roles:
+        raise ConfigError(
+            f"no organisation for {', '.join(missing)}: give --member ROLE=MSPID:CA.pem (they make it with `orthanc-ledger identity create`), "
+            "or --all-roles to make all keys here, for trying out"
+        )
+    found = {}
+    for role in ROLES:
+        if role in members:
+            msp_id, path = members[role]
+            found[role] = (msp_id, _read_certificate(path))
+        else:
+            folder = directory / ORGANISATIONS / role
+            create_member(folder, msp_ids[role])
+            found[role] = (msp_ids[role], ca_certificate(folder))
+    return found
+
+
+def _read_certificate(path: Path) -> bytes:
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes()).public_bytes(Encoding.DER)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--member: {path}: expected a CA certificate in PEM: {error}") from error
+
+
+def _copy_key(node_key: Path, backup: Path) -> None:
+    """Copy the node key and read it back. Raises ConfigError."""
+    try:
+        with open(os.open(backup, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target, open(node_key, "rb") as source:
+            shutil.copyfileobj(source, target)
+            target.flush()
+            os.fsync(target.fileno())
+        if not secrets.compare_digest(backup.read_bytes(), node_key.read_bytes()):
+            raise ConfigError(f"--key-backup {backup}: what was read back differs from the key")
+    except OSError as error:
+        raise ConfigError(f"--key-backup {backup}: cannot be written ({error.strerror}); name a place that can hold a file") from error

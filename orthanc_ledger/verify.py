@@ -1,0 +1,87 @@
+"""Opening one anchored object so that nothing of it is used before all of it was verified: CID, then seal, then keyed digest.
+
+An object of at most ``IN_MEMORY`` sealed bytes is read once and kept; a larger one is decrypted twice through one open file, first to check, then to use:
+no clear bytes touch a disk, and what changes between the passes fails its segment's seal.
+"""
+
+import contextlib
+import hashlib
+import io
+from collections.abc import Iterator
+from typing import BinaryIO, cast
+
+from orthanc_ledger import tokens
+from orthanc_ledger.arrival import read_head
+from orthanc_ledger.content import ContentStore, verify_cid
+from orthanc_ledger.errors import IntegrityError
+from orthanc_ledger.keyring import StudyKeys
+from orthanc_ledger.manifest import Record
+from orthanc_ledger.seal import open_sealed
+
+IN_MEMORY = 16 << 20
+_CHUNK = 1 << 20
+
+
+@contextlib.contextmanager
+def open_verified(record: Record, study: StudyKeys, batch_key: bytes, content: ContentStore) -> Iterator[BinaryIO]:
+    """The unit of an anchored object, standing at the first byte of its data set; verified whole before this returns.
+
+    Raises IntegrityError, NotHeld, ContentAway.
+    """
+    with content.open(record.object) as stored:
+        small = record.sealed_size <= IN_MEMORY
+        sealed: BinaryIO = io.BytesIO(stored.read()) if small else stored
+        verify_cid(sealed, record.object)
+        sealed.seek(0)
+        unit = _plaintext(record, study, batch_key, sealed)
+        if small:
+            unit = io.BytesIO(unit.read())
+        check_data_set(record, batch_key, unit)
+        if small:
+            unit.seek(0)
+        else:
+            sealed.seek(0)
+            unit = _plaintext(record, study, batch_key, sealed)
+        read_head(unit)
+        yield unit
+
+
+def verify(record: Record, study: StudyKeys, batch_key: bytes, content: ContentStore) -> None:
+    """Raises as ``open_verified`` when the object differs from its record; else returns."""
+    with open_verified(record, study, batch_key, content):
+        pass
+
+
+def check_data_set(record: Record, batch_key: bytes, unit: BinaryIO) -> None:
+    """Read a unit to its end. Raises IntegrityError when its data set is not the recorded one."""
+    sha256 = hash_data_set(unit)
+    if tokens.keyed_digest(tokens.salt_key(batch_key, record.instance), sha256) != record.digest:
+        raise IntegrityError(f"object {record.object}: its data set differs from the manifest's digest")
+
+
+def hash_data_set(unit: BinaryIO) -> bytes:
+    """SHA-256 of the data set of a unit standing at its first byte, read to its end."""
+    read_head(unit)
+    digest = hashlib.sha256()
+    while chunk := unit.read(_CHUNK):
+        digest.update(chunk)
+    return digest.digest()
+
+
+def observed(record: Record, study: StudyKeys, batch_key: bytes, content: ContentStore) -> bytes:
+    """SHA-256 of what is there instead of the recorded object: of its data set, or of the sealed bytes when they cannot be opened."""
+    with content.open(record.object) as sealed:
+        try:
+            return hash_data_set(_plaintext(record, study, batch_key, sealed))
+        except IntegrityError:
+            sealed.seek(0)
+            digest = hashlib.sha256()
+            while chunk := sealed.read(_CHUNK):
+                digest.update(chunk)
+            return digest.digest()
+
+
+def _plaintext(record: Record, study: StudyKeys, batch_key: bytes, sealed: BinaryIO) -> BinaryIO:
+    """Reads front to back only."""
+    key = tokens.seal_key(batch_key, record.instance)
+    return cast(BinaryIO, open_sealed(sealed, key, study.token, record.instance))
