@@ -11,6 +11,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, BinaryIO, cast
 from uuid import uuid4
 
@@ -24,10 +25,9 @@ from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
+from dicom_scp.dimse import DimseProvider
+from dicom_scp.ports import Peer
 from orthanc_ledger.errors import ServiceAway
-
-from .dimse import DimseProvider
-from .ports import Peer
 
 LOGGER = logging.getLogger(__name__)
 
@@ -116,6 +116,13 @@ class PduSocket(AssociationSocket):
         """Close the connection without a word; the upper layer notices (Evt17) and ends the association."""
         self._shutdown_socket()
 
+    def _shutdown_socket(self) -> None:
+        """Close the socket also when the peer was faster, where pynetdicom's own leaves it open."""
+        if self.socket is not None:
+            with suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RDWR)
+            self.socket.close()
+
 
 class UpperLayer(DULServiceProvider):
     """pynetdicom's reactor, except that P-DATA is written at once by the calling thread (PS3.8 9.3.5)."""
@@ -123,6 +130,13 @@ class UpperLayer(DULServiceProvider):
     def __init__(self, assoc: Association) -> None:
         super().__init__(assoc)
         self._run_loop_delay = 0.0001  # the waiting is done in PduSocket.ready
+
+    def run_reactor(self) -> None:
+        try:
+            super().run_reactor()
+        finally:
+            # Wakes an acceptor that still waits for the A-ASSOCIATE-RQ of a connection that is gone.
+            self.to_user_queue.put(None)  # type: ignore[arg-type]  # read as "nothing came"
 
     def send_pdu(self, primitive: Any) -> None:
         if isinstance(primitive, P_DATA):

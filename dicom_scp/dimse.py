@@ -12,7 +12,7 @@ from pynetdicom.dimse_primitives import C_CANCEL, C_ECHO, C_FIND, C_GET, C_MOVE,
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
 
-from .status import Answer
+from dicom_scp.status import Answer
 
 LOGGER = logging.getLogger(__name__)
 

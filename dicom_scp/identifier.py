@@ -10,10 +10,9 @@ from pydicom.uid import UID
 from pynetdicom.dsutils import decode, encode
 from pynetdicom.presentation import PresentationContext
 
+from dicom_scp.contexts import PATIENT_ROOT
+from dicom_scp.ports import Level, Query
 from orthanc_ledger.errors import DataError
-
-from .contexts import PATIENT_ROOT
-from .ports import Level, Query
 
 LEVELS: tuple[Level, ...] = ("PATIENT", "STUDY", "SERIES", "IMAGE")
 UNIQUE_KEYS = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")  # PS3.4 C.6.1.1, one a level

@@ -7,14 +7,13 @@ from pydicom.dataset import Dataset
 from pynetdicom.dimse_primitives import C_FIND
 from pynetdicom.presentation import PresentationContext
 
+from dicom_scp import status
+from dicom_scp.association import AssociationLost, DicomAssociation
+from dicom_scp.contexts import FIND_MODELS, PATIENT_ROOT
+from dicom_scp.dimse import response_to
+from dicom_scp.identifier import BadIdentifier, encode_identifier, key_values, level_of, read_identifier, text
+from dicom_scp.ports import Archive, Peer
 from orthanc_ledger.errors import ServiceAway
-
-from . import status
-from .association import AssociationLost, DicomAssociation
-from .contexts import FIND_MODELS, PATIENT_ROOT
-from .dimse import response_to
-from .identifier import BadIdentifier, encode_identifier, key_values, level_of, read_identifier, text
-from .ports import Archive, Peer
 
 # Part of every answer or of the encoding, never matched.
 _NOT_KEYS = frozenset({"QueryRetrieveLevel", "RetrieveAETitle", "SpecificCharacterSet", "TimezoneOffsetFromUTC"})

@@ -7,14 +7,13 @@ from pydicom.dataset import Dataset
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.presentation import PresentationContext
 
+from dicom_scp import status
+from dicom_scp.association import DicomAssociation
+from dicom_scp.contexts import is_storage
+from dicom_scp.dimse import Sink, response_to
+from dicom_scp.ports import ArrivalHead, Inbox, Incoming, Receipt, Refused
 from orthanc_ledger.errors import CustodyError, Unreadable
 from orthanc_ledger.reasons import Reason
-
-from . import status
-from .association import DicomAssociation
-from .contexts import is_storage
-from .dimse import Sink, response_to
-from .ports import ArrivalHead, Inbox, Incoming, Receipt, Refused
 
 LOGGER = logging.getLogger(__name__)
 

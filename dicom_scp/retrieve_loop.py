@@ -14,17 +14,16 @@ from pydicom.dataset import Dataset
 from pynetdicom.dimse_primitives import C_GET, C_MOVE, C_STORE
 from pynetdicom.presentation import PresentationContext
 
+from dicom_scp import status
+from dicom_scp.association import AssociationLost, DicomAssociation
+from dicom_scp.contexts import GET_MODELS, MOVE_MODELS, wanted
+from dicom_scp.dimse import response_to
+from dicom_scp.identifier import BadIdentifier, encode_identifier, read_identifier, unique_keys
+from dicom_scp.ports import Archive, Item, Peer, Plan
+from dicom_scp.status import Answer
+from dicom_scp.transcode import transcode
 from orthanc_ledger.errors import CustodyError, DataError, LedgerAway
 from orthanc_ledger.reasons import Reason
-
-from . import status
-from .association import AssociationLost, DicomAssociation
-from .contexts import GET_MODELS, MOVE_MODELS, wanted
-from .dimse import response_to
-from .identifier import BadIdentifier, encode_identifier, read_identifier, unique_keys
-from .ports import Archive, Item, Peer, Plan
-from .status import Answer
-from .transcode import transcode
 
 LOGGER = logging.getLogger(__name__)
 

@@ -14,22 +14,19 @@ from pynetdicom.dimse_primitives import C_ECHO, C_FIND, C_GET, C_MOVE, C_STORE
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.transport import AssociationServer, RequestHandler
 
+from dicom_scp import status
+from dicom_scp.association import MAXIMUM_PDU, DicomAssociation, Handler, PduSocket
+from dicom_scp.contexts import VERIFICATION, supported
+from dicom_scp.dimse import response_to
+from dicom_scp.move import MoveRoute
+from dicom_scp.ports import Archive, Inbox, ListenerConfig, Peer
+from dicom_scp.query import Finder
+from dicom_scp.receive import Receiver
+from dicom_scp.retrieve_loop import Retriever
+from orthanc_ledger.arrival import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from orthanc_ledger.errors import ConfigError
 
-from . import status
-from .association import MAXIMUM_PDU, DicomAssociation, Handler, PduSocket
-from .contexts import VERIFICATION, supported
-from .dimse import response_to
-from .move import MoveRoute
-from .ports import Archive, Inbox, ListenerConfig, Peer
-from .query import Finder
-from .receive import Receiver
-from .retrieve_loop import Retriever
-
 LOGGER = logging.getLogger(__name__)
-
-IMPLEMENTATION_CLASS_UID = "2.25.118204318237041389912574862409612480657"
-IMPLEMENTATION_VERSION_NAME = "ORTHANC_LEDGER"
 
 _ACSE_TIMEOUT_S = 30
 _CONNECTION_TIMEOUT_S = 10
@@ -86,12 +83,14 @@ class Listener:
         if self._server is not None and self._thread is not None:
             self._server.shutdown()
             self._thread.join(timeout_s)
-        for assoc in self._associations():
+        for assoc in self.associations:
             assoc.pdu_socket.hang_up()
-        for assoc in self._associations():
+        for assoc in self.associations:
             assoc.join(timeout_s)
 
-    def _associations(self) -> list[DicomAssociation]:
+    @property
+    def associations(self) -> list[DicomAssociation]:
+        """The open associations, admitted or not."""
         with self._lock:
             return list(self._open)
 
@@ -183,7 +182,7 @@ class _Server(AssociationServer):
 def _application_entity(config: ListenerConfig) -> ApplicationEntity:
     ae = ApplicationEntity(config.ae_title)
     ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    ae.implementation_version_name = IMPLEMENTATION_VERSION
     ae.network_timeout = config.network_timeout_s
     ae.dimse_timeout = config.dimse_timeout_s
     ae.acse_timeout = _ACSE_TIMEOUT_S

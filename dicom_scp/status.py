@@ -6,10 +6,9 @@ Success is 0x0000 (PS3.7 C.1.1). The texts of refusals are `orthanc_ledger.reaso
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from dicom_scp.ports import Refused, UidMismatch
 from orthanc_ledger.errors import CustodyError, IntegrityError, LedgerAway, SpoolFull, Unreadable
 from orthanc_ledger.reasons import Reason
-
-from .ports import Refused, UidMismatch
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from io import BytesIO
 from typing import BinaryIO
 
 import numpy as np
-from orthanc_ledger.fingerprint import fingerprints
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
@@ -16,10 +15,10 @@ from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
 from pynetdicom.dsutils import encode
 
+from dicom_scp.contexts import DECODERS, ENCAPSULATED_UNCOMPRESSED, EXPLICIT_BE, NATIVE
 from orthanc_ledger.errors import DataError
+from orthanc_ledger.fingerprint import fingerprints
 from orthanc_ledger.instance import open_instance
-
-from .contexts import DECODERS, ENCAPSULATED_UNCOMPRESSED, EXPLICIT_BE, NATIVE
 
 LARGEST = 64 << 20  # bytes of a data set, as stored and as sent: several copies of it are held
 _WORDS = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}  # VRs whose bytes pydicom leaves in the order they were read in

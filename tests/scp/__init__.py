@@ -1,0 +1,1 @@
+"""The DICOM leaf against real clients on real sockets; the core's side of the ports is `world`."""
