@@ -62,6 +62,10 @@ def decompress(transfer_syntax: str, encoded: bytes, layout: Layout) -> Samples:
         "bits_allocated": layout.bits_allocated,
         "bits_stored": layout.bits_stored,
         "pixel_representation": int(layout.signed),
+        # Unused high bits are told apart later; pydicom would clear them here.
+        "correct_unused_bits": False,
+        "apply_j2k_sign_correction": False,
+        "apply_jls_sign_correction": False,
     }
     try:
         with warnings.catch_warnings():

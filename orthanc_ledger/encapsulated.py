@@ -4,14 +4,15 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from orthanc_ledger.elements import Element, Fragments
+from orthanc_ledger.elements import Element, Fragments, Reader
 from orthanc_ledger.instance import Instance
 from orthanc_ledger.values import swap_bytes
 
 EXTENDED_OFFSET_TABLE: Final = 0x7FE00001
 
 _JPEG_FAMILY: Final = "1.2.840.10008.1.2.4."
-_END_OF_IMAGE: Final = (b"\xff\xd9", b"\xff\xd9\x00")
+_END_OF_IMAGE: Final = b"\xff\xd9"
+_TAIL: Final = 1 << 10
 
 
 class EncodedFrames:
@@ -76,10 +77,20 @@ def _by_end_of_image(instance: Instance, fragments: Fragments, frames: int) -> S
     starts = array("I", (0,))
     last = len(fragments.offsets) - 1
     for i, (offset, length) in enumerate(zip(fragments.offsets, fragments.lengths, strict=True)):
-        tail = instance.reader.read(offset + length - 3, 3) if length > 2 else b""
-        ended = tail.endswith(_END_OF_IMAGE)
+        ended = _ends_image(instance.reader, offset, length)
         if i == last:
             return starts if ended and len(starts) == frames else ()
         if ended:
             starts.append(i + 1)
     return ()
+
+
+def _ends_image(reader: Reader, offset: int, length: int) -> bool:
+    """Whether a fragment ends in the end-of-image marker, zeros behind it aside."""
+    while length:
+        size = min(length, _TAIL)
+        tail = reader.read(offset + length - size, size).rstrip(b"\0")
+        length -= size - len(tail)
+        if tail:
+            return length >= 2 and reader.read(offset + length - 2, 2) == _END_OF_IMAGE
+    return False
