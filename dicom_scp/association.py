@@ -6,6 +6,7 @@ down instead of filling memory), and requests go to handlers by a plain table.
 """
 
 import logging
+import queue
 import select
 import socket
 import struct
@@ -21,7 +22,7 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu import P_DATA_TF
-from pynetdicom.pdu_primitives import P_DATA
+from pynetdicom.pdu_primitives import A_RELEASE, P_DATA
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
@@ -34,6 +35,7 @@ LOGGER = logging.getLogger(__name__)
 MAXIMUM_PDU = 1 << 17  # bytes; what this node offers to receive, and the most it sends whatever the peer would take
 _LARGEST_PDU = 1 << 20  # an A-ASSOCIATE-RQ with 128 contexts fits; a length beyond it is an attack or noise
 _POLL_MS = 1
+_IDLE_S = 0.1
 
 Handler = Callable[["DicomAssociation", Any, PresentationContext], None]
 
@@ -74,7 +76,9 @@ class PduSocket(AssociationSocket):
         poller = select.poll()
         try:
             poller.register(self.socket, select.POLLIN)
-            return bool(poller.poll(_POLL_MS))
+            # Only while data is transferred does nothing of this side pass through the reactor, which may sleep longer.
+            transferring = self.assoc.dul.state_machine.current_state == "Sta6"
+            return bool(poller.poll(_IDLE_S * 1000 if transferring else _POLL_MS))
         except (OSError, ValueError):
             self.event_queue.put("Evt17")
             return False
@@ -124,12 +128,26 @@ class PduSocket(AssociationSocket):
             self.socket.close()
 
 
+class _Indications(queue.Queue[Any]):
+    """What the upper layer tells its user. A release wakes who waits for messages, as pynetdicom's aborts do."""
+
+    def __init__(self, assoc: Association) -> None:
+        super().__init__()
+        self._assoc = assoc
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        super().put(item, block, timeout)
+        if isinstance(item, A_RELEASE):
+            self._assoc.dimse.msg_queue.put((None, None))
+
+
 class UpperLayer(DULServiceProvider):
     """pynetdicom's reactor, except that P-DATA is written at once by the calling thread (PS3.8 9.3.5)."""
 
     def __init__(self, assoc: Association) -> None:
         super().__init__(assoc)
         self._run_loop_delay = 0.0001  # the waiting is done in PduSocket.ready
+        self.to_user_queue = _Indications(assoc)
 
     def run_reactor(self) -> None:
         try:
@@ -193,6 +211,26 @@ class DicomAssociation(Association):
             if self._ended is not None:
                 self._ended(self)
 
+    def _run_reactor(self) -> None:
+        """Serve until the association ends: woken by messages, by its end, and now and then for the idle timer.
+
+        pynetdicom's own loop asks a thousand times a second, and so takes a whole core for a hundred silent scanners.
+        """
+        while not self._kill:
+            context_id, request = self.dimse.next_message(_IDLE_S)
+            if request is not None:
+                self._serve_request(request, context_id or 0)
+            elif self.is_established and self.acse.is_release_requested():
+                self.acse.send_release(is_response=True)
+                self.is_released, self.is_established = True, False
+                self.kill()
+            elif self.acse.is_aborted() or not self.dul.is_alive():
+                self.is_aborted, self.is_established = True, False
+                self.kill()
+            elif self.dul.idle_timer_expired():
+                LOGGER.warning("nothing was heard for %s s: aborting the association", self.network_timeout)
+                self.abort()
+
     def _serve_request(self, msg: Any, context_id: int) -> None:
         handler, context = self._table.get(type(msg)), self._accepted_cx.get(context_id)
         if self.peer is None or handler is None or context is None or not msg.is_valid_request:
@@ -200,7 +238,6 @@ class DicomAssociation(Association):
             self.dimse.discard(msg)
             self.abort()
             return
-        self._is_paused = True
         try:
             handler(self, msg, context)
         except AssociationLost as lost:
@@ -210,7 +247,6 @@ class DicomAssociation(Association):
             LOGGER.exception("serving %s for %s failed: aborting the association", msg.msg_type, self.peer.ae_title)
             self.abort()
         finally:
-            self._is_paused = False
             self.dimse.cancel_req.clear()
             # A long retrieve receives little: its end must not look like silence.
             self.dul._idle_timer.restart()

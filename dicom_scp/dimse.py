@@ -1,6 +1,7 @@
 """DIMSE messages as they arrive, one PDV at a time, so that no data set has to be held (PS3.7 6.3, PS3.8 Annex E)."""
 
 import logging
+import queue
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any, TypeVar
@@ -94,6 +95,13 @@ class DimseProvider(DIMSEServiceProvider):
     @staticmethod
     def _held(message: DIMSEMessage) -> int:
         return 0 if message.data_set is None else message.data_set.tell()
+
+    def next_message(self, timeout_s: float) -> tuple[int | None, Any]:
+        """The next message with its context ID; (None, None) after ``timeout_s``, or when the association ends."""
+        try:
+            return self.msg_queue.get(timeout=timeout_s)
+        except queue.Empty:
+            return None, None
 
     def discard(self, message: Any) -> None:
         """Discard what a message brought, if it is a C-STORE request that is not going to be served."""

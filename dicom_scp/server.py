@@ -83,6 +83,7 @@ class Listener:
         if self._server is not None and self._thread is not None:
             self._server.shutdown()
             self._thread.join(timeout_s)
+            self._thread = None
         for assoc in self.associations:
             assoc.pdu_socket.hang_up()
         for assoc in self.associations:
