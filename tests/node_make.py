@@ -1,0 +1,85 @@
+"""A node in this process, without ports: set up by `init`, fed as a receiver feeds it, its write path driven step by step."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydicom import dcmread, dcmwrite
+from pydicom.data import get_testdata_file
+from pydicom.dataset import Dataset
+
+from orthanc_ledger.anchorer import Anchorer
+from orthanc_ledger.assemble import Node
+from orthanc_ledger.clock import system_clock_us
+from orthanc_ledger.instance import open_instance
+from orthanc_ledger.setup_node import Plan, create_node
+from orthanc_ledger.spool import ArrivalHead, Incoming, Receipt
+
+HOUR_US = 3_600_000_000
+
+
+def make_node(tmp_path: Path, **overrides: Any) -> Node:
+    """A new node of the owner organisation with all organisations' keys; ``overrides`` replace keys of its configuration."""
+    config = create_node(Plan(tmp_path / "node", tmp_path / "node.key.backup", all_roles=True))
+    return Node(replace(config, **{"spool_reserve_mb": 1, **overrides}))
+
+
+def real_file(name: str = "MR_small.dcm") -> Path:
+    """A real file of pydicom's wheel."""
+    return Path(str(get_testdata_file(name, download=False)))
+
+
+def variant(source: Path | None = None, **attributes: Any) -> Dataset:
+    """A real object with other attributes, by keyword; give SOPInstanceUID to make it another object."""
+    ds = dcmread(source or real_file())
+    for keyword, value in attributes.items():
+        setattr(ds, keyword, value)
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    return ds
+
+
+def part10(source: Path | Dataset) -> bytes:
+    """A Part 10 file's bytes."""
+    if isinstance(source, Path):
+        return source.read_bytes()
+    sink = io.BytesIO()
+    dcmwrite(sink, source)
+    return sink.getvalue()
+
+
+def begin(node: Node, source: Path | Dataset, calling_ae: str = "MRI1", **head: Any) -> tuple[Incoming, bytes]:
+    """Open room for an object as a receiver does; ``head`` overrules what the C-STORE command says. Returns its data set too."""
+    content = part10(source)
+    parsed = open_instance(io.BytesIO(content))
+    said = {
+        "calling_ae": calling_ae,
+        "called_ae": node.config.ae_title,
+        "peer_address": "dicom://192.0.2.10:104",
+        "called_address": "dicom://192.0.2.1:11112",
+        "association": bytes(16),
+        "sop_class": parsed.sop_class_uid,
+        "sop_instance": parsed.sop_instance_uid,
+        "transfer_syntax": parsed.transfer_syntax_uid,
+        "origin": "addressed-ae",
+    }
+    return node.spool.begin(ArrivalHead(**{**said, **head})), content[parsed.data_set_offset :]
+
+
+def store(node: Node, source: Path | Dataset, calling_ae: str = "MRI1", **head: Any) -> Receipt:
+    """Have an object accepted by the spool. Raises what it raises."""
+    incoming, data_set = begin(node, source, calling_ae, **head)
+    for start in range(0, len(data_set), 16_384):
+        incoming.write(data_set[start : start + 16_384])
+    return incoming.accept()
+
+
+def drain(node: Node, anchorer: Anchorer | None = None) -> None:
+    """Anchor all that waits, as an anchorer started now would once every batch is due. Raises LedgerAway, ContentAway."""
+    if anchorer is None:
+        anchorer = node.anchorer()
+        anchorer.recover()
+    anchorer.take_in()
+    anchorer.note_conflicts()
+    anchorer.prepare_due(system_clock_us() + HOUR_US)
+    anchorer.submit()
