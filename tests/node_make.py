@@ -1,4 +1,4 @@
-"""A node in this process, without ports: set up by `init`, fed as a receiver feeds it, its write path driven step by step."""
+"""A node in this process, without ports: set up by `init`, fed as a receiver feeds it, driven step by step."""
 
 import io
 from dataclasses import replace
@@ -20,7 +20,7 @@ HOUR_US = 3_600_000_000
 
 
 def make_node(tmp_path: Path, **overrides: Any) -> Node:
-    """A new node of the owner organisation with all organisations' keys; ``overrides`` replace keys of its configuration."""
+    """A new node with all organisations' keys; ``overrides`` replace keys of its configuration."""
     config = create_node(Plan(tmp_path / "node", tmp_path / "node.key.backup", all_roles=True))
     return Node(replace(config, **{"spool_reserve_mb": 1, **overrides}))
 
@@ -49,7 +49,7 @@ def part10(source: Path | Dataset) -> bytes:
 
 
 def begin(node: Node, source: Path | Dataset, calling_ae: str = "MRI1", **head: Any) -> tuple[Incoming, bytes]:
-    """Open room for an object as a receiver does; ``head`` overrules what the C-STORE command says. Returns its data set too."""
+    """Open room for an object as a receiver does, and give its data set; ``head`` overrules what the command says."""
     content = part10(source)
     parsed = open_instance(io.BytesIO(content))
     said = {
@@ -75,7 +75,7 @@ def store(node: Node, source: Path | Dataset, calling_ae: str = "MRI1", **head: 
 
 
 def drain(node: Node, anchorer: Anchorer | None = None) -> None:
-    """Anchor all that waits, as an anchorer started now would once every batch is due. Raises LedgerAway, ContentAway."""
+    """Anchor all that waits, as an anchorer started now does once every batch is due. Raises LedgerAway."""
     if anchorer is None:
         anchorer = node.anchorer()
         anchorer.recover()
