@@ -17,7 +17,7 @@ Value = Any
 class Committed:
     """A transaction that is on the ledger for good."""
 
-    tx_id: bytes  # SHA-256 of the signed transaction
+    tx_id: bytes  # SHA-256 of what was signed
     position: int  # entry number, from 0
     time: int  # the ledger's time of it, UTC seconds
     result: Value  # what the contract function returned

@@ -1,8 +1,8 @@
 """The embedded ledger: signed transactions in an append-only Merkle log, and the contract's state, in one SQLite file.
 
 Several local processes append at once; each transaction is verified, run and written under SQLite's write lock. What
-can be trusted without its
-owner: the signatures. What needs a checkpoint kept elsewhere: that nothing was rolled back (docs/ledger.md).
+can be trusted without its owner: the signatures. What needs a checkpoint kept elsewhere: that nothing was rolled back
+(docs/ledger.md).
 """
 
 import secrets
@@ -14,7 +14,7 @@ from orthanc_ledger.clock import Clock, system_clock
 from orthanc_ledger.errors import ConfigError, IntegrityError, LedgerAway
 from orthanc_ledger.ledger import Committed, Value
 from orthanc_ledger.ledger.admission import judge, read_genesis
-from orthanc_ledger.ledger.contract import FUNCTIONS, answer, event_key
+from orthanc_ledger.ledger.contract import NONCE_BYTES, answer, event_key
 from orthanc_ledger.ledger.contract.policy import policy_digest
 from orthanc_ledger.ledger.identity import Identity
 from orthanc_ledger.ledger.log import Checkpoint, LogFile, Row, reachable
@@ -34,10 +34,9 @@ def create_ledger(
     """Make a new ledger file with its genesis.
 
     `organisations`: MSP ID to CA certificate (DER, `identity.ca_certificate`). Of `policy` the genesis holds the
-    SHA-256 only: afterwards owner or
-    custodian submits InitPolicy with exactly this policy. Raises ConfigError when the file exists, an organisation's
-    certificate is no CA, or the
-    policy names other organisations; ContractError INVALID when the policy is none.
+    SHA-256 only: afterwards owner or custodian submits InitPolicy with exactly this policy. Raises ConfigError when the
+    file exists, an organisation's certificate is no CA, or the policy names other organisations; ContractError INVALID
+    when the policy is none.
     """
     Members(organisations)
     digest = policy_digest(policy)
@@ -75,16 +74,15 @@ class EmbeddedLedger:
         self._reader.close()
 
     def submit(self, function: str, args: Mapping[str, Value], nonce: bytes | None = None) -> Committed:
-        """As the port says. Without a nonce a function marked id gets a random one.
+        """As the port says. Without a nonce it gets a random one.
 
         Raises ContractError when the contract or the log refuses; LedgerAway when the file cannot be written within 10
-        s, or the clock jumped by more
-        than 31 days (see `confirm_clock`); ConfigError without an identity.
+        s, or the clock jumped by more than 31 days (see `confirm_clock`); ConfigError without an identity.
         """
         if self._identity is None:
             raise ConfigError(f"{function}: this ledger was opened without an identity: name one to submit")
-        if nonce is None and function in FUNCTIONS and FUNCTIONS[function].content_id:
-            nonce = secrets.token_bytes(16)
+        if nonce is None:
+            nonce = secrets.token_bytes(NONCE_BYTES)
         return self.append(sign(self._identity, self._genesis.log, function, args, nonce, self._clock()))
 
     def append(self, transaction: SignedTransaction) -> Committed:

@@ -1,8 +1,7 @@
 """X.509 identities: one small CA per organisation, certificates for its people and nodes.
 
 EC P-256 with ECDSA over SHA-256. Folders are laid out like a Fabric MSP, and the kind of an identity stands in Fabric's
-attribute extension, so
-that the same certificates can serve there:
+attribute extension, so that the same certificates can serve there:
 
     DIRECTORY/msp.yaml               msp_id: HospitalMSP
     DIRECTORY/cacerts/ca.pem         the organisation's CA
@@ -82,8 +81,8 @@ def issue(
     """Issue an identity of an organisation into `identities/NAME` of its folder, and return that folder.
 
     `name` becomes the certificate's CN and is seen by the whole channel: a pseudonym, never a person's name. Raises
-    ConfigError when the
-    organisation cannot be read, the name is not 1 to 64 lower-case letters, digits and hyphens, or is taken.
+    ConfigError when the organisation cannot be read, the name is not 1 to 64 lower-case letters, digits and hyphens, or
+    is taken.
     """
     if not _PSEUDONYM.fullmatch(name):
         raise ConfigError(f"identity name {name!r}: expected a pseudonym of 1 to 64 lower-case letters, digits or '-'")

@@ -1,8 +1,7 @@
 """The embedded ledger's file: entries, the nodes of their Merkle tree and the contract's state, in one SQLite database.
 
 Nothing here is ever updated or deleted: a key's value is its latest row in `state`. Only perfect subtrees are kept; the
-right edge of the tree is
-folded when it is asked for, O(log n) (RFC 6962 2.1).
+right edge of the tree is folded when it is asked for, O(log n) (RFC 6962 2.1).
 """
 
 import sqlite3
@@ -63,7 +62,7 @@ class LogFile:
 
     @classmethod
     def create(cls, path: Path, genesis: Row) -> "LogFile":
-        """A new file with its first entry, mode 0600. Raises ConfigError when something is there or it cannot be made."""
+        """A new file with its first entry, mode 0600. Raises ConfigError when it exists or cannot be made."""
         try:
             path.touch(0o600, exist_ok=False)
         except FileExistsError as error:

@@ -38,8 +38,7 @@ class Members:
         """Who signed the message.
 
         Raises ContractError NOT_PERMITTED `certificate` when none of the CAs issued it, it has no kind, or it (or its
-        CA) was not valid at `time` (UTC
-        seconds); NOT_PERMITTED `signature` when it does not sign the message.
+        CA) was not valid at `time` (UTC seconds); NOT_PERMITTED `signature` when it does not sign the message.
         """
         member = self._known.get(certificate)
         if member is None:

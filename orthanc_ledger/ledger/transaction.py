@@ -51,7 +51,7 @@ class SignedTransaction:
     log: bytes
     function: str
     args: Mapping[str, Value]
-    nonce: bytes | None
+    nonce: bytes  # 16 random bytes: tells two equal calls of one second apart
     time: int  # the signer's clock
     certificate: bytes  # DER
 
@@ -60,21 +60,9 @@ class SignedTransaction:
         """SHA-256 of the payload. Without the signature: one call cannot become two by being signed twice."""
         return hashlib.sha256(self.payload).digest()
 
-    def encode(self) -> bytes:
-        """As it is handed from one party to another: dag-cbor {tx, signature}."""
-        return dag_cbor.encode({"tx": self.payload, "signature": self.signature})
-
     def entry(self, time: int) -> bytes:
         """As the log keeps it: dag-cbor {time, tx, signature} with the time of the entry."""
         return dag_cbor.encode({"time": time, "tx": self.payload, "signature": self.signature})
-
-    @classmethod
-    def decode(cls, signed: bytes) -> "SignedTransaction":
-        """Raises ContractError INVALID `transaction` when the bytes are no canonical transaction of version 1."""
-        fields = _decode(signed)
-        if fields is None or set(fields) != {"tx", "signature"}:
-            raise _invalid("expected dag-cbor {tx, signature}")
-        return cls._of(fields["tx"], fields["signature"])
 
     @classmethod
     def decode_entry(cls, entry: bytes) -> tuple[int, "SignedTransaction"]:
@@ -86,9 +74,9 @@ class SignedTransaction:
 
     @classmethod
     def _of(cls, payload: Value, signature: Value) -> "SignedTransaction":
-        types = {"log": bytes, "function": str, "args": dict, "time": int, "cert": bytes}
+        types = {"log": bytes, "function": str, "args": dict, "nonce": bytes, "time": int, "cert": bytes}
         fields = _decode(payload) if isinstance(payload, bytes) and isinstance(signature, bytes) else None
-        if fields is None or set(fields) != {*types, "v", "nonce"} or fields["v"] != 1:
+        if fields is None or set(fields) != {*types, "v"} or fields["v"] != 1:
             raise _invalid("expected dag-cbor {v: 1, log, function, args, nonce, time, cert}")
         if not all(type(fields[name]) is kind for name, kind in types.items()):
             raise _invalid("a field has the wrong type")
@@ -97,7 +85,7 @@ class SignedTransaction:
 
 
 def sign(
-    identity: Identity, log: bytes, function: str, args: Mapping[str, Value], nonce: bytes | None, time: int
+    identity: Identity, log: bytes, function: str, args: Mapping[str, Value], nonce: bytes, time: int
 ) -> SignedTransaction:
     """Sign a call for one log at the signer's time (UTC seconds).
 

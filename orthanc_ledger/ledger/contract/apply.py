@@ -34,6 +34,8 @@ def apply(state: State, call: Call) -> Applied:
     if function is None:
         raise ContractError("INVALID", "function", f"unknown: {call.function}")
     check_arguments(function.arguments, call.args)
+    if len(call.nonce) != NONCE_BYTES:
+        raise ContractError("INVALID", "nonce", f"expected {NONCE_BYTES} bytes, got {len(call.nonce)}")
     policy = _policy(state, call)
     _check_skew(policy, call)
     role = policy["organisations"].get(call.caller.organisation)
@@ -41,8 +43,7 @@ def apply(state: State, call: Call) -> Applied:
         raise ContractError("NOT_PERMITTED", "organisation", f"{call.caller.organisation} is not in the policy")
     if role not in function.roles:
         raise ContractError("NOT_PERMITTED", "role", f"{call.function} is for {', '.join(function.roles)}, not {role}")
-    content_id = _content_id(call) if function.content_id else _no_id(call)
-    transaction = Transaction(state, policy, role, call, content_id)
+    transaction = Transaction(state, policy, role, call, _content_id(call) if function.content_id else b"")
     return _applied(transaction, function.run(transaction))
 
 
@@ -77,16 +78,8 @@ def _check_skew(policy: Mapping[str, Value], call: Call) -> None:
 
 
 def _content_id(call: Call) -> bytes:
-    if type(call.nonce) is not bytes or len(call.nonce) != NONCE_BYTES:
-        raise ContractError("INVALID", "nonce", f"expected {NONCE_BYTES} bytes")
     content: list[Value] = [call.function, dict(call.args), call.caller.organisation, call.nonce]
     return hashlib.sha256(dag_cbor.encode(content)).digest()
-
-
-def _no_id(call: Call) -> bytes:
-    if call.nonce is not None:
-        raise ContractError("INVALID", "nonce", f"{call.function} takes none")
-    return b""
 
 
 def _applied(tx: Transaction, effect: Effect) -> Applied:

@@ -27,7 +27,7 @@ class Call:
 
     function: str
     args: Mapping[str, Value]
-    nonce: bytes | None  # 16 bytes for functions marked id, else None
+    nonce: bytes  # 16 bytes; part of the id, where a function has one
     caller: Caller
     time: int  # the transaction's time, UTC seconds: what every rule goes by
     host_time: int  # the host's own clock, only compared with `time`

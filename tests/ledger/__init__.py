@@ -1,0 +1,1 @@
+"""The ledger: its contract on every host, the identities, the embedded log."""
