@@ -123,6 +123,8 @@ def _native() -> Iterator[tuple[str, bytes]]:
     yield "frames-padded", file(image(words(1, 2, 3, 4, 5, 6, 7, 8), frames=" 2 "))
     yield "one-bit", file(image(b"\x55\xaa\x55\x05", vr="OB", allocated=1, stored=1, rows=3, columns=3, frames="3"))
     yield "one-bit-tail", file(image(b"\x55\x01\0\7", vr="OB", allocated=1, stored=1, rows=3, columns=3))
+    by_plane = {"vr": "OB", "allocated": 1, "stored": 1, "samples": 3, "photometric": "RGB"}
+    yield "one-bit-colour-by-plane", file(image(b"\x55\x01", planar=1, **by_plane))
     yield "one-bit-big-endian", file(image(b"\x55\x01", BIG, allocated=1, stored=1, rows=3, columns=3), BIG)
     yield (
         "float",
@@ -153,6 +155,8 @@ def _native() -> Iterator[tuple[str, bytes]]:
     yield "32-bit", file(image(wide, allocated=32, stored=32))
     swapped = struct.pack(">8H", *struct.unpack("<8H", wide))
     yield "32-bit-big-endian-words", file(image(swapped, BIG, allocated=32, stored=32), BIG)
+    both = image(words(1, 2, 3, 4))
+    yield "two-kinds-of-pixel-data", file(both[:-20] + element(0x7FE0, 8, "OF", bytes(16)) + both[-20:])
     yield "deflated", file(image(words(1, 2, 3, 4)), DEFLATED)
     yield "deflated-then-zero", file(image(words(1, 2, 3, 4)), DEFLATED) + b"\0"
     yield "deflated-then-other", file(image(words(1, 2, 3, 4)), DEFLATED) + b"\1\0"
@@ -174,9 +178,12 @@ def _encapsulated() -> Iterator[tuple[str, bytes]]:
     yield "encoded-by-table", capsule(*halves, table=table, **lossy)
     yield "encoded-by-end-of-image", capsule(*halves, **lossy)
     yield "encoded-wrong-table", capsule(*halves, table=struct.pack("<2I", 0, 3), **lossy)
+    yield "encoded-table-not-from-zero", capsule(*halves, table=struct.pack("<2I", 12, 23), **lossy)
+    yield "encoded-more-ends-than-frames", capsule(one, one, two, **lossy)
     yield "encoded-no-rule", capsule(b"ab", b"cd", b"ef", **lossy)
     yield "encoded-fewer-fragments", capsule(one, syntax=BASELINE, frames="3")
     yield "uncompressed", capsule(words(1, 2, 3, 4), words(5, 6, 7, 8), syntax=UNCOMPRESSED, frames="2")
+    yield "uncompressed-more-than-a-frame", capsule(words(1, 2, 3, 4, 5), syntax=UNCOMPRESSED)
     yield "uncompressed-short", capsule(words(1, 2, 3), syntax=UNCOMPRESSED)
     small = {"allocated": 8, "stored": 8, "rows": 3, "columns": 3}
     yield "uncompressed-odd", capsule(bytes(range(9)) + b"\0", syntax=UNCOMPRESSED, **small)
@@ -279,6 +286,9 @@ def _values() -> Iterator[tuple[str, bytes]]:
     yield "binary-with-trailing-zeros", file(element(0x20, 0x9057, "UL", b" \0\0\0"))
     yield "private-text-keeps-padding", file(element(0x9, 0x10, "LO", b"SECOND  "))
     yield "group-lengths", file(element(0x9, 0, "UL", b"\4\0\0\0") + element(0x9, 0x10, "LO", b"SECOND"))
+    hidden = item(element(0x10, 0x10, "PN", b"A^B "))
+    yield "sequence-as-group-length", file(element(0x9, 0, "SQ", hidden))
+    yield "sequence-as-retrieve-ae-title", file(element(0x8, 0x54, "SQ", hidden))
     yield "trailing-padding-zero", file(element(0xFFFC, 0xFFFC, "OB", b"\0\0\0\0"))
     yield "trailing-padding-payload", file(element(0xFFFC, 0xFFFC, "OB", b"MZ\0\0"))
     yield "overlay", file(element(0x6002, 0x3000, "OW", b"\1\2\3\4"))

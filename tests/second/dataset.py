@@ -64,9 +64,9 @@ def read_file(data: bytes) -> tuple[str, list[Element]]:
     """Transfer syntax and elements of a Part 10 file."""
     meta, at = _meta(data)
     values = [element.value for element in meta if element.tag == (2, 0x10)]
-    if not values or values[0] is None:
+    if not values or not (values[0] or b"\xff").isascii():
         raise Refused("no transfer syntax")
-    syntax = values[0].rstrip(b"\0 ").decode("ascii")
+    syntax = (values[0] or b"").rstrip(b"\0 ").decode("ascii")
     return syntax, read(data[at:], syntax)
 
 
@@ -203,7 +203,10 @@ def _fragments(data: bytes, at: int, end: int, encoding: Encoding) -> tuple[list
 def _item_header(data: bytes, at: int, end: int, encoding: Encoding) -> tuple[Tag, int, int]:
     if at + 8 > end:
         raise Refused("a sequence without its delimiter")
-    return encoding.tag(data, at), encoding.number(data[at + 4 : at + 8]), at + 8
+    tag, length = encoding.tag(data, at), encoding.number(data[at + 4 : at + 8])
+    if tag in (ITEM_END, SEQUENCE_END) and length:
+        raise Refused("a delimiter with a length")
+    return tag, length, at + 8
 
 
 def _header(data: bytes, at: int, end: int, encoding: Encoding) -> tuple[Tag, str | None, int, int]:

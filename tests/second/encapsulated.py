@@ -35,7 +35,7 @@ def _by_offsets(parts: list[bytes], frames: int, table: bytes, form: str) -> lis
 
 
 def _by_end(parts: list[bytes], frames: int) -> list[int] | None:
-    """The same from fragments that end with an end-of-image marker (FF D9), which padding may follow."""
+    """The same from fragments that end with an end-of-image marker (FF D9), which zeros may pad."""
     ends = [number + 1 for number, part in enumerate(parts) if part.rstrip(b"\0").endswith(b"\xff\xd9")]
     return [0, *ends] if len(ends) == frames and ends[-1] == len(parts) else None
 

@@ -63,7 +63,7 @@ def _root(leaves: list[Leaf], tree: int, salt_key: bytes | None, uid: str) -> by
 
 def _instance_uid(elements: list[Element]) -> str:
     for element in elements:
-        if element.tag == SOP_INSTANCE and element.value:
+        if element.tag == SOP_INSTANCE and element.value and element.value.isascii():
             return element.value.decode("ascii")
     raise NoInstanceUid("no SOP Instance UID: there are no salts")
 
@@ -83,6 +83,8 @@ def _metadata(elements: list[Element], above: bytes, decoded: bool = False) -> I
 
 
 def _left_out(element: Element, top: bool) -> bool:
+    if element.items is not None:  # a sequence could carry anything
+        return False
     if element.tag[0] == 2 or element.tag[1] == 0:
         return True
     if element.tag == (0xFFFC, 0xFFFC) and top:

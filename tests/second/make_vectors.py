@@ -100,6 +100,16 @@ def remake_sealed(case: Json) -> bytes:
     return sealed.seal(stream(case["plain_seed"], case["plain_size"]), key, aad, salt, prefix)
 
 
+def spoil(whole: bytes, change: Json) -> bytes:
+    """A sealed object after one of the vectors' changes."""
+    if "cut_to" in change:
+        return whole[: change["cut_to"]]
+    if "append" in change:
+        return whole + bytes.fromhex(change["append"])
+    at = change["flip"]
+    return whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+
+
 def record(seed: str, number: int) -> dict[str, manifest.Value]:
     """Record `number` of a seeded manifest: 32-byte fields in their order from one stream, the rest from the number."""
     raw = stream(f"{seed}/{number}", 256)
@@ -127,7 +137,7 @@ def record(seed: str, number: int) -> dict[str, manifest.Value]:
 def manifest_cases() -> list[Json]:
     """Manifests of seeded records; every block for the small ones."""
     cases = []
-    for number, count in enumerate((1, 2, 1000, 1001)):
+    for number, count in enumerate((0, 1, 2, 1000, 1001)):
         seed = f"manifest/{count}"
         study, key_id = stream(f"{seed}/study", 16), stream(f"{seed}/key", 16)
         made = manifest.build(study, number * 100, key_id, [record(seed, i) for i in range(count)])

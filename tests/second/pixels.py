@@ -10,7 +10,7 @@ import numpy as np
 from pydicom.encaps import encapsulate
 from pydicom.pixels import get_decoder
 
-from tests.second.dataset import PIXEL_DATA, Element, Tag
+from tests.second.dataset import PIXEL_DATA, Element, Refused, Tag
 from tests.second.encapsulated import Undecodable, rle_planes, split
 from tests.second.values import canonical, swapped
 
@@ -38,13 +38,13 @@ class Image:
         self.frames = number_of_frames(top)
         self.extended_offsets = _extended_offsets(top)
         self.samples, self.rows, self.columns = (_number(top, element) for element in (0x0002, 0x0010, 0x0011))
+        self.photometric = _value(top, (0x0028, 0x0004)).decode("ascii", "replace")
+        self.planar = self.samples > 1 and (0x0028, 0x0006) in top and _number(top, 0x0006) == 1
         if self.floating:
             self.allocated = 32 if kind == FLOAT else 64
             return
         self.allocated = _number(top, 0x0100)
         self.stored, self.high_bit, self.signed = _number(top, 0x0101), _number(top, 0x0102), _number(top, 0x0103) == 1
-        self.photometric = _value(top, (0x0028, 0x0004)).decode("ascii", "replace")
-        self.planar = self.samples > 1 and (0x0028, 0x0006) in top and _number(top, 0x0006) == 1
         if self.allocated not in (1, 8, 16, 32, 64):
             raise Undecodable(f"{self.allocated} bits allocated")
 
@@ -56,7 +56,7 @@ class Image:
     @property
     def subsampled(self) -> bool:
         """Two samples stand for each pixel in native data."""
-        return not self.floating and self.photometric == "YBR_FULL_422"
+        return not self.floating and self.samples == 3 and self.photometric == "YBR_FULL_422"
 
     @property
     def stored_samples(self) -> int:
@@ -66,8 +66,8 @@ class Image:
 
 def number_of_frames(top: dict[Tag, Element]) -> int:
     """Number of Frames (0028,0008), 1 where it is absent or empty."""
-    text = _value(top, (0x0028, 0x0008)) if (0x0028, 0x0008) in top else b""
-    if not text.strip():
+    text = canonical(top[(0x0028, 0x0008)]).strip() if (0x0028, 0x0008) in top else b""
+    if not text:
         return 1
     try:
         frames = int(text)
@@ -86,17 +86,21 @@ def _number(top: dict[Tag, Element], element: int) -> int:
 
 
 def _value(top: dict[Tag, Element], tag: Tag) -> bytes:
-    if tag not in top:
-        raise Undecodable(f"{tag} missing")
-    return canonical(top[tag])
+    value = canonical(top[tag]) if tag in top else b""
+    if not value:
+        raise Undecodable(f"{tag} missing or empty")
+    return value
 
 
 def leaves(elements: list[Element], syntax: str) -> tuple[str, list[Leaf]]:
     """`pixel_form` and the pixel tree's leaves."""
     top = {element.tag: element for element in elements}
-    kind = next((tag for tag in (PIXEL_DATA, FLOAT, DOUBLE) if tag in top), None)
-    if kind is None:
+    kinds = [tag for tag in (PIXEL_DATA, FLOAT, DOUBLE) if tag in top and top[tag].items is None]
+    if not kinds:
         return "none", []
+    if len(kinds) > 1:
+        raise Refused("two kinds of pixel data")
+    kind = kinds[0]
     element = top[kind]
     try:
         return "decoded", _decoded(element, Image(top, kind), syntax)
@@ -147,7 +151,7 @@ def _interleaved(stored: Samples, image: Image) -> Samples:
             raise Undecodable("YBR_FULL_422 with odd columns")
         pairs = stored.reshape(-1, 4)  # Y1 Y2 Cb Cr for two pixels, PS3.3 C.7.6.3.1.2
         return pairs[:, [0, 2, 3, 1, 2, 3]].reshape(-1)
-    if not image.floating and image.planar:
+    if image.planar:
         return stored.reshape(image.samples, -1).T.reshape(-1)
     return stored
 
@@ -167,12 +171,14 @@ def _frame_leaves(number: int, stored: Samples, image: Image) -> list[Leaf]:
 
 def _uncompressed(frame: bytes, image: Image, syntax: str) -> Samples:
     if image.allocated == 1:
-        stored = np.unpackbits(np.frombuffer(frame, np.uint8), bitorder="little")
+        size = -(-image.stored_samples // 8)
+        stored = np.unpackbits(np.frombuffer(frame[:size], np.uint8), bitorder="little")[: image.stored_samples]
     else:
-        stored = np.frombuffer(frame[: len(frame) // image.width * image.width], f"<u{image.width}")
-    if len(stored) < image.stored_samples:
-        raise Undecodable("too short")
-    return _interleaved(stored[: image.stored_samples], image)
+        size = image.stored_samples * image.width
+        stored = np.frombuffer(frame[: size if len(frame) >= size else 0], f"<u{image.width}")
+    if len(frame) < size or any(frame[size:]):
+        raise Undecodable("not one frame and zeros")
+    return _interleaved(stored, image)
 
 
 def _rle(frame: bytes, image: Image, syntax: str) -> Samples:
@@ -199,7 +205,10 @@ def _codec(frame: bytes, image: Image, syntax: str) -> Samples:
         "pixel_representation": int(image.signed),
         "pixel_keyword": "PixelData",
         "number_of_frames": 1,
+        # samples as decoded: the rules for sign and unused bits are applied to them here
         "apply_j2k_sign_correction": False,
+        "apply_jls_sign_correction": False,
+        "correct_unused_bits": False,
     }
     try:
         array, _ = decoder.as_array(encapsulate([frame]), raw=True, decoding_plugin=plugin, **options)
