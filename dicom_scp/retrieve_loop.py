@@ -155,6 +155,11 @@ class Retriever:
             cancelled = not plan.refused and not self._send(operation, plan, tally, routes)
         finally:
             plan.close(tally.sent)
+            LOGGER.info(
+                "%s to %s: %d sent, %d failed, %d not tried; %s",
+                *(asker.ae_title, recipient.ae_title, len(tally.sent), len(tally.failed), tally.remaining),
+                plan.refused or tally.reason or "nothing refused",
+            )
         if plan.refused:
             operation.respond(status.retrieve_refusal(plan.refused))
         else:
@@ -185,14 +190,14 @@ def _send_item(channel: Channel | None, plan: Plan, item: Item, tally: Tally) ->
         with plan.open(item) as data_set:
             answered = channel.store(item, data_set, context, message_id)
     except CustodyError as error:
-        LOGGER.warning("an object was not sent: %s", error)
+        LOGGER.debug("an object was not sent: %s", type(error).__name__)
         tally.fail(item.sop_instance, status.sub_operation_reason(error))
         return
     if status.is_stored(answered):
         tally.sent.append(item.sop_instance)
         tally.warnings += answered != status.SUCCESS
     else:
-        LOGGER.warning("the recipient answered a C-STORE with 0x%04X", answered)
+        LOGGER.debug("the recipient answered a C-STORE with 0x%04X", answered)
         tally.fail(item.sop_instance, None)
 
 

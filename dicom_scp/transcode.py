@@ -42,7 +42,8 @@ def transcode(reader: BinaryIO, from_syntax: str, to_syntax: str) -> bytes:
         _make_native(dataset, from_syntax)
         converted = encode(dataset, UID(to_syntax).is_implicit_VR, True)
     except Exception as error:  # whatever pydicom or a codec raises means that this object stays as it is
-        raise NotConvertible(f"{from_syntax} cannot be re-encoded as {to_syntax}: {error}") from error
+        # By type only: pydicom's texts quote values, and what is logged of this error must not name a patient.
+        raise NotConvertible(f"{from_syntax} cannot be re-encoded as {to_syntax}: {type(error).__name__}") from error
     if converted is None or _fingerprint(_part10(converted, to_syntax)) != _fingerprint(original):
         raise NotConvertible(f"re-encoding {from_syntax} as {to_syntax} would change the fingerprint")
     return converted

@@ -1,0 +1,221 @@
+"""C-FIND: matches, keys, refusals, cancel."""
+
+from collections.abc import Callable, Iterator, Mapping
+from io import BytesIO
+from itertools import count
+
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pynetdicom import build_context
+from pynetdicom.dimse_primitives import C_FIND
+from pynetdicom.sop_class import PatientRootQueryRetrieveInformationModelFind as PatientFind
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as StudyFind
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet as StudyGet
+
+from .client import (
+    BIG_ENDIAN,
+    EXPLICIT,
+    IMPLICIT,
+    File,
+    associated,
+    bundled,
+    reactor_paused,
+    run,
+    study_level,
+)
+from .world import LOCAL, NODE, Node, head_of
+
+Response = tuple[Dataset, Dataset | None]
+
+
+@pytest.fixture(autouse=True)
+def holdings(node: Node, series: list[File]) -> None:
+    for file in [*series, bundled("MR_small.dcm"), bundled("CT_small.dcm")]:
+        node.inbox.add(head_of(file.dataset, file.transfer_syntax), file.encoded)
+
+
+def find(
+    node: Node, identifier: Dataset, model: str = StudyFind, calling: str = "WORKSTATION", syntax: str = EXPLICIT
+) -> list[Response]:
+    with associated(node.port, [build_context(model, [syntax])], calling) as assoc:
+        return list(assoc.send_c_find(identifier, model))
+
+
+def final_of(responses: list[Response]) -> tuple[int, str | None]:
+    status, identifier = responses[-1]
+    assert identifier is None
+    return status.Status, status.get("ErrorComment")
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, BIG_ENDIAN])
+def test_each_study_is_one_answer_with_the_keys_asked_for(node: Node, series: list[File], syntax: str) -> None:
+    identifier = study_level("")
+    identifier.PatientName = ""
+    *matches, final = find(node, identifier, syntax=syntax)
+    assert final_of([final]) == (0x0000, None)
+    answers = {str(answer.StudyInstanceUID): answer for _, answer in matches}
+    assert answers.keys() == {series[0].study, bundled("MR_small.dcm").study, bundled("CT_small.dcm").study}
+    assert {status.Status for status, _ in matches} == {0xFF00}
+    answer = answers[bundled("CT_small.dcm").study]
+    assert answer.PatientName == "CompressedSamples^CT1"
+    assert (answer.QueryRetrieveLevel, answer.RetrieveAETitle) == ("STUDY", NODE)
+    assert "PatientID" not in answer
+
+
+def test_keys_reach_the_archive_as_they_were_asked(node: Node, series: list[File]) -> None:
+    identifier = study_level(series[0].study)
+    identifier.PatientID = ""
+    identifier.ModalitiesInStudy = ["MR", "CT"]
+    identifier.SpecificCharacterSet = "ISO_IR 100"
+    identifier.PatientName = "Müller^Jörg"
+    find(node, identifier)
+    assert node.archive.finds == [
+        {
+            "StudyInstanceUID": series[0].study,
+            "PatientID": "",
+            "ModalitiesInStudy": "MR\\CT",
+            "PatientName": "Müller^Jörg",
+        }
+    ]
+
+
+def test_exact_key_selects_one_study(node: Node) -> None:
+    match, final = find(node, study_level(bundled("CT_small.dcm").study))
+    assert match[1] is not None
+    assert match[1].StudyInstanceUID == bundled("CT_small.dcm").study
+    assert final_of([final]) == (0x0000, None)
+
+
+def test_no_match_is_success(node: Node) -> None:
+    assert find(node, study_level("1.2.3"))[0][0].Status == 0x0000
+
+
+@pytest.mark.parametrize("keyword", ["StudyDescription", "OtherPatientIDsSequence"])
+def test_unsupported_keys_are_said_with_each_match(node: Node, keyword: str) -> None:
+    identifier = study_level(bundled("CT_small.dcm").study)
+    setattr(identifier, keyword, Sequence([]) if keyword.endswith("Sequence") else "")
+    match, final = find(node, identifier)
+    assert match[0].Status == 0xFF01
+    assert final_of([final]) == (0x0000, None)
+
+
+def test_private_key_is_unsupported(node: Node) -> None:
+    identifier = study_level(bundled("CT_small.dcm").study)
+    identifier.private_block(0x0021, "ACME", create=True).add_new(1, "LO", "x")
+    assert find(node, identifier)[0][0].Status == 0xFF01
+
+
+def test_text_beyond_ascii_is_answered_in_utf_8(node: Node) -> None:
+    held = node.inbox.held[bundled("CT_small.dcm").sop_instance]
+    assert isinstance(held.keys, dict)
+    held.keys["PatientName"] = "山田^太郎"
+    identifier = study_level(held.keys["StudyInstanceUID"])
+    identifier.PatientName = ""
+    (_, answer), _ = find(node, identifier)
+    assert answer is not None
+    assert (answer.SpecificCharacterSet, answer.PatientName) == ("ISO_IR 192", "山田^太郎")
+
+
+def test_patient_root_finds_the_studies_of_one_patient(node: Node) -> None:
+    identifier = study_level("")
+    identifier.PatientID = bundled("CT_small.dcm").dataset.PatientID
+    match, final = find(node, identifier, PatientFind)
+    assert match[1] is not None
+    assert match[1].StudyInstanceUID == bundled("CT_small.dcm").study
+    assert final_of([final]) == (0x0000, None)
+
+
+def _level(level: str | None) -> Dataset:
+    identifier = Dataset()
+    identifier.StudyInstanceUID = ""
+    if level is not None:
+        identifier.QueryRetrieveLevel = level
+    return identifier
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
+@pytest.mark.parametrize("level", [None, "", "PATIENT", "SERIES", "IMAGE", "study", "STUDY\\STUDY"])
+def test_level_that_is_not_supported_is_a_bad_identifier(node: Node, level: str | None) -> None:
+    assert final_of(find(node, _level(level))) == (0xA900, "bad identifier")
+
+
+@pytest.mark.parametrize("patient_id", [None, "", "*", "1CT?", "A\\B"])
+def test_patient_root_without_one_patient_is_a_bad_identifier(node: Node, patient_id: str | None) -> None:
+    identifier = _level("STUDY")
+    if patient_id is not None:
+        identifier.PatientID = patient_id
+    assert final_of(find(node, identifier, PatientFind)) == (0xA900, "bad identifier")
+
+
+NESTED = b"\x08\x00\x40\x11SQ\x00\x00\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff"
+
+
+@pytest.mark.parametrize(
+    "rubbish", [b"rubbish", b"\x08\x00\x52\x00??\x06\x00STUDY ", NESTED * 5000, b"\x08\x00\x52\x00US\x01\x00\x00"]
+)
+def test_identifier_that_cannot_be_decoded_is_a_bad_identifier(node: Node, rubbish: bytes) -> None:
+    request = C_FIND()
+    request.MessageID, request.Priority = 1, 0
+    request.AffectedSOPClassUID = StudyFind
+    request.Identifier = BytesIO(rubbish)
+    with associated(node.port, [build_context(StudyFind, [EXPLICIT])]) as assoc, reactor_paused(assoc):
+        assoc.dimse.send_msg(request, 1)
+        _, response = assoc.dimse.get_msg(block=True)
+    assert (response.Status, response.ErrorComment) == (0xA900, "bad identifier")
+
+
+def test_ledger_away_is_out_of_resources(node: Node) -> None:
+    node.archive.ledger_away = True
+    assert final_of(find(node, study_level(""))) == (0xA700, "ledger unavailable")
+
+
+def test_find_under_a_retrieve_context_is_not_supported(node: Node) -> None:
+    request = C_FIND()
+    request.MessageID, request.Priority = 1, 0
+    request.AffectedSOPClassUID = StudyGet
+    request.Identifier = BytesIO(b"\x08\x00\x52\x00CS\x06\x00STUDY ")
+    with associated(node.port, [build_context(StudyGet, [EXPLICIT])]) as assoc, reactor_paused(assoc):
+        assoc.dimse.send_msg(request, 1)
+        _, response = assoc.dimse.get_msg(block=True)
+    assert response.Status == 0x0122
+
+
+def test_cancel_ends_an_endless_search(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    def endless(asker: object, keys: object) -> Iterator[Mapping[str, str]]:
+        return ({"StudyInstanceUID": f"1.2.{number}"} for number in count())
+
+    monkeypatch.setattr(node.archive, "find_studies", endless)
+    with associated(node.port, [build_context(StudyFind, [EXPLICIT])]) as assoc:
+        responses = assoc.send_c_find(study_level(""), StudyFind, msg_id=7)
+        assert next(responses)[0].Status == 0xFF00
+        assoc.send_c_cancel(7, context_id=1)
+        assert final_of(list(responses)) == (0xFE00, None)
+
+
+def test_late_cancel_does_not_touch_the_next_operation_with_its_message_id(node: Node) -> None:
+    with associated(node.port, [build_context(StudyFind, [EXPLICIT])]) as assoc:
+        for _ in range(2):
+            assert final_of(list(assoc.send_c_find(study_level(""), StudyFind, msg_id=7))) == (0x0000, None)
+            assoc.send_c_cancel(7, context_id=1)
+
+
+def test_lost_client_ends_the_search(
+    node: Node, monkeypatch: pytest.MonkeyPatch, wait_until: Callable[..., None]
+) -> None:
+    def endless(asker: object, keys: object) -> Iterator[Mapping[str, str]]:
+        return ({"StudyInstanceUID": f"1.2.{number}"} for number in count())
+
+    monkeypatch.setattr(node.archive, "find_studies", endless)
+    with associated(node.port, [build_context(StudyFind, [EXPLICIT])]) as assoc:
+        next(assoc.send_c_find(study_level(""), StudyFind))
+        assoc.abort()
+    wait_until(lambda: not node.listener.associations, 20, "the node has forgotten the association")
+
+
+def test_dcmtk_finds(node: Node, series: list[File], dcmtk: Callable[[str], str]) -> None:
+    keys = ["-k", "QueryRetrieveLevel=STUDY", "-k", "StudyInstanceUID", "-k", "PatientName"]
+    for calling in ("WORKSTATION", "SCANNER"):
+        found = run(dcmtk("findscu"), "-S", "-aet", calling, "-aec", NODE, *keys, LOCAL, str(node.port))
+        assert found.returncode == 0, found.stdout
+        assert series[0].study in found.stdout
