@@ -37,7 +37,7 @@ class Encoding:
     big: bool
 
     def tag(self, data: bytes, at: int) -> Tag:
-        return struct.unpack_from(">HH" if self.big else "<HH", data, at)  # type: ignore[return-value]
+        return struct.unpack_from(">HH" if self.big else "<HH", data, at)
 
     def number(self, raw: bytes) -> int:
         return int.from_bytes(raw, "big" if self.big else "little")
@@ -189,7 +189,7 @@ def _items(
 
 
 def _fragments(data: bytes, at: int, end: int, encoding: Encoding) -> tuple[list[bytes], int]:
-    fragments = []
+    fragments: list[bytes] = []
     while True:
         tag, size, at = _item_header(data, at, end, encoding)
         if tag == SEQUENCE_END:

@@ -52,7 +52,7 @@ def encode(value: Value) -> bytes:
 
 def build(study_token: bytes, seq: int, key_id: bytes, records: list[dict[str, Value]]) -> Manifest:
     """The manifest of a batch. A record's values are as in `docs/manifest.md`; `object` is a Link."""
-    encoded = sorted((record["instance"], encode(record)) for record in records)  # type: ignore[type-var]
+    encoded = sorted((record["instance"], encode(record)) for record in records)
     whole = [block for _, block in encoded]
     shards = [whole[at : at + SHARD] for at in range(0, len(whole), SHARD)]
     blocks = {cid.of_block(shard): shard for shard in (_head(4, len(part)) + b"".join(part) for part in shards)}

@@ -192,7 +192,7 @@ def _rle(frame: bytes, image: Image, syntax: str) -> Samples:
 
 
 def _codec(frame: bytes, image: Image, syntax: str) -> Samples:
-    decoder = get_decoder(syntax)  # type: ignore[arg-type]
+    decoder = get_decoder(syntax)
     plugin = next(name for name in DECODERS[syntax] if name in decoder.available_plugins)
     options: dict[str, Any] = {
         "rows": image.rows,
