@@ -6,7 +6,7 @@ between means denied. No approval is kept from one operation to the next.
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orthanc_ledger import merkle, tokens
@@ -96,12 +96,17 @@ class Gate:
             if token not in current or instance.sop_class not in approval["sopClasses"]:
                 continue
             anchor, record = current[token]
-            if not _covers(approval, anchor) or (policy["require_stored"] and not anchor["stored"]) or record.origin in excluded:
+            if (
+                not _covers(approval, anchor)
+                or (policy["require_stored"] and not anchor["stored"])
+                or record.origin in excluded
+            ):
                 continue
             if token in blocked:
                 withheld[instance.sop_uid] = blocked[token]
             else:
-                releasable[instance.sop_uid] = (instance, record)
+                current_one = replace(instance, state="anchored", manifest=anchor["manifestCid"], object=record.object)
+                releasable[instance.sop_uid] = (current_one, record)  # by the ledger, whatever the index says
         return Offer(study_uid, study, node, approval["request"], standing["version"], releasable, withheld)
 
     def release(self, offer: Offer, sop_uids: Sequence[str], renews: bytes | None = None) -> Release:
@@ -133,13 +138,17 @@ class Gate:
 
     def _approval(self, node: Mapping[str, str], token: bytes) -> Mapping[str, Any]:
         """The approval that lasts longest. Raises Refused with the reason the ledger advises."""
-        approved = [row for row in self._ledger.query("ApprovedStudies", {"node": dict(node)}) if token in row["studies"]]
+        approved = [
+            row for row in self._ledger.query("ApprovedStudies", {"node": dict(node)}) if token in row["studies"]
+        ]
         if approved:
             return max(approved, key=lambda row: int(row["until"]))
         advice = self._ledger.query("CheckAccess", {"study": token, "node": dict(node)})
         raise Refused(Reason(advice["reason"] or Reason.NO_APPROVAL))
 
-    def _current_records(self, study: StudyKeys, standing: Mapping[str, Any]) -> dict[bytes, tuple[Mapping[str, Any], Record]]:
+    def _current_records(
+        self, study: StudyKeys, standing: Mapping[str, Any]
+    ) -> dict[bytes, tuple[Mapping[str, Any], Record]]:
         """Instance token → (its anchor, its current record): the first anchor's, until a confirmed supersession names another.
 
         A manifest that is missing or differs from its anchor gives no records: nothing of it can be proven, so nothing of it is offered.

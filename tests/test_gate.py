@@ -1,0 +1,446 @@
+"""The gate and what it lets a research recipient have, through every exit: C-FIND, and retrieves at every level."""
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from node_make import drain, make_node, part10, real_file, store, variant
+from pydicom import dcmread
+
+from orthanc_ledger import merkle, tokens
+from orthanc_ledger.assemble import Node
+from orthanc_ledger.batch import describe, prepare
+from orthanc_ledger.clock import system_clock
+from orthanc_ledger.commands.access import IMAGES
+from orthanc_ledger.config import Peer
+from orthanc_ledger.errors import LedgerAway
+from orthanc_ledger.find import Catalogue
+from orthanc_ledger.gate import Gate, Refused
+from orthanc_ledger.instance import open_instance
+from orthanc_ledger.ledger import Committed, Ledger, open_ledger
+from orthanc_ledger.ledger.identity import load_identity
+from orthanc_ledger.ledger.log import LogFile
+from orthanc_ledger.manifest import Manifest
+from orthanc_ledger.reasons import Reason
+from orthanc_ledger.retrieve import Item, Plan, Query, Retrieval
+from orthanc_ledger.spool import CONFLICTS
+
+DAY_S = 86_400
+RESEARCH = Peer("RESEARCH1", "research", "ResearchMSP", host="127.0.0.1", port=1)
+SIBLING = Peer("RESEARCH2", "research", "ResearchMSP", host="127.0.0.1", port=2)
+FOREIGN = Peer("FOREIGN1", "research", "ForeignMSP", host="127.0.0.1", port=3)
+VIEWER = Peer("VIEWER", "clinical", host="127.0.0.1", port=4)
+MR = "1.2.840.10008.5.1.4.1.1.4"
+
+
+@dataclass
+class World:
+    """A node, its clock moved by hand, and one study of three MR slices that is anchored."""
+
+    node: Node
+    folder: Path
+    study_uid: str
+    sop_uids: list[str]
+    later_s: int = 0
+
+    def clock(self) -> int:
+        return system_clock() + self.later_s
+
+    def ledger(self, who: str, kind: str = "person") -> Ledger:
+        folder = self.folder / "node" / "organisations" / who / "identities" / kind
+        return open_ledger(self.node.config.ledger, load_identity(folder), self.clock)
+
+    @property
+    def gate(self) -> Gate:
+        node = self.node
+        return Gate(self.ledger("owner", "node"), node.index, node.keyring, node.manifests, self.clock)
+
+    @property
+    def retrieval(self) -> Retrieval:
+        return Retrieval(self.node.index, self.node.library, self.gate, self.node.outbox)
+
+    def request(self, **changes: Any) -> bytes:
+        """Ask for the study as RESEARCH1; the request's id."""
+        self.ledger("research").submit("RegisterNode", {"aeTitle": "RESEARCH1", "role": "research", "certDigests": []})
+        node = {"organisation": "ResearchMSP", "aeTitle": "RESEARCH1"}
+        self.ledger("custodian").submit("ConfirmNode", {"node": node, "version": 1})
+        study = self.node.keyring.ensure_study(self.study_uid)
+        asked = {
+            "studies": [study.token],
+            "sopClasses": IMAGES,
+            "duo": ["DUO:0000042"],
+            "days": 30,
+            "node": node,
+            "release": "identified",
+            "future": False,
+            "descriptionDigest": bytes(32),
+        }
+        committed = self.ledger("research").submit("RequestAccess", {**asked, **changes}, secrets.token_bytes(16))
+        return bytes(committed.result["id"])
+
+    def approve(self, request: bytes, *roles: str, days: int = 30) -> None:
+        for role in roles:
+            until = self.clock() + days * DAY_S
+            self.ledger(role).submit("Approve", {"id": request, "until": until, "release": "identified"})
+
+    def plan(self, recipient: Peer = RESEARCH, asker: Peer | None = None) -> Plan:
+        return self.retrieval.plan(asker or recipient, recipient, "STUDY", Query(studies=(self.study_uid,)))
+
+    def seen(self, peer: Peer = RESEARCH) -> set[str]:
+        """Studies that C-FIND shows."""
+        return {match["StudyInstanceUID"] for match in Catalogue(self.node.index, self.gate).find_studies(peer, {})}
+
+
+def exits(world: World, recipient: Peer = RESEARCH) -> set[str]:
+    """SOP Instance UIDs a recipient may get by any retrieve: every level, by UID or by patient, asked by itself or by others."""
+    instances = world.node.index.select()
+    queries = [
+        (
+            "PATIENT",
+            Query(patient_ids=tuple({attributes["PatientID"] for _, _, attributes in world.node.index.studies()})),
+        ),
+        ("STUDY", Query(studies=(world.study_uid,))),
+        ("STUDY", Query(studies=(world.study_uid, "1.2.3"))),
+        ("SERIES", Query(studies=(world.study_uid,), series=tuple({row.series_uid for row in instances}))),
+        ("IMAGE", Query(instances=tuple(row.sop_uid for row in instances))),
+    ]
+    found: set[str] = set()
+    for level, query in queries:
+        for asker in (recipient, VIEWER):
+            plan = world.retrieval.plan(asker, recipient, level, query)  # type: ignore[arg-type]
+            found |= {item.sop_instance for item in plan.items}
+            plan.close([])
+    return found
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    node = make_node(tmp_path)
+    slices = [variant(SOPInstanceUID=f"1.2.826.0.1.3680043.10.1.{n}", InstanceNumber=str(n)) for n in (1, 2, 3)]
+    for ds in slices:
+        store(node, ds)
+    drain(node)
+    return World(node, tmp_path, slices[0].StudyInstanceUID, [ds.SOPInstanceUID for ds in slices])
+
+
+def test_without_a_request_every_exit_is_closed(world: World) -> None:
+    assert exits(world) == set()
+    assert world.seen() == set()
+    assert world.plan().refused is Reason.NO_APPROVAL
+
+
+def test_held_and_unheld_are_refused_alike(world: World) -> None:
+    unheld = world.retrieval.plan(RESEARCH, RESEARCH, "STUDY", Query(studies=("1.2.3",)))
+    assert (unheld.refused, unheld.items, unheld.withheld) == (Reason.NO_APPROVAL, (), {})
+    held = world.plan()
+    assert (held.refused, held.items, held.withheld) == (Reason.NO_APPROVAL, (), {})
+
+
+@pytest.mark.parametrize("roles", [(), ("owner",), ("custodian",)])
+def test_one_partys_approval_is_not_enough(world: World, roles: tuple[str, ...]) -> None:
+    world.approve(world.request(), *roles)
+    assert exits(world) == set()
+    assert world.seen() == set()
+
+
+def test_both_approvals_open_every_exit_for_that_node_and_no_other(world: World) -> None:
+    world.approve(world.request(), "owner", "custodian")
+    assert exits(world) == set(world.sop_uids)
+    assert world.seen() == {world.study_uid}
+    for other in (SIBLING, FOREIGN):
+        assert exits(world, other) == set()
+        assert world.seen(other) == set()
+
+
+@pytest.mark.parametrize("recipient", [VIEWER, FOREIGN])
+def test_a_research_asker_cannot_send_out_of_its_organisation(world: World, recipient: Peer) -> None:
+    world.approve(world.request(), "owner", "custodian")
+    assert world.plan(recipient, asker=RESEARCH).refused is Reason.DESTINATION
+
+
+def test_approval_ends_at_the_exact_second(world: World) -> None:
+    request = world.request()
+    world.approve(request, "owner", "custodian", days=1)
+    until = world.ledger("owner").query("GetRequest", {"id": request})["until"]
+    world.later_s = until - system_clock() - 3  # three seconds for the test itself
+    assert exits(world) == set(world.sop_uids)
+    world.later_s = until - system_clock()
+    assert exits(world) == set()
+    assert world.seen() == set()
+    assert world.plan().refused is Reason.APPROVAL_EXPIRED
+
+
+def test_what_is_anchored_after_the_approval_is_not_covered_unless_future(world: World) -> None:
+    world.approve(world.request(), "owner", "custodian")
+    store(world.node, variant(SOPInstanceUID="1.2.826.0.1.3680043.10.1.9"))
+    drain(world.node)
+    assert exits(world) == set(world.sop_uids)
+    world.approve(world.request(future=True), "owner", "custodian", days=29)
+    assert "1.2.826.0.1.3680043.10.1.9" not in exits(world)  # the longest approval decides; it covers the past
+    world.ledger("custodian").submit("Revoke", {"id": _first_request(world), "reason": "error"})
+    assert exits(world) == {*world.sop_uids, "1.2.826.0.1.3680043.10.1.9"}
+
+
+def _first_request(world: World) -> bytes:
+    rows = world.ledger("owner").query("RequestsByState", {"state": "approved"})
+    return bytes(next(row["id"] for row in rows if not row["future"]))
+
+
+def test_only_the_sop_classes_asked_for_leave(world: World) -> None:
+    world.approve(world.request(sopClasses=["1.2.840.10008.5.1.4.1.1.2"]), "owner", "custodian")
+    assert exits(world) == set()
+
+
+def test_what_waits_for_its_anchor_does_not_leave(world: World) -> None:
+    world.approve(world.request(future=True), "owner", "custodian")
+    store(world.node, variant(SOPInstanceUID="1.2.826.0.1.3680043.10.1.9"))
+    anchorer = world.node.anchorer()
+    anchorer.take_in()
+    assert exits(world) == set(world.sop_uids)
+
+
+@pytest.mark.parametrize("origin", ["rest-user", "stow", "research"])
+def test_objects_of_an_excluded_origin_never_leave(world: World, origin: str) -> None:
+    world.approve(world.request(future=True), "owner", "custodian")
+    store(world.node, variant(SOPInstanceUID="1.2.826.0.1.3680043.10.1.9"), origin=origin)
+    drain(world.node)
+    assert exits(world) == set(world.sop_uids)
+
+
+def test_revoked_node_gets_nothing(world: World) -> None:
+    world.approve(world.request(), "owner", "custodian")
+    node = {"organisation": "ResearchMSP", "aeTitle": "RESEARCH1"}
+    world.ledger("custodian").submit("RevokeNode", {"node": node})
+    assert exits(world) == set()
+    assert world.seen() == set()
+
+
+def test_a_flagged_instance_is_withheld_and_the_rest_leaves(world: World) -> None:
+    world.approve(world.request(), "owner", "custodian")
+    study = world.node.keyring.ensure_study(world.study_uid)
+    flagged = world.sop_uids[0]
+    row = next(row for row in world.node.index.select(instances=[flagged]))
+    flag = {
+        "study": study.token,
+        "instance": tokens.instance_token(study.k_study, flagged),
+        "n": 0,
+        "manifestCid": row.manifest,
+        "observed": bytes(32),
+        "what": [],
+    }
+    world.ledger("custodian").submit("FlagTampered", flag)
+    assert exits(world) == set(world.sop_uids[1:])
+    assert world.plan().withheld == {flagged: Reason.WITHHELD_INTEGRITY}
+
+
+def test_a_second_anchor_of_an_instance_by_an_insider_is_never_served(world: World) -> None:
+    world.approve(world.request(future=True), "owner", "custodian")
+    before = {uid: _bytes(world, uid) for uid in world.sop_uids}
+    forged = variant(SOPInstanceUID=world.sop_uids[0], PatientID="SOMEBODY ELSE")
+    store(world.node, forged)  # into the conflict queue; the insider anchors it all the same
+    manifest = _anchor_conflict(world)
+    assert {uid: _bytes(world, uid) for uid in world.sop_uids} == before
+    with world.node.index._db.write() as db:  # and changes the index
+        db.execute("UPDATE instances SET manifest = ? WHERE sop_uid = ?", (manifest.cid, world.sop_uids[0]))
+    assert {uid: _bytes(world, uid) for uid in world.sop_uids} == before
+
+
+def test_an_anchor_whose_root_is_not_its_manifests_offers_nothing(world: World) -> None:
+    world.approve(world.request(future=True), "owner", "custodian")
+    store(world.node, variant(SOPInstanceUID=world.sop_uids[0], PatientID="SOMEBODY ELSE"))
+    manifest = _anchor_conflict(world, root=bytes(32))
+    study = world.node.keyring.ensure_study(world.study_uid)
+    args = {
+        "study": study.token,
+        "instance": tokens.instance_token(study.k_study, world.sop_uids[0]),
+        "oldManifest": world.node.index.anchored_batches()[0].manifest,
+        "newManifest": manifest.cid,
+        "reason": "other",
+    }
+    proposed = world.ledger("owner").submit("Supersede", args, bytes(16)).result
+    world.ledger("custodian").submit("ConfirmSupersede", {"id": proposed["id"]})
+    assert exits(world) == set(world.sop_uids[1:])
+
+
+def _anchor_conflict(world: World, **changes: Any) -> Manifest:
+    node = world.node
+    name = node.spool.names(CONFLICTS)[0]
+    with node.spool.open(name, CONFLICTS) as unit:
+        instance, _ = describe(unit, name)
+    prepared, _ = prepare(world.study_uid, 7, [instance], CONFLICTS, node.spool, node.keyring, node.content)
+    assert prepared is not None
+    manifest = prepared.manifest
+    anchor = {"manifestCid": manifest.cid, "study": manifest.study_token, "root": manifest.record_root, "count": 1}
+    world.ledger("owner", "node").submit("Anchor", {**anchor, "kind": "original", **changes})
+    return manifest
+
+
+def _bytes(world: World, sop_uid: str) -> bytes:
+    plan = world.plan()
+    item = next(item for item in plan.items if item.sop_instance == sop_uid)
+    with plan.open(item) as data_set:
+        content = data_set.read()
+    plan.close([sop_uid])
+    return content
+
+
+def test_a_manifest_that_differs_from_its_anchor_offers_nothing(world: World) -> None:
+    world.approve(world.request(), "owner", "custodian")
+    manifest = world.node.index.anchored_batches()[0].manifest
+    path = next((world.folder / "node" / "data" / "objects").rglob(manifest))
+    path.chmod(0o600)
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    fresh = replace(world, node=Node(world.node.config))  # nothing cached
+    assert exits(fresh) == set()
+    assert fresh.seen() == set()
+
+
+class TestLease:
+    def test_objects_start_to_leave_until_the_lease_ends_then_a_new_release_is_needed(self, world: World) -> None:
+        world.approve(world.request(), "owner", "custodian")
+        plan = world.plan()
+        first, second, _ = plan.items
+        with plan.open(first):
+            pass
+        world.later_s = 61
+        with plan.open(second):
+            pass
+        plan.close([first.sop_instance, second.sop_instance])
+        assert _functions(world).count("LogRelease") == 2
+
+    def test_revoked_in_the_middle_the_running_lease_is_the_last(self, world: World) -> None:
+        request = world.request()
+        world.approve(request, "owner", "custodian")
+        plan = world.plan()
+        first, second, third = plan.items
+        world.ledger("owner").submit("Revoke", {"id": request, "reason": "consent-withdrawn"})
+        world.later_s = 55
+        with plan.open(first):
+            pass
+        world.later_s = 61
+        for item in (second, third):
+            with pytest.raises(Refused), plan.open(item):
+                pass
+        plan.close([first.sop_instance])
+
+    def test_a_lease_never_outlives_the_approval(self, world: World) -> None:
+        request = world.request()
+        world.approve(request, "owner", "custodian", days=1)
+        until = world.ledger("owner").query("GetRequest", {"id": request})["until"]
+        world.later_s = until - system_clock() - 10
+        plan = world.plan()
+        world.later_s = until - system_clock()
+        with pytest.raises(Refused) as refused, plan.open(plan.items[0]):
+            pass
+        assert refused.value.reason is Reason.APPROVAL_EXPIRED
+
+
+def _functions(world: World) -> list[str]:
+    return [row["function"] for row in world.ledger("owner").query("Audit", {})]
+
+
+def test_the_release_names_exactly_what_may_leave_and_the_outcome_what_left(world: World) -> None:
+    world.approve(world.request(), "owner", "custodian")
+    plan = world.plan()
+    sent = plan.items[1].sop_instance
+    with plan.open(plan.items[1]):
+        pass
+    plan.close([sent])
+    drain(world.node)
+    study = world.node.keyring.ensure_study(world.study_uid)
+    by_token = {tokens.instance_token(study.k_study, uid): uid for uid in world.sop_uids}
+    order = sorted(by_token)
+    release, outcome = (_record(world, kind) for kind in ("release", "outcome"))
+    assert (release["instancesRoot"], release["count"]) == (merkle.root(order), 3)
+    bitmap = "".join("1" if by_token[token] == sent else "0" for token in order)
+    expected = hashlib.sha256(bytes([int(bitmap.ljust(8, "0"), 2)])).digest()
+    assert (outcome["sent"], outcome["withheld"], outcome["bitmapDigest"]) == (1, 2, expected)
+
+
+def _record(world: World, kind: str) -> dict[str, Any]:
+    log = LogFile(Path(world.node.config.ledger.partition(":")[2]))
+    records: list[dict[str, Any]] = [value for _, value in log.scan(f"{kind}/")]
+    log.close()
+    assert len(records) == 1
+    return records[0]
+
+
+def test_what_was_denied_is_counted_for_the_ledger(world: World) -> None:
+    for _ in range(3):
+        world.plan().close([])
+    world.node.outbox.post_denials({"organisation": "HospitalMSP", "aeTitle": "ORTHANCLEDGER"})
+    (call,) = world.node.outbox.posted()
+    assert (call.function, call.args["reason"], call.args["count"]) == ("LogDenials", "no approval", 3)
+
+
+class LedgerAfter:
+    """A ledger that goes away after so many calls: it implements the port, as no real one can be made to fail just there."""
+
+    def __init__(self, ledger: Ledger, calls: int) -> None:
+        self._ledger, self._left = ledger, calls
+
+    def _count(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise LedgerAway("gone")
+
+    def submit(self, function: str, args: Mapping[str, Any], nonce: bytes | None = None) -> Committed:
+        self._count()
+        return self._ledger.submit(function, args, nonce)
+
+    def query(self, function: str, args: Mapping[str, Any]) -> Any:
+        self._count()
+        return self._ledger.query(function, args)
+
+
+def test_a_ledger_that_goes_away_at_any_call_lets_nothing_out(world: World) -> None:
+    world.approve(world.request(), "owner", "custodian")
+    node = world.node
+    needed = 0
+    while True:
+        ledger = LedgerAfter(world.ledger("owner", "node"), needed)
+        gate = Gate(ledger, node.index, node.keyring, node.manifests, world.clock)
+        retrieval = Retrieval(node.index, node.library, gate, node.outbox)
+        try:
+            plan = retrieval.plan(RESEARCH, RESEARCH, "STUDY", Query(studies=(world.study_uid,)))
+        except LedgerAway:
+            needed += 1
+            continue
+        assert {item.sop_instance for item in plan.items} == set(world.sop_uids)
+        plan.close([])
+        break
+    assert needed >= 4  # approvals, policy, standing, anchors, release: none may be left out
+
+
+def test_clinical_retrieval_never_asks_the_ledger(world: World) -> None:
+    node = world.node
+    gate = Gate(LedgerAfter(world.ledger("owner", "node"), 0), node.index, node.keyring, node.manifests, world.clock)
+    plan = Retrieval(node.index, node.library, gate, node.outbox).plan(
+        VIEWER, VIEWER, "STUDY", Query(studies=(world.study_uid,))
+    )
+    for item in plan.items:
+        with plan.open(item) as data_set:
+            assert data_set.read()
+    assert len(list(Catalogue(node.index, gate).find_studies(VIEWER, {}))) == 1
+
+
+def test_an_item_that_was_not_planned_cannot_be_opened(world: World) -> None:
+    refused = world.plan()
+    item = Item(MR, world.sop_uids[0], "1.2.840.10008.1.2.1", 1)
+    with pytest.raises(Refused), refused.open(item):
+        pass
+
+
+def test_real_file_is_the_same_after_its_whole_way(world: World) -> None:
+    original = real_file()
+    store(world.node, original)
+    drain(world.node)
+    world.approve(world.request(future=True), "owner", "custodian")
+    uid = dcmread(original).SOPInstanceUID
+    with original.open("rb") as file:
+        offset = open_instance(file).data_set_offset
+    assert _bytes(world, uid) == part10(original)[offset:]
