@@ -68,7 +68,6 @@ class Members:
 def _member(msp_id: str, certificate: x509.Certificate, ca: x509.Certificate) -> _Member:
     try:
         certificate.verify_directly_issued_by(ca)
-        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
         attributes = certificate.extensions.get_extension_for_oid(ATTRIBUTES).value
         key = certificate.public_key()
         kind = (
@@ -78,10 +77,8 @@ def _member(msp_id: str, certificate: x509.Certificate, ca: x509.Certificate) ->
         )
     except (ValueError, TypeError, KeyError, InvalidSignature, x509.ExtensionNotFound) as error:
         raise _refused(f"not a certificate that the CA of {msp_id} issued with a kind") from error
-    if constraints.ca or kind not in ("person", "node") or not isinstance(key, ec.EllipticCurvePublicKey):
-        raise _refused(
-            f"expected an EC end-entity certificate of kind person or node, got kind {kind!r}, CA {constraints.ca}"
-        )
+    if kind not in ("person", "node") or not isinstance(key, ec.EllipticCurvePublicKey):
+        raise _refused(f"expected an EC certificate of kind person or node, got kind {kind!r}")
     valid_from = max(_seconds(certificate.not_valid_before_utc), _seconds(ca.not_valid_before_utc))
     valid_until = min(_seconds(certificate.not_valid_after_utc), _seconds(ca.not_valid_after_utc))
     return _Member(Caller(msp_id, kind, f"{certificate.serial_number:x}"), key, valid_from, valid_until)

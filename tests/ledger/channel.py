@@ -165,9 +165,10 @@ class Channel:
         assert self.host.entries() == before
 
     def repeats(self, organisation: str, function: str, /, **args: Any) -> None:
-        """Check that the same call again gives the first commit and changes nothing."""
+        """Check that the same call again gives the first commit, not the last, and changes nothing."""
         nonce = secrets.token_bytes(16)
         first = self.host.submit(organisation, function, args, nonce)
+        self.anchor(study=b"in between 16 by")
         before = self.host.entries()
         self.wait(1)
         again_nonce = nonce if FUNCTIONS[function].content_id else secrets.token_bytes(16)

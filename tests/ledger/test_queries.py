@@ -73,10 +73,11 @@ def test_a_future_approval_covers_without_end(channel: Channel) -> None:
 
 
 def test_a_node_whose_title_begins_like_anothers_is_not_mixed_up(channel: Channel) -> None:
-    channel.approved()
-    channel.node(LAB, "LAB1/X")
-    assert channel.ask("ApprovedStudies", node={"organisation": LAB, "aeTitle": "LAB1/X"}) == []
-    assert len(channel.ask("ApprovedStudies", node=LAB_NODE)) == 1
+    longer = channel.node(LAB, "LAB1/X")
+    request, _ = channel.approved()
+    channel.approve(channel.request(node=longer))
+    assert [row["request"] for row in channel.ask("ApprovedStudies", node=LAB_NODE)] == [request]
+    assert len(channel.ask("ApprovedStudies", node=longer)) == 1
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from orthanc_ledger.errors import ConfigError, IntegrityError
 from orthanc_ledger.ledger.admission import judge, read_genesis
 from orthanc_ledger.ledger.embedded import EmbeddedLedger
 from orthanc_ledger.ledger.identity import create_organisation, issue, load_identity
-from orthanc_ledger.ledger.log import LogFile, Row
+from orthanc_ledger.ledger.log import Checkpoint, LogFile, Row
 from orthanc_ledger.ledger.members import Members
 from orthanc_ledger.ledger.replay import replay
 from orthanc_ledger.ledger.transaction import SignedTransaction, sign
@@ -100,37 +100,54 @@ def unrevoke(db: sqlite3.Connection) -> None:
     pytest.fail("no revoked request in the state")
 
 
-TAMPERED = {
-    "an entry's bytes": change_entry,
-    "an entry's time": run("UPDATE entries SET time = time + 1 WHERE position = 10"),
-    "an entry's transaction id": run("UPDATE entries SET tx_id = ? WHERE position = 3", b"x" * 32),
-    "the genesis": run("UPDATE entries SET entry = ? WHERE position = 0", b"\xa0"),
-    "no genesis": run("DELETE FROM entries WHERE position = 0"),
-    "a reordered pair": swap_entries,
-    "a removed middle": remove_middle,
-    "a removed middle, closed up": remove_middle_and_close_the_gap,
-    "a removed end": run("DELETE FROM entries WHERE position = 10"),
-    "a leaf of the tree": run("UPDATE subtrees SET hash = ? WHERE level = 0 AND number = 7", b"x" * 32),
-    "an inner node of the tree": run("UPDATE subtrees SET hash = ? WHERE level = 3 AND number = 0", b"x" * 32),
-    "a removed node of the tree": run("DELETE FROM subtrees WHERE level = 1 AND number = 2"),
-    "an added node of the tree": run("INSERT INTO subtrees VALUES (5, 9, ?)", b"x" * 32),
-    "a state row": unrevoke,
-    "a removed state row": run("DELETE FROM state WHERE key LIKE 'revocation/%'"),
-    "an added state row": run("INSERT INTO state VALUES ('standing/00', 3, ?)", dag_cbor.encode(7)),
-    "a state row of the future": run(
-        "INSERT INTO state SELECT key, 99, value FROM state WHERE key LIKE 'request/%' AND position = 7"
+TAMPERED: dict[str, tuple[Tamper, str]] = {
+    "an entry's bytes": (change_entry, "entry 2: its bytes differ from the tree"),
+    "an entry's time": (run("UPDATE entries SET time = time + 1 WHERE position = 10"), "entry 10: its columns"),
+    "an entry's id": (run("UPDATE entries SET tx_id = ? WHERE position = 3", b"x" * 32), "entry 3: its columns"),
+    "the genesis": (run("UPDATE entries SET entry = ? WHERE position = 0", b"\xa0"), "entry 0: expected a genesis"),
+    "no genesis": (run("DELETE FROM entries WHERE position = 0"), "entry 0, the genesis, is missing"),
+    "a reordered pair": (swap_entries, "entry 5: its bytes differ from the tree"),
+    "a removed middle": (remove_middle, "entry 4 is missing: the next one is 5"),
+    "a removed middle, closed up": (remove_middle_and_close_the_gap, "entry 4: its bytes differ from the tree"),
+    "a removed end": (run("DELETE FROM entries WHERE position = 10"), "tree nodes and"),
+    "a leaf of the tree": (
+        run("UPDATE subtrees SET hash = ? WHERE level = 0 AND number = 7", b"x" * 32),
+        "entry 7: its bytes differ from the tree's node 0/7",
     ),
-    "a state row that is no dag-cbor": run("INSERT INTO state VALUES (?, 2, ?)", f"standing/{STUDY.hex()}", b"\xff"),
+    "an inner node of the tree": (
+        run("UPDATE subtrees SET hash = ? WHERE level = 3 AND number = 0", b"x" * 32),
+        "tree's node 3/0",
+    ),
+    "a removed node of the tree": (
+        run("DELETE FROM subtrees WHERE level = 1 AND number = 2"),
+        "tree node 1/2 is missing",
+    ),
+    "an added node of the tree": (run("INSERT INTO subtrees VALUES (5, 9, ?)", b"x" * 32), "tree nodes and"),
+    "a state row": (unrevoke, "state request/.*: differs from what entry 9 wrote"),
+    "a removed state row": (run("DELETE FROM state WHERE key LIKE 'revocation/%'"), "state revocation/.*: differs"),
+    "an added state row": (
+        run("INSERT INTO state VALUES ('standing/00', 3, ?)", dag_cbor.encode(7)),
+        "state rows, got",
+    ),
+    "a state row of the future": (
+        run("INSERT INTO state SELECT key, 99, value FROM state WHERE key LIKE 'request/%' AND position = 7"),
+        "state rows, got",
+    ),
+    "a state row that is no dag-cbor": (
+        run("INSERT INTO state VALUES (?, 2, ?)", f"standing/{STUDY.hex()}", b"\xff"),
+        "not dag-cbor",
+    ),
 }
 
 
 @pytest.mark.parametrize("what", TAMPERED)
-def test_a_replay_finds(copy: Path, what: str) -> None:
+def test_a_replay_finds_and_names(copy: Path, what: str) -> None:
+    tamper, message = TAMPERED[what]
     db = sqlite3.connect(copy)
-    TAMPERED[what](db)
+    tamper(db)
     db.commit()
     db.close()
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityError, match=message):
         replay(copy)
 
 
@@ -164,24 +181,33 @@ def append_unchecked(log: LogFile, members: Members, transaction: SignedTransact
         log.append(Row(position, time, transaction.tx_id, transaction.entry(time)), applied.changes)
 
 
-@pytest.mark.parametrize(
-    ("attack", "keep"),
-    [
-        ("rolled back", lambda position: position < 10),
-        ("the revocation left out", lambda position: position != 9),
-    ],
-)
-def test_only_a_checkpoint_kept_elsewhere_finds_a_rewritten_log(
-    copy: Path, tmp_path: Path, attack: str, keep: Callable[[int], bool]
+def test_only_a_checkpoint_kept_elsewhere_finds_a_log_rolled_back(copy: Path, tmp_path: Path) -> None:
+    checkpoint = checkpoint_of(copy)
+    rewrite(copy, tmp_path / "rewritten.db", lambda position: position < 10)
+    replay(tmp_path / "rewritten.db")
+    with pytest.raises(IntegrityError, match="rolled back"):
+        replay(tmp_path / "rewritten.db", checkpoint)
+
+
+def test_only_a_checkpoint_kept_elsewhere_finds_a_revocation_left_out(
+    copy: Path, tmp_path: Path, people: People
 ) -> None:
-    ledger = EmbeddedLedger(copy)
+    checkpoint = checkpoint_of(copy)
+    rewrite(copy, tmp_path / "rewritten.db", lambda position: position != 9)
+    ledger = EmbeddedLedger(tmp_path / "rewritten.db", people.identities[OWNER], lambda: START + 10)
+    args = {"manifestCid": cid("filler"), "study": STUDY, "root": DIGEST, "count": 1, "kind": "original"}
+    assert ledger.submit("Anchor", args).position + 1 == checkpoint.size
+    ledger.close()
+    replay(tmp_path / "rewritten.db")
+    with pytest.raises(IntegrityError, match="not those of the checkpoint"):
+        replay(tmp_path / "rewritten.db", checkpoint)
+
+
+def checkpoint_of(path: Path) -> Checkpoint:
+    ledger = EmbeddedLedger(path)
     checkpoint = ledger.checkpoint()
     ledger.close()
-    rewrite(copy, tmp_path / "rewritten.db", keep)
-    replay(tmp_path / "rewritten.db")
-    with pytest.raises(IntegrityError, match="checkpoint"):
-        replay(tmp_path / "rewritten.db", checkpoint)
-    replay(copy, checkpoint)
+    return checkpoint
 
 
 def test_an_earlier_checkpoint_fits_a_longer_log(copy: Path) -> None:
