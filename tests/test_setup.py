@@ -120,6 +120,15 @@ def test_the_readme_shows_the_command_s_own_help() -> None:
     assert match[1].strip() == shown.strip()
 
 
+def test_what_the_readme_points_at_exists() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)", readme) if "://" not in link]
+    assert [link for link in links if not (ROOT / link).exists()] == []
+    modules = {path.name for top in ("orthanc_ledger", "dicom_scp") for path in (ROOT / top).rglob("*.py")}
+    assert set(re.findall(r"\b\w+\.py\b", readme)) <= modules
+    assert len(links) > 5
+
+
 def test_debian_packages_that_are_missing_are_named_to_a_user_who_is_not_root(tmp_path: Path) -> None:
     (tmp_path / "id").write_text("#!/bin/sh\necho 1000\n")
     (tmp_path / "id").chmod(0o755)
