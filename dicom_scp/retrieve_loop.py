@@ -87,7 +87,7 @@ class Channel:
         """Send one object; the status of the C-STORE response. Raises AssociationLost, NotConvertible."""
         syntax = str(context.transfer_syntax[0])
         if syntax != item.transfer_syntax:
-            data_set = BytesIO(transcode(data_set, item.transfer_syntax, syntax))
+            data_set = transcode(data_set, item.transfer_syntax, syntax)
         request = C_STORE()
         request.MessageID = message_id
         request.AffectedSOPClassUID = item.sop_class

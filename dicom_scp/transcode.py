@@ -4,23 +4,22 @@ Many usual C-GET clients accept native syntaxes only, some Implicit VR Little En
 (PS3.5 10.1).
 """
 
-from io import BytesIO
-from typing import BinaryIO
+from io import SEEK_END
+from typing import BinaryIO, cast
 
 import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_file_meta_info
+from pydicom.filewriter import write_dataset, write_file_meta_info
 from pydicom.uid import UID
-from pynetdicom.dsutils import encode
 
 from dicom_scp.contexts import DECODERS, ENCAPSULATED_UNCOMPRESSED, EXPLICIT_BE, NATIVE
 from orthanc_ledger.errors import DataError
 from orthanc_ledger.fingerprint import fingerprints
 from orthanc_ledger.instance import open_instance
 
-LARGEST = 64 << 20  # bytes of a data set, as stored and as sent: several copies of it are held
+LARGEST = 48 << 20  # bytes of a data set, as stored and as sent: three copies of the pixels are held at the peak
 _WORDS = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}  # VRs whose bytes pydicom leaves in the order they were read in
 
 
@@ -28,25 +27,39 @@ class NotConvertible(DataError):
     """The object cannot be sent in that transfer syntax without a change, or is too large to be re-encoded."""
 
 
-def transcode(reader: BinaryIO, from_syntax: str, to_syntax: str) -> bytes:
+def transcode(reader: BinaryIO, from_syntax: str, to_syntax: str) -> BinaryIO:
     """The data set in ``reader`` (encoded in ``from_syntax``, no file meta), encoded in the native LE ``to_syntax``.
 
     Raises NotConvertible: larger than `LARGEST`, not decodable, or its fingerprint would not be the same.
     """
-    stored = reader.read(LARGEST + 1)
-    if len(stored) > LARGEST:
-        raise NotConvertible(f"the data set has more than {LARGEST} bytes")
-    original = _part10(stored, from_syntax)
     try:
-        dataset = dcmread(BytesIO(original), force=True)
+        dataset, expected = _decode(reader, from_syntax)
         _make_native(dataset, from_syntax)
-        converted = encode(dataset, UID(to_syntax).is_implicit_VR, True)
+        file = _part10(to_syntax)
+        start = file.tell()
+        write_dataset(file, dataset)
+    except DataError:
+        raise
     except Exception as error:  # whatever pydicom or a codec raises means that this object stays as it is
         # By type only: pydicom's texts quote values, and what is logged of this error must not name a patient.
         raise NotConvertible(f"{from_syntax} cannot be re-encoded as {to_syntax}: {type(error).__name__}") from error
-    if converted is None or _fingerprint(_part10(converted, to_syntax)) != _fingerprint(original):
+    del dataset
+    if _fingerprint(file) != expected:
         raise NotConvertible(f"re-encoding {from_syntax} as {to_syntax} would change the fingerprint")
-    return converted
+    file.seek(start)
+    return cast(BinaryIO, file)
+
+
+def _decode(reader: BinaryIO, syntax: str) -> tuple[Dataset, bytes]:
+    """The decoded data set and its fingerprint."""
+    file = _part10(syntax)
+    if file.write(reader.read(LARGEST + 1)) > LARGEST:
+        raise NotConvertible(f"the data set has more than {LARGEST} bytes")
+    expected = _fingerprint(file)
+    file.seek(0)
+    dataset = dcmread(file)
+    dataset.buffer = None  # lets the encoded copy go
+    return dataset, expected
 
 
 def _make_native(dataset: Dataset, syntax: str) -> None:
@@ -55,6 +68,8 @@ def _make_native(dataset: Dataset, syntax: str) -> None:
             if element.VR in _WORDS and element.value:
                 element.value = np.frombuffer(element.value, f">u{_WORDS[element.VR]}").byteswap().tobytes()
     elif syntax in DECODERS or syntax == ENCAPSULATED_UNCOMPRESSED:
+        if "PixelData" not in dataset:
+            return
         samples = int(dataset.Rows) * int(dataset.Columns) * int(dataset.SamplesPerPixel)
         size = samples * int(dataset.get("NumberOfFrames") or 1) * int(dataset.BitsAllocated) // 8
         if size > LARGEST:
@@ -64,16 +79,18 @@ def _make_native(dataset: Dataset, syntax: str) -> None:
         raise ValueError("neither native nor a lossless syntax with a pinned decoder")
 
 
-def _part10(data_set: bytes, syntax: str) -> bytes:
-    """A file with just the Transfer Syntax UID in its meta information, and the data set."""
+def _part10(syntax: str) -> DicomBytesIO:
+    """The beginning of a file with just the Transfer Syntax UID in its meta information, at its end."""
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = UID(syntax)
     file = DicomBytesIO(bytes(128) + b"DICM")
-    file.seek(0, 2)
+    file.seek(0, SEEK_END)
     write_file_meta_info(file, meta, enforce_standard=False)
-    return file.getvalue() + data_set
+    file.is_implicit_VR, file.is_little_endian = meta.TransferSyntaxUID.is_implicit_VR, True
+    return file
 
 
-def _fingerprint(file: bytes) -> bytes:
-    (found,) = fingerprints(open_instance(BytesIO(file)), [None])
-    return bytes(found.fingerprint)
+def _fingerprint(file: DicomBytesIO) -> bytes:
+    file.seek(0)
+    (found,) = fingerprints(open_instance(cast(BinaryIO, file)), [None])
+    return found.fingerprint

@@ -290,7 +290,7 @@ def large(tmp_path: Path) -> Path:
     """A multi-frame MR of 300 MB, a sparse file."""
     path, size = tmp_path / "large.dcm", 300_000_000
     dataset = dcmread(bundled("MR_small.dcm").path)
-    del dataset.PixelData
+    del dataset.PixelData, dataset.DataSetTrailingPadding
     dataset.NumberOfFrames = size // (dataset.Rows * dataset.Columns * 2)
     dcmwrite(path, dataset)
     with path.open("r+b") as file:

@@ -261,7 +261,7 @@ def test_lossy_object_is_never_decoded(node: Node) -> None:
 def test_re_encoding_that_would_change_the_fingerprint_fails_with_its_uid(
     node: Node, held: list[File], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dicom_scp.transcode._fingerprint", lambda file: hashlib.sha256(file).digest())
+    monkeypatch.setattr("dicom_scp.transcode._fingerprint", lambda file: hashlib.sha256(file.getvalue()).digest())
     out = get(node.port, study_level(held[0].study), [build_context(MR, [IMPLICIT])])
     assert (out.final.Status, len(out.failed), out.received.objects) == (0xA702, 4, {})
 

@@ -1,0 +1,119 @@
+"""Re-encoding changes nothing that the fingerprint sees, or does not happen."""
+
+import subprocess
+import sys
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from dicom_scp.contexts import wanted
+from dicom_scp.transcode import LARGEST, NotConvertible, transcode
+from orthanc_ledger.errors import DataError
+
+from .client import EXPLICIT, IMPLICIT, JPEG_LOSSY, RLE, bundled
+from .test_receive import PEAK_RSS, ROOT
+from .test_retrieve import fingerprint
+
+CONVERTIBLE = [
+    "ExplVR_BigEnd.dcm",
+    "GDCMJ2K_TextGBR.dcm",
+    "J2K_pixelrep_mismatch.dcm",
+    "MR_small_bigendian.dcm",
+    "MR_small_jpeg_ls_lossless.dcm",
+    "MR_small_padded.dcm",
+    "SC_rgb_jpeg_gdcm.dcm",
+    "SC_rgb_rle_32bit_2frame.dcm",
+    "SC_rgb_small_odd_big_endian.dcm",
+    "SC_ybr_full_422_uncompressed.dcm",
+    "UN_sequence.dcm",
+    "examples_jpeg2k.dcm",
+    "image_dfl.dcm",
+    "liver_expb_1frame.dcm",
+    "nested_priv_SQ.dcm",
+    "rtdose_rle.dcm",
+    "test-SR.dcm",
+]
+
+MEASURE = """
+import resource, sys
+from dicom_scp.transcode import transcode
+with open(sys.argv[1], "rb") as file:
+    size = len(transcode(file, sys.argv[2], sys.argv[3]).read())
+print(size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+@pytest.mark.parametrize("name", CONVERTIBLE)
+def test_every_kind_keeps_its_fingerprint(name: str) -> None:
+    file = bundled(name)
+    for syntax in wanted(file.transfer_syntax)[1:]:
+        converted = transcode(BytesIO(file.encoded), file.transfer_syntax, syntax).read()
+        if name != "UN_sequence.dcm":  # has no SOP Instance UID; a fingerprint is of an instance
+            assert fingerprint(converted, syntax) == fingerprint(file.encoded, file.transfer_syntax)
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT])
+def test_lossy_pixels_are_not_decoded(syntax: str) -> None:
+    with pytest.raises(NotConvertible):
+        transcode(BytesIO(bundled("SC_rgb_jpeg_dcmtk.dcm").encoded), JPEG_LOSSY, syntax)
+
+
+def test_broken_codestream_is_not_sent_as_something_else() -> None:
+    encoded = bytearray(bundled("MR_small_RLE.dcm").encoded)
+    header = encoded.index(b"\x02\x00\x00\x00\x40\x00\x00\x00")  # two segments, the first at byte 64
+    encoded[header] = 77
+    with pytest.raises(NotConvertible):
+        transcode(BytesIO(encoded), RLE, EXPLICIT)
+
+
+def test_truncated_object_is_an_error_of_the_data() -> None:
+    with pytest.raises(DataError):
+        transcode(BytesIO(bundled("MR_small.dcm").encoded[:-1000]), EXPLICIT, IMPLICIT)
+
+
+def test_change_that_the_fingerprint_sees_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def one_bit(dataset: object, syntax: str) -> None:
+        dataset.PixelData = bytes([dataset.PixelData[0] ^ 1]) + dataset.PixelData[1:]  # type: ignore[attr-defined]
+
+    monkeypatch.setattr("dicom_scp.transcode._make_native", one_bit)
+    with pytest.raises(NotConvertible, match="fingerprint"):
+        transcode(BytesIO(bundled("MR_small.dcm").encoded), EXPLICIT, IMPLICIT)
+
+
+def test_pixels_that_grow_beyond_the_limit_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = bundled("MR_small_RLE.dcm")
+    monkeypatch.setattr("dicom_scp.transcode.LARGEST", 8000)  # stored 6 kB, decoded 8,192 bytes
+    with pytest.raises(NotConvertible):
+        transcode(BytesIO(file.encoded), RLE, EXPLICIT)
+
+
+def test_error_does_not_quote_what_a_library_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(dataset: object, syntax: str) -> None:
+        raise ValueError("Invalid value for VR PN: 'SECRET^PATIENT'")
+
+    monkeypatch.setattr("dicom_scp.transcode._make_native", fails)
+    with pytest.raises(NotConvertible) as caught:
+        transcode(BytesIO(bundled("MR_small.dcm").encoded), EXPLICIT, IMPLICIT)
+    assert "SECRET" not in str(caught.value)
+
+
+def test_largest_object_is_re_encoded_in_256_mb_of_memory(tmp_path: Path) -> None:
+    encoded = bundled("MR_small.dcm").encoded
+    head = encoded[: encoded.rindex(b"\xe0\x7f\x10\x00")]
+    size = LARGEST - (1 << 20)
+    with (tmp_path / "large").open("wb") as file:
+        file.write(head + b"\xe0\x7f\x10\x00OW\x00\x00" + size.to_bytes(4, "little"))
+        file.truncate(file.tell() + size)
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, tmp_path / "large", EXPLICIT, IMPLICIT],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    converted, peak = map(int, done.stdout.split())
+    assert converted > size
+    assert peak <= PEAK_RSS
