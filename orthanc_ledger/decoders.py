@@ -37,18 +37,24 @@ _PLUGINS: Final = {"pylibjpeg-openjpeg": "pylibjpeg"}
 _DECODER_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError, struct.error)
 
 
+def check_installed(transfer_syntax: str) -> None:
+    """Raises ``ConfigError`` when the decoder pinned for a compressed transfer syntax is not installed."""
+    name = DECODERS[transfer_syntax]
+    if _plugin(name) not in get_decoder(UID(transfer_syntax)).available_plugins:
+        raise ConfigError(f"decoder {name} for {transfer_syntax} is not installed; install the project's requirements")
+
+
+def _plugin(name: str) -> str:
+    return _PLUGINS.get(name, name)
+
+
 def decompress(transfer_syntax: str, encoded: bytes, layout: Layout) -> Samples:
     """Stored samples of one encoded frame, shape (pixels, samples), Bits Allocated wide.
 
     Raises ``NotDecoded`` when the decoder fails or gives another size, ``ConfigError`` when it is not installed.
     """
+    check_installed(transfer_syntax)
     name = DECODERS[transfer_syntax]
-    decoder = get_decoder(UID(transfer_syntax))
-    plugin = _PLUGINS.get(name, name)
-    if plugin not in decoder.available_plugins:
-        raise ConfigError(
-            f"the decoder {name} for {transfer_syntax} is not installed; install the project's requirements"
-        )
     if transfer_syntax != _RLE:
         _check_codestream(encoded, layout)
     options: dict[str, Any] = {
@@ -70,7 +76,9 @@ def decompress(transfer_syntax: str, encoded: bytes, layout: Layout) -> Samples:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's remarks on attributes that do not fit the codestream
-            array, _ = decoder.as_array(encapsulate([encoded]), index=0, raw=True, decoding_plugin=plugin, **options)
+            array, _ = get_decoder(UID(transfer_syntax)).as_array(
+                encapsulate([encoded]), index=0, raw=True, decoding_plugin=_plugin(name), **options
+            )
     except _DECODER_ERRORS as error:
         raise NotDecoded("decoder-failed", f"{name}: {error}") from error
     if array.dtype.itemsize > layout.sample_bytes or array.size != layout.pixels * layout.samples:
