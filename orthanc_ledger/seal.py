@@ -36,13 +36,12 @@ def seal(source: BinaryIO, sink: BinaryIO, key: bytes, study_token: bytes, insta
         with guarded.errors("sealing"):
             stream = _primitive(key).new_encrypting_stream(guarded, seal_aad(study_token, instance_token))
             left = size
-            while chunk := source.read(min(_SEGMENT, left + 1)):  # one more than is left shows a source too long
-                if len(chunk) > left:
-                    raise IntegrityError(f"plaintext to seal: expected {size} bytes, got more")
+            while left >= 0 and (chunk := source.read(min(_SEGMENT, left + 1))):  # one byte too many shows
                 stream.write(chunk)
                 left -= len(chunk)
             if left:
-                raise IntegrityError(f"plaintext to seal: expected {size} bytes, got {size - left}")
+                got = "more" if left < 0 else str(size - left)
+                raise IntegrityError(f"plaintext to seal: expected {size} bytes, got {got}")
             stream.close()
     finally:
         guarded.detach()
