@@ -9,10 +9,11 @@ from pynetdicom.ae import ApplicationEntity
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation
 
-from dicom_scp.association import MAXIMUM_PDU, DicomAssociation, PduSocket
+from dicom_scp.association import MAXIMUM_PDU, DicomAssociation
 from dicom_scp.contexts import proposals
 from dicom_scp.ports import Item, Peer
 from dicom_scp.retrieve_loop import Channel, Originator, Routes
+from dicom_scp.upper_layer import PduSocket
 
 LOGGER = logging.getLogger(__name__)
 

@@ -8,11 +8,12 @@ from pynetdicom.dimse_primitives import C_FIND
 from pynetdicom.presentation import PresentationContext
 
 from dicom_scp import status
-from dicom_scp.association import AssociationLost, DicomAssociation
+from dicom_scp.association import DicomAssociation
 from dicom_scp.contexts import FIND_MODELS, PATIENT_ROOT
 from dicom_scp.dimse import response_to
 from dicom_scp.identifier import BadIdentifier, encode_identifier, key_values, level_of, read_identifier, text
 from dicom_scp.ports import Archive, Peer
+from dicom_scp.upper_layer import AssociationLost
 from orthanc_ledger.errors import ServiceAway
 
 # Part of every answer or of the encoding, never matched.

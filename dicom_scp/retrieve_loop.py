@@ -15,18 +15,20 @@ from pynetdicom.dimse_primitives import C_GET, C_MOVE, C_STORE
 from pynetdicom.presentation import PresentationContext
 
 from dicom_scp import status
-from dicom_scp.association import AssociationLost, DicomAssociation
+from dicom_scp.association import DicomAssociation
 from dicom_scp.contexts import GET_MODELS, MOVE_MODELS, wanted
 from dicom_scp.dimse import response_to
 from dicom_scp.identifier import BadIdentifier, encode_identifier, read_identifier, unique_keys
 from dicom_scp.ports import Archive, Item, Peer, Plan
 from dicom_scp.status import Answer
 from dicom_scp.transcode import transcode
+from dicom_scp.upper_layer import AssociationLost
 from orthanc_ledger.errors import CustodyError, DataError, LedgerAway
 from orthanc_ledger.reasons import Reason
 
 LOGGER = logging.getLogger(__name__)
 
+_LONGEST_UI = 0xFFFE  # bytes of a value in explicit VR
 _MOST_COUNTED = 0xFFFF  # counts are US (PS3.7 9.3.3)
 
 Retrieve = C_GET | C_MOVE
@@ -235,9 +237,7 @@ class _Operation:
         if cancelled:
             response.NumberOfRemainingSuboperations = min(tally.remaining, _MOST_COUNTED)
         if tally.failed:
-            failed = Dataset()
-            failed.FailedSOPInstanceUIDList = tally.failed
-            response.Identifier = encode_identifier(failed, self.context)
+            response.Identifier = encode_identifier(_failed_list(tally.failed), self.context)
         self._send(response)
 
     def _response(self, answer: Answer, tally: Tally | None = None) -> Retrieve:
@@ -250,3 +250,14 @@ class _Operation:
 
     def _send(self, response: Retrieve) -> None:
         self.assoc.dimse.send_msg(response, self.context.context_id or 0)
+
+
+def _failed_list(sop_instances: Sequence[str]) -> Dataset:
+    """(0008,0058), as UN when it does not fit the 16-bit length that UI has in explicit VR (PS3.5 6.2.2 note)."""
+    identifier = Dataset()
+    encoded = "\\".join(sop_instances).encode()
+    if len(encoded) > _LONGEST_UI:
+        identifier.add_new("FailedSOPInstanceUIDList", "UN", encoded + b"\0" * (len(encoded) % 2))
+    else:
+        identifier.FailedSOPInstanceUIDList = list(sop_instances)
+    return identifier

@@ -196,6 +196,8 @@ def move(port: int, identifier: Dataset, destination: str, calling: str = "WORKS
 def outcome(responses: Iterator[tuple[Dataset, Dataset | None]], received: Received) -> Outcome:
     *pending, (final, identifier) = list(responses)
     failed = [] if identifier is None else identifier.get("FailedSOPInstanceUIDList", [])
+    if isinstance(failed, bytes):  # too long for UI in explicit VR, hence UN
+        failed = failed.rstrip(b"\0").decode().split("\\")
     return Outcome(
         [status for status, _ in pending], final, [failed] if isinstance(failed, str) else list(failed), received
     )

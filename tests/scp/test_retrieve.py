@@ -178,6 +178,18 @@ def test_all_withheld_is_unable_to_perform_with_every_uid(node: Node, held: list
     assert node.archive.plans[0].closed == [[]]
 
 
+@pytest.mark.parametrize("failing", [1, 2000])
+def test_every_failed_uid_is_named_however_many_they_are(
+    node: Node, held: list[File], monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    uids = [f"1.2.840.113619.2.408.5282380.4562341.27155.1537232354.{number}" for number in range(failing)]
+    withheld = dict.fromkeys(uids, Reason.WITHHELD_INTEGRITY)
+    monkeypatch.setattr(node.archive, "plan", lambda *_: FolderPlan([], withheld=withheld))
+    out = get(node.port, study_level(held[0].study), storage(held))
+    assert (out.final.Status, counts(out.final)) == (0xA702, [None, 0, 0, failing])
+    assert out.failed == uids
+
+
 @pytest.mark.parametrize(
     ("error", "comment"),
     [
