@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import BinaryIO, cast
 
 import dag_cbor
+from dag_cbor.decoding import CBORDecodingError
 
 from orthanc_ledger.errors import IntegrityError
 
@@ -18,7 +19,10 @@ _META_START = 132 + 12  # preamble, DICM, the group length element (PS3.10 7.1)
 
 @dataclass(frozen=True)
 class Arrival:
-    """How one object came here. ``received_us``: microseconds of UTC since 1970; ``sha256``: of the data set as it arrived."""
+    """How one object came here.
+
+    ``received_us``: when all of it was here, microseconds of UTC since 1970; ``sha256``: of the data set as it arrived.
+    """
 
     received_us: int
     calling_ae: str
@@ -58,11 +62,15 @@ def read_head(unit: BinaryIO) -> Unit:
         raise IntegrityError(f"spool unit: arrival record of {size} bytes, expected at most 65536")
     try:
         values = dag_cbor.decode(_exactly(unit, size))
-    except dag_cbor.decoding.err.DAGCBORDecodingError as error:
+    # Besides their own error the decoders of dag-cbor and of CIDs raise these on damaged bytes.
+    except (CBORDecodingError, ValueError, KeyError, OverflowError, RecursionError) as error:
         raise IntegrityError("spool unit: the arrival record is not dag-cbor") from error
-    names = {field.name for field in fields(Arrival)}
-    if not isinstance(values, dict) or values.pop("v", None) != 1 or set(values) != names:
+    types = {field.name: field.type for field in fields(Arrival)}
+    if not isinstance(values, dict) or values.pop("v", None) != 1 or set(values) != set(types):
         raise IntegrityError("spool unit: not an arrival record of version 1")
+    for name, expected in types.items():
+        if not isinstance(values[name], expected):  # type: ignore[arg-type]  # types, as nothing here postpones annotations
+            raise IntegrityError(f"spool unit: arrival record: {name}: expected {expected}, got {type(values[name])}")
     head = _exactly(unit, _META_START)
     if head[128:132] != b"DICM":
         raise IntegrityError("spool unit: no Part 10 file behind the arrival record")
@@ -79,7 +87,6 @@ def section(file: BinaryIO, start: int) -> BinaryIO:
 
 
 class _Section(io.RawIOBase):
-
     def __init__(self, file: BinaryIO, start: int) -> None:
         self._file = file
         self._start = start

@@ -1,5 +1,6 @@
 """The attributes of an object that C-FIND can be asked for, decoded by the object's own Specific Character Set (PS3.3 C.12.1.1.2)."""
 
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ INSTANCE = ("SOPClassUID", "SOPInstanceUID", "InstanceNumber")
 
 _CHARSET_TAG = 0x00080005
 _CHARSET_VRS = frozenset(("SH", "LO", "ST", "PN", "LT", "UC", "UT"))
+_DEFINED_TERM = re.compile(r"ISO[ _-]?(2022[ _-]?)?IR[ _-]?[0-9]{1,3}|GB18030|GBK")
 _PN_DELIMITERS = {ord("^"), ord("=")}
 _TAGS = {keyword: int(tag_for_keyword(keyword) or 0) for keyword in (*STUDY, *SERIES, *INSTANCE)}
 
@@ -45,10 +47,12 @@ class Attributes:
 
 def read_attributes(instance: Instance) -> Attributes:
     """Attributes of an instance opened with ``WANTED``; what is absent is an empty text, undecodable bytes become U+FFFD."""
-    charsets = (instance.short_value(_CHARSET_TAG) or b"").decode("ascii", "replace").split("\\")
+    terms = (instance.short_value(_CHARSET_TAG) or b"").decode("ascii", "replace").split("\\")
+    # What is no defined term becomes the default: pydicom would take it for the name of any Python codec, "rot13" even.
+    charsets = [term if _DEFINED_TERM.fullmatch(term) else "" for term in map(str.strip, terms)]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an unknown character set falls back to the default one
-        encodings = convert_encodings([charset.strip() for charset in charsets])
+        warnings.simplefilter("ignore")  # pydicom warns of what it decodes by the default character set instead
+        encodings = convert_encodings(charsets)
 
         def text(keyword: str) -> str:
             value = instance.short_value(_TAGS[keyword])

@@ -1,6 +1,7 @@
 """Preparing a batch: fingerprint, seal, store and verify every object, build the manifest. Nothing here touches the ledger."""
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -9,15 +10,17 @@ from orthanc_ledger.arrival import read_head, section
 from orthanc_ledger.attributes import WANTED, Attributes, read_attributes
 from orthanc_ledger.content import Batch as ContentBatch
 from orthanc_ledger.content import ContentStore
-from orthanc_ledger.errors import Unreadable
-from orthanc_ledger.fingerprint import fingerprints
+from orthanc_ledger.errors import IntegrityError, NotHeld, Unreadable
+from orthanc_ledger.fingerprint import Fingerprint, fingerprints
 from orthanc_ledger.index import Instance
 from orthanc_ledger.instance import open_instance
 from orthanc_ledger.keyring import BatchKey, Keyring, StudyKeys
 from orthanc_ledger.manifest import Manifest, Record
 from orthanc_ledger.seal import seal
 from orthanc_ledger.spool import Spool
-from orthanc_ledger.verify import verify
+from orthanc_ledger.verify import hash_data_set, verify
+
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,31 +33,40 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Rejected:
-    """An object that cannot be fingerprinted: it belongs in quarantine."""
+    """An object that is not in the batch: it cannot be fingerprinted, was damaged in the spool, or is gone from it."""
 
     instance: Instance
     reason: str
 
 
 def prepare(
-    study_uid: str, seq: int, instances: Iterable[Instance], queue: str, spool: Spool, keyring: Keyring, content: ContentStore
+    study_uid: str,
+    seq: int,
+    instances: Iterable[Instance],
+    queue: str,
+    spool: Spool,
+    keyring: Keyring,
+    content: ContentStore,
+    between: Callable[[], None],
 ) -> tuple[Prepared | None, list[Rejected]]:
-    """Prepare one batch of a study from its units in ``queue`` of the spool.
+    """Prepare one batch of a study from its units in ``queue`` of the spool, calling ``between`` after each of them.
 
-    Returns the batch (None when no object was left) and what must go to quarantine. Raises ContentAway, or IntegrityError when an object read back
-    from the store is not what arrived; in both cases nothing was anchored and the same call may be made again.
+    Returns the batch (None when no object was left) and what is not in it. Raises ContentAway; StudyErased; IntegrityError when an object read back from the
+    store is not what was written. Nothing was anchored then and the same call may be made again: under a new key, so with new CIDs. What the store already held
+    of the failed attempt stays there: ciphertext that no manifest on the ledger names.
     """
     study = keyring.ensure_study(study_uid)
-    key = keyring.new_batch(study_uid)
     records: dict[str, Record] = {}
     rejected: list[Rejected] = []
     with content.begin() as writer:
+        key = keyring.new_batch(study_uid)
         for instance in instances:
-            with spool.open(instance.spool_name, queue) as unit:
-                try:
+            try:
+                with spool.open(instance.spool_name, queue) as unit:
                     records[instance.claim] = _add(instance, unit, study, key, writer)
-                except Unreadable as error:
-                    rejected.append(Rejected(instance, str(error)))
+            except (Unreadable, NotHeld) as error:
+                rejected.append(Rejected(instance, str(error)))
+            between()
         if not records:
             return None, rejected
         built = manifest.build(study.token, seq, key.key_id, records.values())
@@ -63,14 +75,14 @@ def prepare(
         writer.commit()
     for record in records.values():
         verify(record, study, key.key, content)
+        between()
     return Prepared(built, {claim: record.object for claim, record in records.items()}), rejected
 
 
 def _add(instance: Instance, unit: BinaryIO, study: StudyKeys, key: BatchKey, writer: ContentBatch) -> Record:
-    head = read_head(unit)
     token = tokens.instance_token(study.k_study, instance.sop_uid)
     salt = tokens.salt_key(key.key, token)
-    plain, salted = fingerprints(open_instance(section(unit, head.part10_offset)), (None, salt))
+    plain, salted = _fingerprints(instance, unit, salt)
     size = unit.seek(0, 2)
 
     def write(sink: BinaryIO) -> None:
@@ -84,7 +96,7 @@ def _add(instance: Instance, unit: BinaryIO, study: StudyKeys, key: BatchKey, wr
         object=stored.cid,
         sealed_size=stored.size,
         plain_size=size,
-        digest=tokens.keyed_digest(salt, head.arrival.sha256),
+        digest=tokens.keyed_digest(salt, instance.sha256),
         fingerprint=salted.fingerprint,
         pixel_root=salted.pixel_root,
         pixel_leaves=salted.pixel_leaves,
@@ -93,8 +105,26 @@ def _add(instance: Instance, unit: BinaryIO, study: StudyKeys, key: BatchKey, wr
         pixel_form=salted.pixel_form,
         decoder=salted.decoder,
         decode_error=salted.decode_error,
-        origin=head.arrival.origin,
+        origin=instance.origin,
     )
+
+
+def _fingerprints(instance: Instance, unit: BinaryIO, salt: bytes) -> tuple[Fingerprint, Fingerprint]:
+    """The unsalted and the salted fingerprint of a unit that is still what arrived. Raises Unreadable."""
+    try:
+        found = hash_data_set(unit)
+        if found != instance.sha256:
+            raise IntegrityError(f"the data set's SHA-256 was {instance.sha256.hex()}, is {found.hex()}")
+        unit.seek(0)
+        plain, salted = fingerprints(open_instance(section(unit, read_head(unit).part10_offset)), (None, salt))
+    except IntegrityError as error:
+        raise Unreadable(f"damaged in the spool: {error}") from error
+    except Unreadable:
+        raise
+    except Exception as error:  # a fault of ours in one object must not keep all others from being anchored
+        LOGGER.exception("a fault while fingerprinting an object, which goes to quarantine")
+        raise Unreadable(f"a fault while fingerprinting: {type(error).__name__}: {error}") from error
+    return plain, salted
 
 
 def describe(unit: BinaryIO, name: str) -> tuple[Instance, Attributes]:

@@ -1,6 +1,7 @@
 """How the node's own SQLite files are opened and written: one connection a thread, every write one durable transaction."""
 
 import contextlib
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ class Database:
     def __init__(self, path: Path, schema: str) -> None:
         self._path = path
         self._local = threading.local()
+        # Patients' data and keys: its owner's only. SQLite makes its -wal and -shm files as the file is.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         self.connection().executescript(schema)
 
     def connection(self) -> sqlite3.Connection:
@@ -39,10 +42,11 @@ class Database:
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield connection
+            connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:  # SQLite itself rolls back on some errors, a full disk among them
+                connection.execute("ROLLBACK")
             raise
-        connection.execute("COMMIT")
 
     def rows(self, sql: str, *values: Any) -> list[Any]:
         """All rows of a query."""

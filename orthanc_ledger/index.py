@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS instances (
 CREATE INDEX IF NOT EXISTS instances_by_study ON instances (study_uid);
 CREATE INDEX IF NOT EXISTS instances_by_series ON instances (series_uid);
 CREATE INDEX IF NOT EXISTS instances_by_batch ON instances (batch);
-CREATE INDEX IF NOT EXISTS instances_waiting ON instances (study_uid) WHERE state = 'spooled' AND batch IS NULL;
+CREATE INDEX IF NOT EXISTS instances_waiting ON instances (study_uid, received_us) WHERE state = 'spooled' AND batch IS NULL;
 CREATE TABLE IF NOT EXISTS batches (
     id INTEGER PRIMARY KEY, study_uid TEXT NOT NULL, token BLOB NOT NULL, seq INTEGER NOT NULL, manifest TEXT NOT NULL UNIQUE, root BLOB NOT NULL,
     count INTEGER NOT NULL, position INTEGER);
@@ -87,7 +87,7 @@ class Waiting:
 @dataclass(frozen=True)
 class Supersession:
     """A decision that a unit of the conflict queue replaces the current record. ``state`` goes
-    decided → prepared → proposed (on the ledger) → confirmed."""
+    decided → prepared → proposed (on the ledger) → confirmed; or ends as ``refused: `` and why."""
 
     conflict: str
     claim: str
@@ -147,7 +147,9 @@ class Index:
                 wheres.append(f"{column} IN (SELECT value FROM json_each(?))")
                 values.append(json.dumps(list(wanted)))
         if patient_ids:
-            wheres.append("study_uid IN (SELECT study_uid FROM studies WHERE patient_id IN (SELECT value FROM json_each(?)))")
+            wheres.append(
+                "study_uid IN (SELECT study_uid FROM studies WHERE patient_id IN (SELECT value FROM json_each(?)))"
+            )
             values.append(json.dumps(list(patient_ids)))
         rows = self._db.rows(
             f"SELECT {_INSTANCE} FROM instances WHERE {' AND '.join(wheres)} ORDER BY received_us, sop_uid", *values
@@ -161,7 +163,10 @@ class Index:
     def set_state(self, claim: str, state: State, spool_name: str) -> None:
         """Move an object to quarantine and back."""
         with self._db.write() as db:
-            db.execute("UPDATE instances SET state = ?, spool_name = ?, batch = NULL WHERE claim = ?", (state, spool_name, claim))
+            db.execute(
+                "UPDATE instances SET state = ?, spool_name = ?, batch = NULL WHERE claim = ?",
+                (state, spool_name, claim),
+            )
 
     def forget(self, claim: str) -> None:
         """Drop an object whose bytes a person decided to discard."""
@@ -172,13 +177,19 @@ class Index:
 
     def studies(self, study_uids: Sequence[str] | None = None) -> list[tuple[str, bytes | None, dict[str, str]]]:
         """(Study Instance UID, token or None, attributes) of all studies or the named ones."""
-        where, values = ("", ()) if study_uids is None else ("WHERE study_uid IN (SELECT value FROM json_each(?))", (json.dumps(list(study_uids)),))
+        where, values = (
+            ("", ())
+            if study_uids is None
+            else ("WHERE study_uid IN (SELECT value FROM json_each(?))", (json.dumps(list(study_uids)),))
+        )
         rows = self._db.rows(f"SELECT study_uid, token, attributes FROM studies {where} ORDER BY study_uid", *values)
         return [(uid, token, json.loads(attributes)) for uid, token, attributes in rows]
 
     def series_attributes(self, study_uid: str) -> list[tuple[str, dict[str, str]]]:
         """(Series Instance UID, attributes) of a study's series."""
-        rows = self._db.rows("SELECT series_uid, attributes FROM series WHERE study_uid = ? ORDER BY series_uid", study_uid)
+        rows = self._db.rows(
+            "SELECT series_uid, attributes FROM series WHERE study_uid = ? ORDER BY series_uid", study_uid
+        )
         return [(uid, json.loads(attributes)) for uid, attributes in rows]
 
     def study_of_token(self, token: bytes) -> str | None:
@@ -209,8 +220,10 @@ class Index:
         seq: int = self._db.rows("SELECT COALESCE(MAX(seq) + 1, 0) FROM batches WHERE study_uid = ?", study_uid)[0][0]
         return seq
 
-    def keep_prepared(self, study_uid: str, manifest: Manifest, objects: Mapping[str, str]) -> None:
-        """Keep a prepared batch and which objects (claim → CID) it makes the current ones."""
+    def keep_prepared(
+        self, study_uid: str, manifest: Manifest, objects: Mapping[str, str], decision: Supersession | None = None
+    ) -> None:
+        """Keep a prepared batch, which objects (claim → CID) it makes the current ones, and the decision it carries out."""
         with self._db.write() as db:
             batch = db.execute(
                 "INSERT INTO batches (study_uid, token, seq, manifest, root, count) VALUES (?, ?, ?, ?, ?, ?)",
@@ -221,14 +234,20 @@ class Index:
                 "UPDATE instances SET batch = ?, manifest = ?, object = ? WHERE claim = ?",
                 [(batch, manifest.cid, cid, claim) for claim, cid in objects.items()],
             )
+            if decision is not None:
+                _keep_supersession(db, decision)
 
     def unanchored(self) -> list[Batch]:
         """Prepared batches the ledger has not confirmed, oldest first."""
-        return [Batch(*row) for row in self._db.rows(f"SELECT {_BATCH} FROM batches WHERE position IS NULL ORDER BY id")]
+        return [
+            Batch(*row) for row in self._db.rows(f"SELECT {_BATCH} FROM batches WHERE position IS NULL ORDER BY id")
+        ]
 
     def anchored_batches(self) -> list[Batch]:
         """Batches on the ledger, in the order they were prepared."""
-        return [Batch(*row) for row in self._db.rows(f"SELECT {_BATCH} FROM batches WHERE position IS NOT NULL ORDER BY id")]
+        return [
+            Batch(*row) for row in self._db.rows(f"SELECT {_BATCH} FROM batches WHERE position IS NOT NULL ORDER BY id")
+        ]
 
     def anchored_batch(self, manifest: str | None) -> int | None:
         """The batch of a manifest that is on the ledger, or None."""
@@ -239,7 +258,9 @@ class Index:
         """Enter a batch's ledger position; returns the spool names its members no longer need."""
         with self._db.write() as db:
             db.execute("UPDATE batches SET position = ? WHERE id = ?", (position, batch.id))
-            names = [row[0] for row in db.execute("SELECT spool_name FROM instances WHERE batch = ?", (batch.id,)) if row[0]]
+            names = [
+                row[0] for row in db.execute("SELECT spool_name FROM instances WHERE batch = ?", (batch.id,)) if row[0]
+            ]
             db.execute("UPDATE instances SET state = 'anchored', spool_name = '' WHERE batch = ?", (batch.id,))
         return names
 
@@ -254,22 +275,38 @@ class Index:
     def keep_supersession(self, supersession: Supersession) -> None:
         """Enter a decision, or its next state."""
         with self._db.write() as db:
-            db.execute(f"INSERT OR REPLACE INTO supersessions ({_SUPERSESSION}) VALUES ({', '.join('?' * 9)})", _values(supersession))
+            _keep_supersession(db, supersession)
 
     def supersessions(self, state: str | None = None) -> list[Supersession]:
         """Decisions, all or those in one state."""
         where, values = ("WHERE state = ?", (state,)) if state else ("", ())
-        return [Supersession(*row) for row in self._db.rows(f"SELECT {_SUPERSESSION} FROM supersessions {where} ORDER BY conflict", *values)]
+        return [
+            Supersession(*row)
+            for row in self._db.rows(f"SELECT {_SUPERSESSION} FROM supersessions {where} ORDER BY conflict", *values)
+        ]
+
 
 def _values(row: Instance | Supersession) -> tuple[Any, ...]:
     return tuple(getattr(row, name) for name in row.__annotations__)
 
 
+def _keep_supersession(db: sqlite3.Connection, supersession: Supersession) -> None:
+    db.execute(
+        f"INSERT OR REPLACE INTO supersessions ({_SUPERSESSION}) VALUES ({', '.join('?' * 9)})", _values(supersession)
+    )
+
+
 def _enter(db: sqlite3.Connection, instance: Instance, attributes: Attributes) -> None:
     if attributes.study:  # nothing could be read of an object in quarantine
         patient_id = attributes.study.get("PatientID", "")
-        db.execute("INSERT OR IGNORE INTO studies VALUES (?, NULL, ?, ?)", (instance.study_uid, patient_id, json.dumps(dict(attributes.study))))
-        db.execute("INSERT OR IGNORE INTO series VALUES (?, ?, ?)", (instance.series_uid, instance.study_uid, json.dumps(dict(attributes.series))))
+        db.execute(
+            "INSERT OR IGNORE INTO studies VALUES (?, NULL, ?, ?)",
+            (instance.study_uid, patient_id, json.dumps(dict(attributes.study))),
+        )
+        db.execute(
+            "INSERT OR IGNORE INTO series VALUES (?, ?, ?)",
+            (instance.series_uid, instance.study_uid, json.dumps(dict(attributes.series))),
+        )
     db.execute(
         f"INSERT OR IGNORE INTO instances ({_INSTANCE}, attributes) VALUES ({', '.join('?' * 16)})",
         (*_values(instance), json.dumps(dict(attributes.instance))),

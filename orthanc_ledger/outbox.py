@@ -3,6 +3,7 @@
 Whoever notices something posts it here and goes on; the anchorer submits it. Nothing posted is lost while the ledger is away.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ import dag_cbor
 
 from orthanc_ledger.clock import Clock
 from orthanc_ledger.database import Database
+
+LOGGER = logging.getLogger(__name__)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS alarms (
@@ -55,11 +58,13 @@ class Outbox:
         """Close this thread's connection."""
         self._db.close()
 
-    def alarm(self, kind: str, claim: str, text: str) -> bool:
-        """Raise an alarm; False when the same one stands already."""
+    def alarm(self, kind: str, claim: str, text: str) -> None:
+        """Raise an alarm, and log its kind; the same one stands only once."""
         with self._db.write() as db:
             values = (self._clock(), kind, claim, text)
-            return db.execute("INSERT OR IGNORE INTO alarms (time, kind, claim, text) VALUES (?, ?, ?, ?)", values).rowcount == 1
+            new = db.execute("INSERT OR IGNORE INTO alarms (time, kind, claim, text) VALUES (?, ?, ?, ?)", values)
+        if new.rowcount:
+            LOGGER.warning("alarm: %s", kind)
 
     def alarms(self) -> list[Alarm]:
         """All alarms, oldest first."""
@@ -85,23 +90,31 @@ class Outbox:
     def deny(self, organisation: str, ae_title: str, reason: str) -> None:
         """Count a refusal to a peer."""
         with self._db.write() as db:
-            db.execute("INSERT INTO denials VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE SET count = count + 1", (organisation, ae_title, reason))
+            db.execute(
+                "INSERT INTO denials VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE SET count = count + 1",
+                (organisation, ae_title, reason),
+            )
 
     def post_denials(self, node: Mapping[str, str]) -> None:
         """Turn the refusals counted so far into queued LogDenials calls, their numbers rising."""
         if not self._db.rows("SELECT 1 FROM denials LIMIT 1"):
             return
         with self._db.write() as db:
-            for organisation, ae_title, reason, count in db.execute("SELECT organisation, ae_title, reason, count FROM denials").fetchall():
+            for organisation, ae_title, reason, count in db.execute(
+                "SELECT organisation, ae_title, reason, count FROM denials"
+            ).fetchall():
                 seq = db.execute("INSERT INTO denial_reports DEFAULT VALUES").lastrowid
                 peer = {"organisation": organisation, "aeTitle": ae_title}
                 args = {"reportingNode": dict(node), "peer": peer, "reason": reason, "seq": seq, "count": count}
                 _queue(db.execute, "LogDenials", args, None)
             db.execute("DELETE FROM denials")
+            db.execute("DELETE FROM denial_reports")  # AUTOINCREMENT never gives a number again
 
 
 def _queue(execute: Any, function: str, args: Mapping[str, Any], nonce: bytes | None) -> None:
-    execute("INSERT INTO calls (function, args, nonce) VALUES (?, ?, ?)", (function, dag_cbor.encode(dict(args)), nonce))
+    execute(
+        "INSERT INTO calls (function, args, nonce) VALUES (?, ?, ?)", (function, dag_cbor.encode(dict(args)), nonce)
+    )
 
 
 def _decode(blob: bytes) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import contextlib
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -17,12 +18,15 @@ from typing import BinaryIO, Protocol
 
 from orthanc_ledger.arrival import Arrival, encode_head, read_head
 from orthanc_ledger.clock import MicrosecondClock
-from orthanc_ledger.errors import ConfigError, NotHeld, SpoolFull, UidMismatch
+from orthanc_ledger.errors import ConfigError, IntegrityError, NotHeld, SpoolFull, UidMismatch, Unreadable
 from orthanc_ledger.instance import read_identifiers
 
 INBOX = "inbox"
 CONFLICTS = "conflicts"
 QUARANTINE = "quarantine"
+
+_UID = re.compile(r"[0-9.]{1,64}")
+_YOUNG_NS = 100_000_000  # folder times are as coarse as the kernel's tick: at most 10 ms
 
 
 class Receipt(Enum):
@@ -82,11 +86,19 @@ class Spool:
             ) from error
 
     def begin(self, head: ArrivalHead) -> "Incoming":
-        """Open room for one object. Raises SpoolFull when less than the reserve is free."""
+        """Open room for one object.
+
+        Raises SpoolFull when less than the reserve is free; Unreadable when the command's UIDs are none (PS3.5 9.1).
+        """
+        for name, uid in (("Class", head.sop_class), ("Instance", head.sop_instance)):
+            if not _UID.fullmatch(uid):
+                raise Unreadable(f"Affected SOP {name} UID: expected 1 to 64 digits and points, got {uid[:64]!r}")
         disk = os.statvfs(self.folder)
         free = disk.f_bavail * disk.f_frsize
         if free < self._reserve_bytes:
-            raise SpoolFull(f"spool {self.folder}: {free} bytes free, reserve is {self._reserve_bytes}: free space or add a disk")
+            raise SpoolFull(
+                f"spool {self.folder}: {free} bytes free, reserve is {self._reserve_bytes}: free space or add a disk"
+            )
         arrival = Arrival(
             received_us=self._now_us(),
             calling_ae=head.calling_ae,
@@ -99,17 +111,33 @@ class Spool:
             sop_instance=head.sop_instance,
             transfer_syntax=head.transfer_syntax,
         )
-        return Incoming(self.folder, arrival, head.called_address, self._claim_name(head.sop_instance), self._claims)
+        claim = self._claim_name(head.sop_instance)
+        return Incoming(self.folder, arrival, head.called_address, claim, self._claims, self._now_us)
 
-    def names(self, queue: str = INBOX) -> list[str]:
-        """Names of the units in a queue, oldest first."""
+    def names(self, queue: str = INBOX, but: Container[str] = ()) -> list[str]:
+        """Names of the units in a queue, oldest first, leaving out those in ``but``."""
+        found = []
         with os.scandir(self.folder / queue) as entries:
-            found = sorted((entry.stat().st_mtime_ns, entry.name) for entry in entries)
-        return [name for _, name in found]
+            for entry in entries:
+                if entry.name not in but:
+                    with contextlib.suppress(FileNotFoundError):  # a person discarded it meanwhile
+                        found.append((entry.stat().st_mtime_ns, entry.name))
+        return [name for _, name in sorted(found)]
 
-    def changed_ns(self, queue: str) -> int:
-        """A number that changes whenever a unit enters or leaves a queue."""
-        return (self.folder / queue).stat().st_mtime_ns
+    def holds(self, name: str, queue: str = INBOX) -> bool:
+        """Whether a queue has a unit of that name."""
+        return (self.folder / queue / name).exists()
+
+    def version(self, queue: str) -> int:
+        """A number that is the same again only when no unit entered or left the queue in between."""
+        changed_ns = (self.folder / queue).stat().st_mtime_ns
+        now_ns = self._now_us() * 1000
+        # A folder that changed a moment ago may change again without getting another time.
+        return changed_ns if changed_ns < now_ns - _YOUNG_NS else -now_ns
+
+    def sync(self, queue: str = INBOX) -> None:
+        """Make the names that a queue shows now durable."""
+        _sync_folder(self.folder / queue)
 
     @contextlib.contextmanager
     def open(self, name: str, queue: str = INBOX) -> Iterator[BinaryIO]:
@@ -126,42 +154,65 @@ class Spool:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.folder / queue / name)
 
-    def put_aside(self, name: str, queue: str) -> str:
-        """Move a unit from the inbox to the conflict queue or quarantine; returns its name there. Durable on return."""
-        with self.open(name) as unit:
-            aside = _aside_name(name, read_head(unit).arrival.sha256)
-        os.replace(self.folder / INBOX / name, self.folder / queue / aside)
-        _sync_folder(self.folder / queue)
-        _sync_folder(self.folder / INBOX)
-        return aside
-
-    def take_back(self, name: str) -> str:
-        """Move a unit from quarantine to the inbox again, to be tried anew; returns its claim."""
+    def put_aside(self, name: str, queue: str, source: str = INBOX) -> str:
+        """Move a unit from one queue to another, the inbox apart; returns its name there. Durable on return. Raises NotHeld."""
         claim = name.partition(".")[0]
         try:
-            os.link(self.folder / QUARANTINE / name, self.folder / INBOX / claim)
+            with self.open(name, source) as unit:
+                aside = _aside_name(claim, read_head(unit).arrival.sha256)
+        except IntegrityError:
+            aside = f"{claim}.damaged"
+        os.replace(self.folder / source / name, self.folder / queue / aside)
+        _sync_folder(self.folder / queue)
+        _sync_folder(self.folder / source)
+        return aside
+
+    def take_back(self, name: str, queue: str = QUARANTINE) -> str:
+        """Move a unit to the inbox again, to be tried anew; returns its claim. Durable on return.
+
+        Raises NotHeld when it is gone, ConfigError when another object came under its UID meanwhile.
+        """
+        claim = name.partition(".")[0]
+        try:
+            os.link(self.folder / queue / name, self.folder / INBOX / claim)
         except FileNotFoundError as error:
-            raise NotHeld(f"quarantine: no unit {name}; `orthanc-ledger quarantine list` shows what is there") from error
+            raise NotHeld(f"{queue}: no unit {name}; `orthanc-ledger {queue}` shows what is there") from error
+        except FileExistsError as error:
+            raise ConfigError(f"{name}: an object with its UID has just arrived; look again in a moment") from error
         _sync_folder(self.folder / INBOX)
-        self.remove(name, QUARANTINE)
+        self.remove(name, queue)
         return claim
 
 
 class Incoming:
     """One object while it arrives: hashed and written, nothing decoded, no name."""
 
-    def __init__(self, folder: Path, arrival: Arrival, called_address: str, claim: str, claims: Claims) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        arrival: Arrival,
+        called_address: str,
+        claim: str,
+        claims: Claims,
+        now_us: MicrosecondClock,
+    ) -> None:
         self._folder = folder
         self._arrival = arrival
         self._called_address = called_address
         self._claim = claim
         self._claims = claims
+        self._now_us = now_us
         self._digest = hashlib.sha256()
         head = encode_head(arrival, called_address)
         self._data_set_offset = len(head)
+        self._fd: int | None = None
         with _spool_errors():
-            self._fd: int | None = _unnamed_file(folder / INBOX)
-            _write_all(self._fd, head)
+            self._fd = _unnamed_file(folder / INBOX)
+            try:
+                _write_all(self._fd, head)
+            except OSError:
+                self.discard()
+                raise
 
     def write(self, data: bytes) -> None:
         """Append encoded data set bytes. Raises SpoolFull when they cannot be kept."""
@@ -182,10 +233,16 @@ class Incoming:
             self._check_identifiers(self._fd)
             sha256 = self._digest.digest()
             holder = self._claims.claimed(self._claim)
-            if holder == sha256:
+            if holder == sha256:  # the anchorer syncs the inbox before it enters a unit: this one is durable
                 return Receipt.SAME_AGAIN
+            arrival = replace(self._arrival, received_us=self._now_us(), sha256=sha256)
+            head = encode_head(arrival, self._called_address)
+            if len(head) != self._data_set_offset:  # microseconds have the same length from 1970-01-01T01:12 on
+                raise SpoolFull(
+                    "spool: this machine's clock jumped from or to 1970; set it, then send the object again"
+                )
             with _spool_errors():
-                os.pwrite(self._fd, encode_head(replace(self._arrival, sha256=sha256), self._called_address), 0)
+                os.pwrite(self._fd, head, 0)
                 os.fsync(self._fd)
                 if holder is not None:
                     return self._link_conflict(self._fd, sha256)
@@ -212,17 +269,21 @@ class Incoming:
 
     def _link(self, fd: int, sha256: bytes) -> Receipt:
         inbox = self._folder / INBOX
-        if _link_unnamed(fd, inbox, self._claim):
-            return Receipt.STORED
+        while not _link_unnamed(fd, inbox, self._claim):
+            holder = self._holder(inbox)
+            if holder == sha256:
+                return Receipt.SAME_AGAIN
+            if holder is not None:
+                return self._link_conflict(fd, sha256)
+        return Receipt.STORED
+
+    def _holder(self, inbox: Path) -> bytes | None:
+        """SHA-256 of what has the claim; None when it was put aside and is not in the index yet: its name is free."""
         try:
             with open(inbox / self._claim, "rb") as unit:
-                holder = read_head(unit).arrival.sha256
+                return read_head(unit).arrival.sha256
         except FileNotFoundError:  # anchored and unlinked since: the index knows it now
-            holder = self._claims.claimed(self._claim) or b""
-        if holder == sha256:
-            _sync_folder(inbox)  # the other receiver's name may not be on disk yet
-            return Receipt.SAME_AGAIN
-        return self._link_conflict(fd, sha256)
+            return self._claims.claimed(self._claim)
 
     def _link_conflict(self, fd: int, sha256: bytes) -> Receipt:
         _link_unnamed(fd, self._folder / CONFLICTS, _aside_name(self._claim, sha256))
@@ -238,17 +299,17 @@ def _unnamed_file(folder: Path) -> int:
 
 
 def _link_unnamed(fd: int, folder: Path, name: str) -> bool:
-    """Give the file a name, durably; False when the name is taken."""
+    """Give the file a name; False when the name is taken. What has the name is durable in both cases."""
     folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=folder_fd, follow_symlinks=True)
-        os.fsync(folder_fd)
     except FileExistsError:
-        os.fsync(folder_fd)
         return False
+    else:
+        return True
     finally:
+        os.fsync(folder_fd)
         os.close(folder_fd)
-    return True
 
 
 def _sync_folder(folder: Path) -> None:
@@ -271,4 +332,4 @@ def _spool_errors() -> Iterator[None]:
         yield
     except OSError as error:
         reason = "no space left" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
-        raise SpoolFull(f"spool: cannot be written ({reason}); nothing of the object was kept") from error
+        raise SpoolFull(f"spool: cannot be written ({reason}); the object is not accepted, send it again") from error

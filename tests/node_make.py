@@ -80,6 +80,6 @@ def drain(node: Node, anchorer: Anchorer | None = None) -> None:
         anchorer = node.anchorer()
         anchorer.recover()
     anchorer.take_in()
-    anchorer.note_conflicts()
     anchorer.prepare_due(system_clock_us() + HOUR_US)
     anchorer.submit()
+    anchorer.report()

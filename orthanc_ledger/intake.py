@@ -1,0 +1,194 @@
+"""What comes after a receiver's Success: units of the inbox enter the index, bad ones quarantine, other content under a known UID the conflict queue.
+
+An inbox of 100,000 units is read once at start; from then on only what is new is touched.
+"""
+
+import contextlib
+import logging
+import secrets
+
+from orthanc_ledger import tokens
+from orthanc_ledger.arrival import read_head
+from orthanc_ledger.attributes import Attributes
+from orthanc_ledger.batch import describe
+from orthanc_ledger.errors import DataError, IntegrityError, NotHeld, Unreadable
+from orthanc_ledger.index import Index, Instance
+from orthanc_ledger.instance import read_identifiers
+from orthanc_ledger.keyring import Keyring
+from orthanc_ledger.outbox import Outbox
+from orthanc_ledger.spool import CONFLICTS, INBOX, QUARANTINE, Spool
+
+LOGGER = logging.getLogger(__name__)
+
+_AT_ONCE = 64  # units entered in one index transaction
+
+
+class Intake:
+    """Keeps the index true to the spool. Only for the anchorer's one thread."""
+
+    def __init__(self, spool: Spool, index: Index, outbox: Outbox, keyring: Keyring) -> None:
+        self._spool = spool
+        self._index = index
+        self._outbox = outbox
+        self._keyring = keyring
+        self._versions: dict[str, int] = {}  # queue → its version when it was last read
+        self._entered: set[str] = set()  # names in the inbox that the index has
+        self._noted: set[str] = set()  # names in the conflict queue that were reported
+
+    def recover(self) -> None:
+        """Settle units in quarantine that an anchorer or a command left there when it was killed between two steps."""
+        for aside in self._spool.names(QUARANTINE):
+            self._file_quarantined(aside, "found in quarantine at start")
+
+    def take_in(self) -> None:
+        """Enter every new unit of the inbox in the index; put aside what cannot be parsed or comes under a claimed UID."""
+        version = self._spool.version(INBOX)
+        if version == self._versions.get(INBOX):
+            return
+        names = self._spool.names(INBOX, but=self._entered)
+        for start in range(0, len(names), _AT_ONCE):
+            self._enter(names[start : start + _AT_ONCE])
+        self._versions[INBOX] = version
+
+    def note_conflicts(self) -> None:
+        """Alarm of every new unit of the conflict queue, and queue its report to the ledger, once."""
+        version = self._spool.version(CONFLICTS)
+        if version == self._versions.get(CONFLICTS):
+            return
+        settled = True
+        for name in self._spool.names(CONFLICTS, but=self._noted):
+            with contextlib.suppress(NotHeld):  # a person discarded it meanwhile
+                settled &= self._note_conflict(name)
+        if settled:
+            self._versions[CONFLICTS] = version
+
+    def quarantine(self, name: str, reason: str) -> None:
+        """Move a unit of the inbox to quarantine, with an alarm."""
+        aside = self._spool.put_aside(name, QUARANTINE)
+        self._entered.discard(name)
+        self._file_quarantined(aside, reason)
+
+    def drop(self, name: str) -> None:
+        """Remove a unit that is anchored from the inbox."""
+        self._spool.remove(name)
+        self._entered.discard(name)
+
+    def lose(self, instance: Instance) -> None:
+        """Give up a waiting object whose unit is gone: its UID is free again, so that it can be sent again, or its disk mounted."""
+        self._outbox.alarm(
+            "lost", instance.claim, "a waiting object is gone from the spool: restore it, or have it sent again"
+        )
+        self._entered.discard(instance.spool_name)
+        self._index.forget(instance.claim)
+
+    def _enter(self, names: list[str]) -> None:
+        # The index answers a repeat with Success: before a unit is entered there, its name must be durable.
+        self._spool.sync()
+        found: list[tuple[Instance, Attributes]] = []
+        entered = set()
+        for name in names:
+            try:
+                known = self._index.instance(name)
+                if known is not None and known.spool_name != name:
+                    self._settle(name, INBOX, known)
+                    continue
+                if known is None:
+                    found.append(self._read(name))
+                entered.add(name)
+            except NotHeld:
+                continue  # a person removed it
+            except DataError as error:
+                self.quarantine(name, str(error))
+        if found:
+            self._index.enter(found)
+        self._entered |= entered
+
+    def _read(self, name: str) -> tuple[Instance, Attributes]:
+        """Raises Unreadable, IntegrityError, NotHeld."""
+        with self._spool.open(name) as unit:
+            try:
+                return describe(unit, name)
+            except DataError:
+                raise
+            except Exception as error:  # a fault of ours in one object must not keep all others from being taken in
+                LOGGER.exception("a fault while reading an object, which goes to quarantine")
+                raise Unreadable(f"a fault while reading: {type(error).__name__}: {error}") from error
+
+    def _settle(self, name: str, queue: str, known: Instance) -> None:
+        """A unit whose UID is settled already: a leftover or repeat goes, other content becomes a conflict. Raises IntegrityError."""
+        with self._spool.open(name, queue) as unit:
+            same = read_head(unit).arrival.sha256 == known.sha256
+        if same:
+            self._spool.remove(name, queue)
+        else:
+            self._spool.put_aside(name, CONFLICTS, queue)
+
+    def _file_quarantined(self, aside: str, reason: str) -> None:
+        """Make the index agree with a unit in quarantine. The alarm comes first: what the index says is not looked at again."""
+        claim = aside.partition(".")[0]
+        text = f"{reason}: decide with `orthanc-ledger quarantine` ({aside})"
+        known = self._index.instance(claim)
+        if known is None:
+            self._outbox.alarm("quarantine", claim, text)
+            with contextlib.suppress(IntegrityError):  # too damaged to be in the index: found by its alarm
+                self._index.enter([(self._quarantined(aside), Attributes({}, {}, {}))])
+        elif known.state == "spooled" and not self._spool.holds(claim):
+            self._outbox.alarm("quarantine", claim, text)
+            self._index.set_state(claim, "quarantined", aside)
+        elif known.spool_name != aside:  # it was taken back, or its UID came again, before this one was removed
+            try:
+                self._settle(aside, QUARANTINE, known)
+            except IntegrityError:
+                self._outbox.alarm("quarantine", claim, text)
+
+    def _quarantined(self, aside: str) -> Instance:
+        """The index row of an object of which no more is known than its arrival. Raises IntegrityError."""
+        with self._spool.open(aside, QUARANTINE) as unit:
+            head = read_head(unit)
+            try:
+                study_uid = read_identifiers(unit, head.arrival.transfer_syntax).study_instance_uid
+            except Unreadable:  # damaged since it was accepted
+                study_uid = ""
+            size = unit.seek(0, 2) - head.data_set_offset
+        arrival = head.arrival
+        return Instance(
+            claim=aside.partition(".")[0],
+            sop_uid=arrival.sop_instance,
+            series_uid="",
+            study_uid=study_uid,
+            sop_class=arrival.sop_class,
+            transfer_syntax=arrival.transfer_syntax,
+            size=size,
+            sha256=arrival.sha256,
+            received_us=arrival.received_us,
+            origin=arrival.origin,
+            state="quarantined",
+            spool_name=aside,
+        )
+
+    def _note_conflict(self, name: str) -> bool:
+        """False: it can only be settled once the first content is taken in. Raises NotHeld."""
+        claim = name.partition(".")[0]
+        holder = self._index.instance(claim)
+        if holder is None:
+            if self._spool.holds(claim):
+                return False
+            self._spool.take_back(name, CONFLICTS)  # a person discarded the first content: this is the first now
+            return True
+        with self._spool.open(name, CONFLICTS) as unit:
+            presented = read_head(unit).arrival.sha256
+        if presented == holder.sha256:  # it has superseded the first content and was not yet removed
+            self._spool.remove(name, CONFLICTS)
+            return True
+        if holder.study_uid:
+            study = self._keyring.ensure_study(holder.study_uid)
+            args = {
+                "study": study.token,
+                "instance": tokens.instance_token(study.k_study, holder.sop_uid),
+                "presented": tokens.seen(study.k_study, presented),
+            }
+            self._outbox.post("ReportConflict", args, nonce=secrets.token_bytes(16), once=f"conflict/{name}")
+        text = f"other content came under a known UID: decide with `orthanc-ledger conflicts` ({name})"
+        self._outbox.alarm("conflict", claim, text)
+        self._noted.add(name)
+        return True
