@@ -28,7 +28,10 @@ SPOOL = "spool"
 
 @dataclass(frozen=True)
 class Node:
-    """The parts of one node, each made when first used. Several processes may each have a Node on the same data directory."""
+    """The parts of one node, each made when first used.
+
+    Several processes may each have a Node on the same data directory.
+    """
 
     config: Config
 

@@ -1,4 +1,7 @@
-"""One YAML file, read once into one frozen configuration. Units are in the names; an unknown or contradictory key stops the start."""
+"""One YAML file, read once into one frozen configuration.
+
+Units are in the names; an unknown or contradictory key stops the start.
+"""
 
 import types
 from dataclasses import MISSING, dataclass, fields, is_dataclass
@@ -18,8 +21,10 @@ Role = Literal["modality", "clinical", "research"]
 class Peer:
     """An application entity this node talks to.
 
-    ``hosts`` are the addresses it may call from (empty: any, its AE title is then only a claim); ``host`` and ``port`` are where a
-    C-MOVE to it goes. ``duplicate`` says what a C-STORE of other content under a known UID is answered: 0x0111 or 0x0000.
+    ``hosts`` are the addresses it may call from (empty: any, its AE title is then only a claim); ``host`` and
+    ``port`` are where a
+    C-MOVE to it goes. ``duplicate`` says what a C-STORE of other content under a known UID is answered: 0x0111 or
+    0x0000.
     """
 
     ae_title: str
@@ -77,7 +82,8 @@ class Config:
 def load(path: Path) -> Config:
     """Read the configuration file.
 
-    Raises ConfigError naming the file and the key when the file is missing, is not YAML, has an unknown, missing or mistyped key, or contradicts itself.
+    Raises ConfigError naming the file and the key when the file is missing, is not YAML, has an unknown, missing or
+    mistyped key, or contradicts itself.
     """
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -95,16 +101,25 @@ def _check(config: Config, path: str) -> None:
     titles = [peer.ae_title for peer in config.peers]
     for title in (config.ae_title, *titles):
         if not 1 <= len(title.strip()) <= 16 or not title.isascii() or "\\" in title:
-            raise ConfigError(f"{path}: AE title {title!r}: expected 1 to 16 ASCII characters without backslash (PS3.5 6.2)")
+            raise ConfigError(
+                f"{path}: AE title {title!r}: expected 1 to 16 ASCII characters without backslash (PS3.5 6.2)"
+            )
     if len(set(titles)) != len(titles):
         raise ConfigError(f"{path}: peers: an AE title stands twice; one title is one peer")
     for peer in config.peers:
         if peer.role == "research" and not peer.organisation:
             raise ConfigError(f"{path}: peers: {peer.ae_title}: a research peer needs its `organisation` (MSP ID)")
         if (peer.host is None) != (peer.port is None):
-            raise ConfigError(f"{path}: peers: {peer.ae_title}: a move destination needs `host` and `port`, both or neither")
-    if config.clinical.port and (config.clinical.host, config.clinical.port) == (config.research.host, config.research.port):
-        raise ConfigError(f"{path}: clinical and research: the two roles need two ports, both are {config.clinical.port}")
+            raise ConfigError(
+                f"{path}: peers: {peer.ae_title}: a move destination needs `host` and `port`, both or neither"
+            )
+    if config.clinical.port and (config.clinical.host, config.clinical.port) == (
+        config.research.host,
+        config.research.port,
+    ):
+        raise ConfigError(
+            f"{path}: clinical and research: the two roles need two ports, both are {config.clinical.port}"
+        )
     if config.node_key.is_relative_to(config.data_dir / "keyring"):
         raise ConfigError(f"{path}: node_key: must not lie beside the keyring it opens ({config.node_key})")
 

@@ -9,7 +9,14 @@ from orthanc_ledger.index import Index
 
 _COUNTS = ("ModalitiesInStudy", "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances")
 CLINICAL_KEYS: tuple[str, ...] = (*STUDY, *_COUNTS)
-RESEARCH_KEYS: tuple[str, ...] = ("StudyInstanceUID", "PatientID", "StudyDate", "StudyTime", "StudyDescription", *_COUNTS)
+RESEARCH_KEYS: tuple[str, ...] = (
+    "StudyInstanceUID",
+    "PatientID",
+    "StudyDate",
+    "StudyTime",
+    "StudyDescription",
+    *_COUNTS,
+)
 """What a research peer may ask of a study it may have now."""
 
 
@@ -23,16 +30,24 @@ class Catalogue:
     def find_studies(self, asker: Peer, keys: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
         """Studies that match, each as DICOM keyword → value.
 
-        ``keys`` are the identifier's top-level elements by keyword (several values joined by a backslash). An answer holds every
-        keyword supported for this asker, with an empty value where the study has none. Raises LedgerAway, for research peers only.
+        ``keys`` are the identifier's top-level elements by keyword (several values joined by a backslash). An
+        answer holds every
+        keyword supported for this asker, with an empty value where the study has none. Raises LedgerAway, for
+        research peers only.
         """
         releasable: dict[str, set[str]] | None = None
         if asker.role == "research":
-            releasable = {offer.study_uid: set(offer.releasable) for offer in self._gate.offers(asker) if offer.releasable}
+            releasable = {
+                offer.study_uid: set(offer.releasable) for offer in self._gate.offers(asker) if offer.releasable
+            }
             supported, studies = RESEARCH_KEYS, self._index.studies(list(releasable))
         else:
             supported, studies = CLINICAL_KEYS, self._index.studies()
-        wanted = {keyword: set(value.split("\\")) for keyword, value in keys.items() if value not in ("", "*") and keyword in STUDY}
+        wanted = {
+            keyword: set(value.split("\\"))
+            for keyword, value in keys.items()
+            if value not in ("", "*") and keyword in STUDY
+        }
         if not wanted.keys() <= set(supported):
             return  # a key this asker may not match on matches nothing
         for study_uid, _, attributes in studies:
@@ -42,7 +57,13 @@ class Catalogue:
                 yield {keyword: answer[keyword] for keyword in supported}
 
     def _counts(self, study_uid: str, visible: set[str] | None) -> dict[str, str]:
-        held = [instance for instance in self._index.select(studies=[study_uid]) if visible is None or instance.sop_uid in visible]
+        held = [
+            instance
+            for instance in self._index.select(studies=[study_uid])
+            if visible is None or instance.sop_uid in visible
+        ]
         series = {instance.series_uid for instance in held}
-        modalities = {attributes["Modality"] for uid, attributes in self._index.series_attributes(study_uid) if uid in series}
+        modalities = {
+            attributes["Modality"] for uid, attributes in self._index.series_attributes(study_uid) if uid in series
+        }
         return dict(zip(_COUNTS, ("\\".join(sorted(modalities - {""})), str(len(series)), str(len(held))), strict=True))

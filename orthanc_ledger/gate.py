@@ -1,6 +1,7 @@
 """The gate: what a research recipient may have, by the ledger.
 
-``Gate.offer`` is advice (for C-FIND and for choosing); ``Gate.release`` is the decision: it returns only when LogRelease has committed. Any error in
+``Gate.offer`` is advice (for C-FIND and for choosing); ``Gate.release`` is the decision: it returns only when
+LogRelease has committed. Any error in
 between means denied. No approval is kept from one operation to the next.
 """
 
@@ -31,7 +32,10 @@ class Refused(DataError):
 
 @dataclass(frozen=True)
 class Offer:
-    """What an approval lets a recipient have of one study now. ``releasable`` and ``withheld`` are by SOP Instance UID."""
+    """What an approval lets a recipient have of one study now.
+
+    ``releasable`` and ``withheld`` are by SOP Instance UID.
+    """
 
     study_uid: str
     study: StudyKeys
@@ -110,7 +114,10 @@ class Gate:
         return Offer(study_uid, study, node, approval["request"], standing["version"], releasable, withheld)
 
     def release(self, offer: Offer, sop_uids: Sequence[str], renews: bytes | None = None) -> Release:
-        """Commit a release of some of an offer's instances. Raises Refused when the ledger does not give it; LedgerAway."""
+        """Commit a release of some of an offer's instances.
+
+        Raises Refused when the ledger does not give it; LedgerAway.
+        """
         chosen = {uid: offer.releasable[uid] for uid in sop_uids}
         leaves = sorted(record.instance for _, record in chosen.values())
         args: dict[str, Any] = {
@@ -149,9 +156,11 @@ class Gate:
     def _current_records(
         self, study: StudyKeys, standing: Mapping[str, Any]
     ) -> dict[bytes, tuple[Mapping[str, Any], Record]]:
-        """Instance token → (its anchor, its current record): the first anchor's, until a confirmed supersession names another.
+        """Instance token → (its anchor, its current record): the first anchor's, until a confirmed supersession
+        names another.
 
-        A manifest that is missing or differs from its anchor gives no records: nothing of it can be proven, so nothing of it is offered.
+        A manifest that is missing or differs from its anchor gives no records: nothing of it can be proven, so
+        nothing of it is offered.
         """
         replaced = {row["instance"]: row["newManifest"] for row in standing["superseded"]}
         current: dict[bytes, tuple[Mapping[str, Any], Record]] = {}

@@ -41,7 +41,9 @@ class Manifests:
 class Library:
     """Opens objects for retrieval."""
 
-    def __init__(self, spool: Spool, index: Index, keyring: Keyring, content: ContentStore, manifests: Manifests, outbox: Outbox) -> None:
+    def __init__(
+        self, spool: Spool, index: Index, keyring: Keyring, content: ContentStore, manifests: Manifests, outbox: Outbox
+    ) -> None:
         self._spool = spool
         self._index = index
         self._keyring = keyring
@@ -51,7 +53,8 @@ class Library:
 
     @contextlib.contextmanager
     def open(self, instance: Instance) -> Iterator[BinaryIO]:
-        """An object's data set, standing at its first byte, verified whole: from the spool against its arrival digest, else against its manifest.
+        """An object's data set, standing at its first byte, verified whole: from the spool against its arrival
+        digest, else against its manifest.
 
         Raises IntegrityError after alarm and report (this store has no other copy to repair it from); ContentAway.
         """
@@ -65,20 +68,30 @@ class Library:
                 if fresh is None or fresh.state == "spooled":
                     raise
                 instance = fresh
-        opened = self._open_spooled(instance, QUARANTINE) if instance.state == "quarantined" else self._open_anchored(instance)
+        opened = (
+            self._open_spooled(instance, QUARANTINE)
+            if instance.state == "quarantined"
+            else self._open_anchored(instance)
+        )
         with opened as unit:
             yield unit
 
     def check(self, study_uid: str, record: Record, key_id: bytes) -> None:
         """Verify one anchored object without using it. Raises IntegrityError, NotHeld, ContentAway."""
-        with open_verified(record, self._keyring.ensure_study(study_uid), self._keyring.batch_key(key_id), self._content):
+        with open_verified(
+            record, self._keyring.ensure_study(study_uid), self._keyring.batch_key(key_id), self._content
+        ):
             pass
 
     @contextlib.contextmanager
     def _open_spooled(self, instance: Instance, queue: str) -> Iterator[BinaryIO]:
         with self._spool.open(instance.spool_name, queue) as unit:
             if hash_data_set(unit) != instance.sha256:
-                self._outbox.alarm("integrity", instance.claim, "a waiting object differs from what arrived: restore the disk or resend it")
+                self._outbox.alarm(
+                    "integrity",
+                    instance.claim,
+                    "a waiting object differs from what arrived: restore the disk or resend it",
+                )
                 raise IntegrityError("spool: the data set differs from what arrived")
             unit.seek(0)
             read_head(unit)
@@ -98,7 +111,10 @@ class Library:
             yield unit
 
     def _report(self, instance: Instance, study: StudyKeys, token: bytes) -> None:
-        """Alarm, and queue FlagTampered with what was found instead. The first flag of an instance is number 0 and stays until it is resolved."""
+        """Alarm, and queue FlagTampered with what was found instead.
+
+        The first flag of an instance is number 0 and stays until it is resolved.
+        """
         args = {
             "study": study.token,
             "instance": token,
@@ -107,7 +123,11 @@ class Library:
             "observed": self._observed(instance, study, token),
             "what": [],
         }
-        self._outbox.alarm("integrity", instance.claim, f"object {instance.object} differs from its anchor and has no healthy copy: it is withheld")
+        self._outbox.alarm(
+            "integrity",
+            instance.claim,
+            f"object {instance.object} differs from its anchor and has no healthy copy: it is withheld",
+        )
         self._outbox.post("FlagTampered", args, once=f"tampered/{token.hex()}/0")
 
     def _observed(self, instance: Instance, study: StudyKeys, token: bytes) -> bytes | None:

@@ -1,4 +1,6 @@
-"""The fixed list of reasons for a refusal: the DICOM Error Comment (0000,0902) and the ledger's LogDenials reason are these texts."""
+"""The fixed list of reasons for a refusal: the DICOM Error Comment (0000,0902) and the ledger's LogDenials reason
+are these texts.
+"""
 
 from enum import StrEnum
 

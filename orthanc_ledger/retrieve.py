@@ -21,7 +21,8 @@ Level = Literal["PATIENT", "STUDY", "SERIES", "IMAGE"]
 class Query:
     """The unique keys of a C-GET or C-MOVE identifier, without wildcards (PS3.4 C.4.2.1.4, C.4.3.1.4).
 
-    The level's own key may hold several UIDs, those above it hold one; empty where the identifier had none (Study Root has no Patient ID).
+    The level's own key may hold several UIDs, those above it hold one; empty where the identifier had none (Study
+    Root has no Patient ID).
     """
 
     patient_ids: tuple[str, ...] = ()
@@ -58,11 +59,15 @@ class Plan(Protocol):
     def open(self, item: Item) -> AbstractContextManager[BinaryIO]:
         """A reader of the encoded data set bytes, front to back, verified whole before this returns.
 
-        Raises IntegrityError (it differs from its anchor), Refused (the lease has ended and was not renewed), ServiceAway.
+        Raises IntegrityError (it differs from its anchor), Refused (the lease has ended and was not renewed),
+        ServiceAway.
         """
 
     def close(self, sent: Collection[str]) -> None:
-        """Log the outcome; called exactly once, whatever happens. ``sent``: SOP Instance UIDs the recipient confirmed."""
+        """Log the outcome; called exactly once, whatever happens.
+
+        ``sent``: SOP Instance UIDs the recipient confirmed.
+        """
 
 
 class Retrieval:
@@ -75,7 +80,10 @@ class Retrieval:
         self._outbox = outbox
 
     def plan(self, asker: Peer, recipient: Peer, level: Level, query: Query) -> Plan:
-        """Decide what may go to ``recipient`` (the asker itself for C-GET). Raises LedgerAway, for research recipients only."""
+        """Decide what may go to ``recipient`` (the asker itself for C-GET).
+
+        Raises LedgerAway, for research recipients only.
+        """
         if asker.role == "research" and (recipient.role, recipient.organisation) != ("research", asker.organisation):
             return self._refuse(asker, Reason.DESTINATION)
         found = self._index.select(query.patient_ids, query.studies, query.series, query.instances)
@@ -88,10 +96,14 @@ class Retrieval:
                 offers.append(self._gate.offer(recipient, study_uid))
             except Refused as refused:
                 refusals.append(refused.reason)
-        plan = ResearchPlan(self._gate, self._library, self._outbox, recipient, offers, {instance.sop_uid for instance in found})
+        plan = ResearchPlan(
+            self._gate, self._library, self._outbox, recipient, offers, {instance.sop_uid for instance in found}
+        )
         refusals += plan.start()
         if not plan.items and not plan.withheld:
-            return self._refuse(recipient, next((r for r in refusals if r is not Reason.NO_APPROVAL), Reason.NO_APPROVAL))
+            return self._refuse(
+                recipient, next((r for r in refusals if r is not Reason.NO_APPROVAL), Reason.NO_APPROVAL)
+            )
         return plan
 
     def _refuse(self, peer: Peer, reason: Reason) -> Plan:
@@ -134,11 +146,21 @@ class ClinicalPlan:
 
 
 class ResearchPlan:
-    """What releases on the ledger allow, study by study; a lease that ended is renewed by a new release of what is left."""
+    """What releases on the ledger allow, study by study; a lease that ended is renewed by a new release of what is
+    left.
+    """
 
     refused = None
 
-    def __init__(self, gate: Gate, library: Library, outbox: Outbox, recipient: Peer, offers: Sequence[Offer], wanted: Collection[str]) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        library: Library,
+        outbox: Outbox,
+        recipient: Peer,
+        offers: Sequence[Offer],
+        wanted: Collection[str],
+    ) -> None:
         self._gate = gate
         self._library = library
         self._outbox = outbox

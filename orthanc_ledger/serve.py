@@ -1,6 +1,7 @@
 """`orthanc-ledger serve`: starts the node's processes and starts anew what dies.
 
-The anchorer runs as ``orthanc-ledger anchorer``, each receiver as ``python -m dicom_scp``: the core starts the leaf by name and never imports it.
+The anchorer runs as ``orthanc-ledger anchorer``, each receiver as ``python -m dicom_scp``: the core starts the leaf
+by name and never imports it.
 """
 
 import logging

@@ -4,6 +4,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +16,8 @@ from orthanc_ledger.config import Config, load
 from orthanc_ledger.content.local import LocalStore
 from orthanc_ledger.errors import ConfigError
 from orthanc_ledger.keyring import Keyring
-from orthanc_ledger.ledger import open_ledger
 from orthanc_ledger.ledger.contract.policy import default_policy
-from orthanc_ledger.ledger.embedded import create_ledger
+from orthanc_ledger.ledger.embedded import EmbeddedLedger, create_ledger
 from orthanc_ledger.ledger.identity import ca_certificate, create_organisation, issue, load_identity
 
 CONFIG_NAME = "orthanc-ledger.yaml"
@@ -26,7 +26,8 @@ ROLES = ("owner", "custodian", "research")
 DEFAULT_MSP_IDS = {"owner": "HospitalMSP", "custodian": "CustodianMSP", "research": "ResearchMSP"}
 
 _CONFIG = """\
-# A node of orthanc-ledger. Every key is explained in the project's config/orthanc-ledger.yaml. Paths count from this file's folder.
+# A node of orthanc-ledger. Every key is explained in the project's config/orthanc-ledger.yaml.
+# Paths count from this file's folder.
 organisation: {organisation}
 ae_title: {ae_title}
 data_dir: data
@@ -55,9 +56,11 @@ peers: []
 
 @dataclass(frozen=True)
 class Plan:
-    """What to set up. ``members``: CA certificates (PEM files) of organisations that keep their keys themselves, as role → (MSP ID, file).
+    """What to set up. ``members``: CA certificates (PEM files) of organisations that keep their keys themselves, as
+    role → (MSP ID, file).
 
-    With ``all_roles`` the organisations that are missing are made here, keys and all: for trying out, not for a hospital.
+    With ``all_roles`` the organisations that are missing are made here, keys and all: for trying out, not for a
+    hospital.
     """
 
     directory: Path
@@ -74,14 +77,18 @@ class Plan:
 def create_node(plan: Plan) -> Config:
     """Set up a node of the owner organisation and return its configuration.
 
-    Raises ConfigError when something is there already, the key backup would lie with what it opens, or a role has no organisation.
+    Raises ConfigError when something is there already, the key backup would lie with what it opens, or a role has
+    no organisation.
     """
     directory = plan.directory.resolve()
     backup = plan.key_backup.resolve()
     if (directory / CONFIG_NAME).exists():
         raise ConfigError(f"{directory / CONFIG_NAME}: there is a node here already; choose an empty folder")
     if backup.is_relative_to(directory):
-        raise ConfigError(f"--key-backup {backup}: must lie outside {directory}: a backup beside what it opens is lost, or stolen, with it")
+        raise ConfigError(
+            f"--key-backup {backup}: must lie outside {directory}: a backup beside what it opens is lost, or stolen, "
+            "with it"
+        )
     if backup.exists():
         raise ConfigError(f"--key-backup {backup}: exists already; an older key there would be lost")
     certificates = _members(plan, directory)
@@ -95,7 +102,8 @@ def create_node(plan: Plan) -> Config:
     ledger_path = directory / "data" / "ledger.db"
     create_ledger(ledger_path, dict(certificates.values()), policy)
     identity = Path(ORGANISATIONS) / "owner" / "identities" / "node"
-    open_ledger(f"embedded:{ledger_path}", load_identity(directory / identity)).submit("InitPolicy", {"policy": policy})
+    with closing(EmbeddedLedger(ledger_path, load_identity(directory / identity))) as ledger:
+        ledger.submit("InitPolicy", {"policy": policy})
     text = _CONFIG.format(
         organisation=certificates["owner"][0],
         ae_title=plan.ae_title,
@@ -109,7 +117,9 @@ def create_node(plan: Plan) -> Config:
 
 
 def create_member(directory: Path, msp_id: str) -> Path:
-    """Make an organisation's CA with a person's and a node's identity; returns the CA certificate to hand to the owner. Raises ConfigError."""
+    """Make an organisation's CA with a person's and a node's identity; returns the CA certificate to hand to the
+    owner. Raises ConfigError.
+    """
     create_organisation(directory, msp_id)
     issue(directory, "person", "person")
     issue(directory, "node", "node")
@@ -123,8 +133,8 @@ def _members(plan: Plan, directory: Path) -> dict[str, tuple[str, bytes]]:
     missing = [role for role in ROLES[1:] if role not in members]
     if missing and not plan.all_roles:
         raise ConfigError(
-            f"no organisation for {', '.join(missing)}: give --member ROLE=MSPID:CA.pem (they make it with `orthanc-ledger identity create`), "
-            "or --all-roles to make all keys here, for trying out"
+            f"no organisation for {', '.join(missing)}: give --member ROLE=MSPID:CA.pem (they make it with "
+            "`orthanc-ledger identity create`), or --all-roles to make all keys here, for trying out"
         )
     found = {}
     for role in ROLES:
@@ -148,11 +158,16 @@ def _read_certificate(path: Path) -> bytes:
 def _copy_key(node_key: Path, backup: Path) -> None:
     """Copy the node key and read it back. Raises ConfigError."""
     try:
-        with open(os.open(backup, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target, open(node_key, "rb") as source:
+        with (
+            open(os.open(backup, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target,
+            open(node_key, "rb") as source,
+        ):
             shutil.copyfileobj(source, target)
             target.flush()
             os.fsync(target.fileno())
         if not secrets.compare_digest(backup.read_bytes(), node_key.read_bytes()):
             raise ConfigError(f"--key-backup {backup}: what was read back differs from the key")
     except OSError as error:
-        raise ConfigError(f"--key-backup {backup}: cannot be written ({error.strerror}); name a place that can hold a file") from error
+        raise ConfigError(
+            f"--key-backup {backup}: cannot be written ({error.strerror}); name a place that can hold a file"
+        ) from error

@@ -1,6 +1,8 @@
-"""Opening one anchored object so that nothing of it is used before all of it was verified: CID, then seal, then keyed digest.
+"""Opening one anchored object so that nothing of it is used before all of it was verified: CID, then seal, then
+keyed digest.
 
-An object of at most ``IN_MEMORY`` sealed bytes is read once and kept; a larger one is decrypted twice through one open file, first to check, then to use:
+An object of at most ``IN_MEMORY`` sealed bytes is read once and kept; a larger one is decrypted twice through one
+open file, first to check, then to use:
 no clear bytes touch a disk, and what changes between the passes fails its segment's seal.
 """
 
@@ -8,7 +10,7 @@ import contextlib
 import hashlib
 import io
 from collections.abc import Iterator
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from orthanc_ledger import tokens
 from orthanc_ledger.arrival import read_head
@@ -69,7 +71,9 @@ def hash_data_set(unit: BinaryIO) -> bytes:
 
 
 def observed(record: Record, study: StudyKeys, batch_key: bytes, content: ContentStore) -> bytes:
-    """SHA-256 of what is there instead of the recorded object: of its data set, or of the sealed bytes when they cannot be opened."""
+    """SHA-256 of what is there instead of the recorded object: of its data set, or of the sealed bytes when they
+    cannot be opened.
+    """
     with content.open(record.object) as sealed:
         try:
             return hash_data_set(_plaintext(record, study, batch_key, sealed))
@@ -84,4 +88,4 @@ def observed(record: Record, study: StudyKeys, batch_key: bytes, content: Conten
 def _plaintext(record: Record, study: StudyKeys, batch_key: bytes, sealed: BinaryIO) -> BinaryIO:
     """Reads front to back only."""
     key = tokens.seal_key(batch_key, record.instance)
-    return cast(BinaryIO, open_sealed(sealed, key, study.token, record.instance))
+    return open_sealed(sealed, key, study.token, record.instance)

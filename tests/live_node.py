@@ -1,4 +1,6 @@
-"""A whole node for tests: set up by `init`, run by `serve` as real processes on free loopback ports, driven by commands and DICOM clients."""
+"""A whole node for tests: set up by `init`, run by `serve` as real processes on free loopback ports, driven by
+commands and DICOM clients.
+"""
 
 import json
 import os
@@ -30,7 +32,10 @@ NATIVE = ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"]
 
 @dataclass
 class LiveNode:
-    """One node. ``ports``: of the node (`clinical`, `research`) and of each peer that is a move destination, by AE title."""
+    """One node.
+
+    ``ports``: of the node (`clinical`, `research`) and of each peer that is a move destination, by AE title.
+    """
 
     folder: Path
     ports: dict[str, int]
@@ -61,9 +66,9 @@ class LiveNode:
         """The ledger's records, read by a process of their own."""
         return self.rows("audit")
 
-    def wait_anchored(self, count: int) -> None:
+    def wait_anchored(self, count: int, timeout_s: float = 60) -> None:
         """Wait until so many objects are anchored."""
-        wait_until(lambda: self.status()["anchored"] >= count, 60, f"{count} objects are anchored")
+        wait_until(lambda: self.status()["anchored"] >= count, timeout_s, f"{count} objects are anchored")
 
     def start(self) -> None:
         """Start `serve` and wait until both ports answer a C-ECHO."""
@@ -120,7 +125,9 @@ class LiveNode:
         return [answers[-1][0], *(match for status, match in answers if match is not None)]
 
     def get(self, caller: str, port: str, **keys: str) -> tuple[Dataset, Dataset | None, dict[str, bytes]]:
-        """C-GET; the final status, its identifier (failed UIDs), and the received data sets, encoded, by SOP Instance UID."""
+        """C-GET; the final status, its identifier (failed UIDs), and the received data sets, encoded, by SOP
+        Instance UID.
+        """
         received: dict[str, bytes] = {}
 
         def keep(event: Any) -> int:
@@ -163,32 +170,15 @@ class LiveNode:
 
 
 def make_live_node(folder: Path, free_port: Callable[[], int], **settings: Any) -> LiveNode:
-    """A node that is set up and not yet started, with a modality, two clinical peers, and three research peers of two organisations."""
+    """A node that is set up and not yet started, with a modality, two clinical peers, and three research peers of
+    two organisations.
+    """
     titles = ("clinical", "research", "VIEWER", "RESEARCH1", "RESEARCH2", "FOREIGN1")
     node = LiveNode(folder, {title: free_port() for title in titles})
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "orthanc_ledger",
-            "init",
-            str(folder / "node"),
-            "--key-backup",
-            str(folder / "node.key.backup"),
-            "--all-roles",
-        ]
-        + [
-            "--ae-title",
-            "NODE",
-            "--clinical-port",
-            str(node.ports["clinical"]),
-            "--research-port",
-            str(node.ports["research"]),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    words = ["init", folder / "node", "--key-backup", folder / "node.key.backup", "--all-roles", "--ae-title", "NODE"]
+    words += ["--clinical-port", node.ports["clinical"], "--research-port", node.ports["research"]]
+    command = [sys.executable, "-m", "orthanc_ledger", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     raw = yaml.safe_load(node.config.read_text())
 

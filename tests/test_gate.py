@@ -96,7 +96,9 @@ class World:
 
 
 def exits(world: World, recipient: Peer = RESEARCH) -> set[str]:
-    """SOP Instance UIDs a recipient may get by any retrieve: every level, by UID or by patient, asked by itself or by others."""
+    """SOP Instance UIDs a recipient may get by any retrieve: every level, by UID or by patient, asked by itself or
+    by others.
+    """
     instances = world.node.index.select()
     queries = [
         (
@@ -271,7 +273,9 @@ def _anchor_conflict(world: World, **changes: Any) -> Manifest:
     name = node.spool.names(CONFLICTS)[0]
     with node.spool.open(name, CONFLICTS) as unit:
         instance, _ = describe(unit, name)
-    prepared, _ = prepare(world.study_uid, 7, [instance], CONFLICTS, node.spool, node.keyring, node.content)
+    prepared, _ = prepare(
+        world.study_uid, 7, [instance], CONFLICTS, node.spool, node.keyring, node.content, between=lambda: None
+    )
     assert prepared is not None
     manifest = prepared.manifest
     anchor = {"manifestCid": manifest.cid, "study": manifest.study_token, "root": manifest.record_root, "count": 1}
@@ -378,7 +382,9 @@ def test_what_was_denied_is_counted_for_the_ledger(world: World) -> None:
 
 
 class LedgerAfter:
-    """A ledger that goes away after so many calls: it implements the port, as no real one can be made to fail just there."""
+    """A ledger that goes away after so many calls: it implements the port, as no real one can be made to fail just
+    there.
+    """
 
     def __init__(self, ledger: Ledger, calls: int) -> None:
         self._ledger, self._left = ledger, calls

@@ -1,8 +1,11 @@
-"""A whole node as its users see it: real processes, real sockets, independent clients (dcmtk, pynetdicom), real MR files."""
+"""A whole node as its users see it: real processes, real sockets, independent clients (dcmtk, pynetdicom), real MR
+files.
+"""
 
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +15,14 @@ from live_node import LiveNode, dcmtk_environment, encoded, make_live_node
 from pydicom import dcmread
 
 Tool = Callable[[str], str]
+
+HOLD_LOCK = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+db.execute("BEGIN EXCLUSIVE")
+print("locked", flush=True)
+sys.stdin.read()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +53,9 @@ def node(
     ge_slices: list[Path],
     siemens: list[Path],
 ) -> Iterator[LiveNode]:
-    """A running node: the GE study came by dcmtk's dcmsend, the Siemens one by its storescu; GE is approved for RESEARCH1."""
+    """A running node: the GE study came by dcmtk's dcmsend, the Siemens one by its storescu; GE is approved for
+    RESEARCH1.
+    """
     live = make_live_node(tmp_path_factory.mktemp("node"), free_port)
     live.start()
     try:
@@ -183,12 +196,12 @@ class TestResearch:
         self, node: LiveNode, ge_slices: list[Path], siemens: list[Path]
     ) -> None:
         both = [uid_of(ge_slices[0]), uid_of(siemens[0])]
-        status, identifier, got = node.get("RESEARCH1", "research", QueryRetrieveLevel="STUDY", StudyInstanceUID=both)
+        status, _, got = node.get("RESEARCH1", "research", QueryRetrieveLevel="STUDY", StudyInstanceUID=both)
         assert (status.Status, got) == (0, by_uid(ge_slices))
 
     def test_the_whole_patient_gives_the_approved_study_only(self, node: LiveNode, ge_slices: list[Path]) -> None:
         patient = uid_of(ge_slices[0], "PatientID")
-        final, *found = node.find("RESEARCH1", "research", PatientID=patient, StudyInstanceUID="")
+        _, *found = node.find("RESEARCH1", "research", PatientID=patient, StudyInstanceUID="")
         assert [match.StudyInstanceUID for match in found] == [uid_of(ge_slices[0])]
 
     def test_a_move_to_itself_arrives_and_one_to_an_unapproved_node_opens_no_association(
@@ -296,13 +309,7 @@ class TestOwnNode:
         own.approve(study)
         ledger = own.folder / "node" / "data" / "ledger.db"
         lock = subprocess.Popen(
-            [
-                "python3",
-                "-c",
-                f"import sqlite3,sys; db=sqlite3.connect({str(ledger)!r}); db.execute('BEGIN EXCLUSIVE'); print('locked', flush=True); sys.stdin.read()",
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            [sys.executable, "-c", HOLD_LOCK, str(ledger)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         assert lock.stdout is not None
         assert lock.stdout.readline() == b"locked\n"

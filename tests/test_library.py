@@ -1,0 +1,166 @@
+"""Opening what this node holds: nothing that differs leaves, and nothing leaves unalarmed."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from node_make import drain, make_node, store, variant
+
+from orthanc_ledger import verify
+from orthanc_ledger.assemble import Node
+from orthanc_ledger.errors import IntegrityError, NotHeld
+from orthanc_ledger.index import Instance
+from orthanc_ledger.instance import open_instance
+from orthanc_ledger.library import Library
+from orthanc_ledger.verify import open_verified
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    made = make_node(tmp_path)
+    for n in (1, 2):
+        store(made, variant(SOPInstanceUID=f"1.2.826.0.1.3680043.10.1.{n}"))
+    drain(made)
+    return made
+
+
+def instances(node: Node) -> list[Instance]:
+    return node.index.select()
+
+
+def stored_file(node: Node, cid: str | None) -> Path:
+    return next((node.config.data_dir / "objects").rglob(str(cid)))
+
+
+def rewrite(path: Path, change: Callable[[bytes], bytes]) -> None:
+    path.chmod(0o600)
+    path.write_bytes(change(path.read_bytes()))
+
+
+def flip(position: int) -> Callable[[bytes], bytes]:
+    return lambda raw: raw[:position] + bytes([raw[position] ^ 1]) + raw[position + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [flip(0), flip(5000), flip(-1), lambda raw: raw[:-1], lambda raw: raw + b"\0", lambda raw: b""],
+    ids=["first byte", "middle", "last byte", "cut", "longer", "empty"],
+)
+@pytest.mark.parametrize("in_memory", [True, False], ids=["small", "streamed"])
+def test_a_damaged_object_is_withheld_alarmed_and_reported_and_its_neighbour_leaves(
+    node: Node, damage: Callable[[bytes], bytes], in_memory: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify, "IN_MEMORY", (1 << 24) if in_memory else 0)
+    bad, good = instances(node)
+    rewrite(stored_file(node, bad.object), lambda raw: flip(len(raw) - 1)(raw) if damage(raw) == raw else damage(raw))
+    with pytest.raises(IntegrityError, match="withheld"), node.library.open(bad):
+        pass
+    with node.library.open(good) as data_set:
+        assert len(data_set.read()) == good.size
+    assert [alarm.claim for alarm in node.outbox.alarms()] == [bad.claim]
+    (call,) = node.outbox.posted()
+    assert (call.function, call.args["manifestCid"], len(call.args["observed"])) == ("FlagTampered", bad.manifest, 32)
+    with pytest.raises(IntegrityError), node.library.open(bad):
+        pass
+    assert len(node.outbox.posted()) == 1
+
+
+def test_a_missing_object_is_withheld_alarmed_and_reported(node: Node) -> None:
+    gone, _ = instances(node)
+    stored_file(node, gone.object).unlink()
+    with pytest.raises(IntegrityError, match="withheld"), node.library.open(gone):
+        pass
+    (call,) = node.outbox.posted()
+    assert (call.function, call.args["observed"]) == ("FlagTampered", None)
+
+
+def test_an_object_put_in_anothers_place_is_withheld(node: Node) -> None:
+    first, second = instances(node)
+    rewrite(stored_file(node, first.object), lambda _: stored_file(node, second.object).read_bytes())
+    with pytest.raises(IntegrityError), node.library.open(first):
+        pass
+
+
+def test_a_damaged_manifest_withholds_all_of_it(node: Node) -> None:
+    first, _ = instances(node)
+    rewrite(stored_file(node, first.manifest), flip(40))
+    fresh = Node(node.config)
+    for instance in instances(fresh):
+        with pytest.raises(IntegrityError), fresh.library.open(instance):
+            pass
+
+
+def test_a_waiting_object_changed_on_disk_is_withheld_and_alarmed(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    store(node, variant())
+    node.anchorer().take_in()
+    (waiting,) = instances(node)
+    rewrite(node.spool.folder / "inbox" / waiting.spool_name, flip(-1000))
+    with pytest.raises(IntegrityError), node.library.open(waiting):
+        pass
+    assert [alarm.kind for alarm in node.outbox.alarms()] == ["integrity"]
+
+
+def test_an_object_anchored_since_the_index_was_read_is_served_all_the_same(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    store(node, variant())
+    anchorer = node.anchorer()
+    anchorer.take_in()
+    (waiting,) = instances(node)
+    drain(node, anchorer)
+    with node.library.open(waiting) as data_set:
+        assert len(data_set.read()) == waiting.size
+
+
+def test_a_large_object_changed_between_the_two_passes_never_comes_whole(
+    tmp_path: Path,
+) -> None:
+    node = make_node(tmp_path)
+    large = variant(NumberOfFrames="2400")
+    large.PixelData *= 2400
+    store(node, large)
+    drain(node)
+    (bad,) = instances(node)
+    assert bad.size > verify.IN_MEMORY
+    path = stored_file(node, bad.object)
+    with node.library.open(bad) as data_set:
+        descriptor = os.open(path, os.O_WRONLY)
+        os.pwrite(descriptor, b"\0\0\0\0", path.stat().st_size // 2)
+        os.close(descriptor)
+        with pytest.raises(IntegrityError):
+            data_set.read()
+
+
+def test_check_names_what_is_not_held(node: Node) -> None:
+    first, _ = instances(node)
+    study = node.keyring.ensure_study(first.study_uid)
+    manifest = node.manifests.read(str(first.manifest), study.token)
+    library: Library = node.library
+    for record in manifest.records:
+        library.check(first.study_uid, record, manifest.key_id)
+    stored_file(node, manifest.records[0].object).unlink()
+    with pytest.raises(NotHeld):
+        library.check(first.study_uid, manifest.records[0], manifest.key_id)
+
+
+def test_what_is_served_parses_to_the_instance_that_was_asked_for(node: Node) -> None:
+    first, _ = instances(node)
+    study = node.keyring.ensure_study(first.study_uid)
+    manifest = node.manifests.read(str(first.manifest), study.token)
+    record = next(record for record in manifest.records if record.object == first.object)
+    key = node.keyring.batch_key(manifest.key_id)
+    with open_verified(record, study, key, node.content) as unit:
+        unit.seek(unit.tell() - first_offset(unit))
+        assert open_instance(unit).sop_instance_uid == first.sop_uid
+
+
+def first_offset(unit: object) -> int:
+    """Bytes from the Part 10 file's start to its data set, where the unit stands: 132 + 12 + the file meta's length."""
+    at = unit.tell()  # type: ignore[attr-defined]
+    for size in range(144, 2000):
+        unit.seek(at - size + 128)  # type: ignore[attr-defined]
+        if unit.read(4) == b"DICM":  # type: ignore[attr-defined]
+            unit.seek(at)  # type: ignore[attr-defined]
+            return size
+    raise AssertionError("no Part 10 file before the data set")
