@@ -1,4 +1,7 @@
-"""``python -m dicom_scp --config FILE clinical|research``: one receiver process, until SIGTERM. `orthanc-ledger serve` starts them."""
+"""``python -m dicom_scp --config FILE clinical|research``: one receiver process, until SIGTERM.
+
+`orthanc-ledger serve` starts them.
+"""
 
 import argparse
 import logging
@@ -34,6 +37,7 @@ def main() -> int:
     parser.add_argument("port", choices=("clinical", "research"))
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("pynetdicom").setLevel(logging.WARNING)  # what it tells of messages is patients' data
     stop = stop_on_signals()
     try:
         node = Node(load(args.config))

@@ -2,7 +2,7 @@
 
 import argparse
 import logging
-import subprocess
+import os
 import sys
 from pathlib import Path
 
@@ -45,4 +45,4 @@ def _anchorer(args: argparse.Namespace) -> int:
 
 def _demo(args: argparse.Namespace) -> int:
     command = [sys.executable, "-m", "dicom_scp.demo", *(["--keep"] if args.keep else [])]
-    return subprocess.run(command, check=False).returncode
+    os.execv(sys.executable, command)  # the demo becomes this process, so that a signal ends it and what it started

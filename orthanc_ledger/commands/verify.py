@@ -2,12 +2,16 @@
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.commands.terminal import add_json, open_node, show
 from orthanc_ledger.errors import IntegrityError, NotHeld
 from orthanc_ledger.ledger.replay import replay
+
+_VERIFIED, _DAMAGED = "verified", "DAMAGED"
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -22,39 +26,49 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def _run(args: argparse.Namespace) -> int:
     node = open_node(args)
-    report = replay(Path(node.config.ledger.partition(":")[2]))
-    rows = [{"what": "ledger", "state": "verified", "detail": f"{report.size} entries, root {report.root.hex()}"}]
+    if args.study is not None and not node.index.studies([args.study]):
+        raise NotHeld(f"--study {args.study}: not held here; `orthanc-ledger studies` lists what is")
+    rows = [_log(node)]
     if not args.log_only:
         rows += _objects(node, args.study)
     show(rows, args.json, ("what", "state", "detail"))
-    return 0 if all(row["state"] == "verified" for row in rows) else 1
+    return 0 if all(row["state"] == _VERIFIED for row in rows) else 1
 
 
-def _objects(node: Node, study_uid: str | None) -> list[dict[str, str]]:
+def _log(node: Node) -> dict[str, Any]:
+    try:
+        report = replay(Path(node.config.ledger.partition(":")[2]))
+    except IntegrityError as error:
+        return {"what": "ledger", "state": _DAMAGED, "detail": str(error)}
+    root = report.root.hex()
+    detail = f"{report.size} entries, root {root}"
+    return {"what": "ledger", "state": _VERIFIED, "detail": detail, "size": report.size, "root": root}
+
+
+def _objects(node: Node, study_uid: str | None) -> Iterator[dict[str, Any]]:
+    """A row for each damaged manifest and object, and the sum of all."""
     batches = [batch for batch in node.index.anchored_batches() if study_uid in (None, batch.study_uid)]
-    rows, verified, total = [], 0, sum(batch.count for batch in batches)
+    uids = {instance.object: instance.sop_uid for instance in node.index.select()}
+    ledger, verified, total = node.ledger_as(None), 0, sum(batch.count for batch in batches)
     for batch in batches:
-        anchor = node.ledger_as(None).query("GetAnchor", {"manifestCid": batch.manifest})
+        anchor = ledger.query("GetAnchor", {"manifestCid": batch.manifest})
         try:
             manifest = node.manifests.read(batch.manifest, anchor["study"])
             if (manifest.record_root, manifest.count) != (anchor["root"], anchor["count"]):
                 raise IntegrityError("root or count differ from the anchor")
         except (IntegrityError, NotHeld) as error:
-            rows.append({"what": f"manifest {batch.manifest}", "state": "DAMAGED", "detail": str(error)})
+            yield {"what": "manifest", "state": _DAMAGED, "detail": str(error), "cid": batch.manifest}
             continue
         for record in manifest.records:
             try:
                 node.library.check(batch.study_uid, record, manifest.key_id)
                 verified += 1
             except (IntegrityError, NotHeld) as error:
-                rows.append({"what": f"object {record.object}", "state": "DAMAGED", "detail": str(error)})
+                uid = uids.get(record.object)  # None when another content superseded it
+                detail = f"{uid or 'superseded'}: {error}"
+                row = {"what": "object", "state": _DAMAGED, "detail": detail}
+                yield {**row, "cid": record.object, "sop_instance_uid": uid}
             if sys.stderr.isatty():
                 print(f"\rverified {verified} of {total} objects", end="", file=sys.stderr)
-    return [
-        *rows,
-        {
-            "what": "objects",
-            "state": "verified" if verified == total else "DAMAGED",
-            "detail": f"{verified} of {total}",
-        },
-    ]
+    state = _VERIFIED if verified == total else _DAMAGED
+    yield {"what": "objects", "state": state, "detail": f"{verified} of {total}", "verified": verified, "total": total}

@@ -1,0 +1,245 @@
+"""``python -m dicom_scp.demo [--keep]``: one scan's whole way on real MR files, checked from outside at every step.
+
+The node runs as real processes. The demo sees it as its peers do, over its ports, and reads the ledger by commands that
+are processes of their own. Exit code 0: every step did what it should; 1: a step did not, and is named.
+"""
+
+import argparse
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from pydicom import dcmread
+
+import orthanc_ledger
+from dicom_scp import demo_peers as peers
+from dicom_scp.demo_node import (
+    MODALITY,
+    RESEARCH,
+    RESEARCH_MSP,
+    DemoNode,
+    StepFailed,
+    expect,
+    free_ports,
+    poll,
+    raw_leaf_cid,
+)
+
+_SERIES = Path(orthanc_ledger.__file__).parent / "samples" / "ge-discovery-mr750" / "mr_0004"
+_DAYS = 30
+_TRAIL = {"InitPolicy", "Anchor", "RegisterNode", "ConfirmNode", "RequestAccess", "Approve", "LogRelease", "LogOutcome"}
+_TRAIL |= {"FlagTampered", "Revoke", "LogDenials"}
+
+
+@dataclass
+class Step:
+    """A step being shown; the facts it finds stand beside its name."""
+
+    name: str
+    facts: list[str] = field(default_factory=list)
+
+    def found(self, *facts: str) -> None:
+        """Add facts to the step's line."""
+        self.facts += facts
+
+
+@contextmanager
+def step(name: str) -> Iterator[Step]:
+    """Show a step with ✓ and its facts once the block ends well; else raise StepFailed with the step's name."""
+    shown, begun = Step(name), time.monotonic()
+    try:
+        yield shown
+    except StepFailed as error:
+        raise StepFailed(f"{name}: {error}") from error
+    print(f"✓ {name:<32}{', '.join(shown.facts)}  ({time.monotonic() - begun:.1f} s)", flush=True)
+
+
+class Demo:
+    """The story, step by step; ``node`` is the node it happens on."""
+
+    def __init__(self, node: DemoNode) -> None:
+        self._node = node
+        files = sorted(_SERIES.glob("*.dcm"))
+        headers = {path: dcmread(path, stop_before_pixels=True) for path in files}
+        self._files = files
+        self._sent = {str(headers[path].SOPInstanceUID): peers.encoded_data_set(path) for path in files}
+        (self._study,) = {str(header.StudyInstanceUID) for header in headers.values()}
+        self._withheld = ""
+
+    def run(self) -> None:
+        """All steps. Raises StepFailed."""
+        with step("a node is set up") as shown:
+            self._node.set_up()
+            shown.found("keys of owner, custodian and research centre, an empty ledger")
+        with self._node.running():
+            self._starts()
+            self._stores()
+            self._is_anchored()
+            self._is_closed("research sees and gets nothing")
+            request = self._is_approved()
+            self._is_released()
+            self._is_tampered_with()
+            self._is_revoked(request)
+            self._is_on_the_ledger()
+
+    def _starts(self) -> None:
+        with step("the node starts") as shown:
+            for title, port in ((MODALITY, self._node.clinical_port), (RESEARCH, self._node.research_port)):
+                poll(partial(peers.answers, port, title), f"{title}'s C-ECHO is answered")
+                shown.found(f"port {port} answers {title}'s C-ECHO")
+
+    def _stores(self) -> None:
+        with step("a modality stores a series") as shown:
+            sender = peers.store(self._node.clinical_port, self._files)
+            shown.found(f"{len(self._files)} MR images by {sender}", "each answered 0x0000")
+
+    def _is_anchored(self) -> None:
+        count = len(self._files)
+        with step("it is sealed and anchored") as shown:
+            poll(lambda: sum(r["args"]["count"] for r in self._node.records("Anchor")) >= count, "it is on the ledger")
+            sealed = self._node.sealed_files()
+            expect(len(sealed) == count, f"expected {count} sealed objects, got {len(sealed)}")
+            wrong = [path for path in sealed if path.name != raw_leaf_cid(path.read_bytes())]
+            expect(not wrong, f"{len(wrong)} sealed objects are not what their CID says")
+            shown.found(f"{count} objects, each under its CID")
+            for record in self._node.records("Anchor"):
+                shown.found(f"manifest {_short(record['args']['manifestCid'])} at ledger position {record['sequence']}")
+
+    def _is_closed(self, name: str) -> None:
+        with step(name) as shown:
+            seen = peers.find_studies(self._node.research_port)
+            expect(seen == 0, f"C-FIND: expected no study, got {seen}")
+            answer = peers.get_study(self._node.research_port, self._study)
+            expect(not answer.received, f"C-GET: expected nothing, got {len(answer.received)} objects")
+            expect(
+                (answer.status, answer.comment) == (0x0124, "no approval"),
+                f"C-GET: expected 0x0124 'no approval', got 0x{answer.status:04X} '{answer.comment}'",
+            )
+            shown.found("C-FIND: no study", f"C-GET: 0x{answer.status:04X} '{answer.comment}'")
+
+    def _is_approved(self) -> str:
+        node, tokens = self._node, self._node.folder / "tokens.json"
+        with step("research asks for the study") as shown:
+            node.command("nodes", "register", RESEARCH, "--as", "research")
+            node.command("nodes", "confirm", RESEARCH_MSP, RESEARCH, "--as", "custodian")
+            node.command("studies", "--study", self._study, "--for", RESEARCH_MSP, "--tokens", tokens)
+            asked = ("--studies", tokens, "--node", RESEARCH, "--duo", "DUO:0000042", "--days", _DAYS)
+            (request,) = node.rows("request", *asked, "--as", "research")
+            shown.found(f"signed request {_short(request['id'])} at ledger position {request['position']}")
+        with step("owner and custodian approve") as shown:
+            for role in ("owner", "custodian"):
+                node.command("approve", request["id"], "--days", _DAYS, "--as", role)
+            (state,) = node.rows("requests")
+            expect(
+                (state["state"], state["approved_by"]) == ("approved", ["custodian", "owner"]),
+                f"expected both approvals, got {state['state']} by {state['approved_by']}",
+            )
+            shown.found(f"for {_DAYS} days, until {state['until']}")
+        return str(request["id"])
+
+    def _is_released(self) -> None:
+        with step("research gets the series") as shown:
+            answer = peers.get_study(self._node.research_port, self._study)
+            expect(answer.status == 0x0000, f"C-GET: expected 0x0000, got 0x{answer.status:04X} '{answer.comment}'")
+            self._expect_as_sent(answer.received, len(self._sent))
+            shown.found(f"{len(answer.received)} objects", "each byte for byte what the modality sent")
+
+    def _is_tampered_with(self) -> None:
+        node = self._node
+        with step("one stored byte is changed") as shown:
+            victim = node.sealed_files()[0]
+            offset = node.change_one_byte(victim)
+            shown.found(f"byte {offset} of {_short(victim.name)}")
+        with step("that object is withheld") as shown:
+            answer = peers.get_study(node.research_port, self._study)
+            expect(answer.status == 0xB000, f"C-GET: expected 0xB000, got 0x{answer.status:04X} '{answer.comment}'")
+            expect(len(answer.failed) == 1, f"C-GET: expected 1 failed UID, got {len(answer.failed)}")
+            (self._withheld,) = answer.failed
+            expect(self._withheld not in answer.received, "C-GET: the failed object came all the same")
+            self._expect_as_sent(answer.received, len(self._sent) - 1)
+            found = node.rows("verify", code=1)
+            damaged = [(row["cid"], row["sop_instance_uid"]) for row in found if row["what"] == "object"]
+            expect(
+                damaged == [(victim.name, self._withheld)],
+                f"verify: expected it to name the changed object as the withheld one, got {len(damaged)} objects",
+            )
+            shown.found(f"C-GET: 0xB000, {len(answer.received)} objects as sent, its UID in the failed list")
+        with step("the ledger tells of it") as shown:
+            poll(lambda: node.records("FlagTampered"), "FlagTampered is on the ledger")
+            (flag,) = node.records("FlagTampered")
+            shown.found(f"FlagTampered at ledger position {flag['sequence']}")
+
+    def _is_revoked(self, request: str) -> None:
+        with step("the custodian revokes") as shown:
+            self._node.command("revoke", request, "--reason", "completed", "--as", "custodian")
+            (state,) = self._node.rows("requests")
+            expect(state["state"] == "revoked", f"expected the request to be revoked, it is {state['state']}")
+            shown.found("for good")
+        self._is_closed("research gets nothing again")
+
+    def _is_on_the_ledger(self) -> None:
+        node = self._node
+        with step("the audit trail is complete") as shown:
+            poll(lambda: self._refusals() == 2, "both refusals are on the ledger")
+            trail = node.rows("audit")
+            missing = _TRAIL - {record["function"] for record in trail}
+            expect(not missing, f"no record of {', '.join(sorted(missing))}")
+            outcomes = [(r["args"]["sent"], r["args"]["withheld"]) for r in trail if r["function"] == "LogOutcome"]
+            count = len(self._sent)
+            expect(outcomes == [(count, 0), (count - 1, 1)], f"LogOutcome: not what was received: {outcomes}")
+            shown.found(f"{len(trail)} records")
+        for record in trail:
+            print(f"    {record['sequence']:>3}  {record['time']}  {record['function']:<14} {record['by']}")
+        with step("the log verifies") as shown:
+            (log,) = node.rows("verify", "--log-only")
+            expect(log["state"] == "verified", f"verify: {log['detail']}")
+            expect(log["size"] == len(trail) + 1, f"expected {len(trail)} records and the genesis, got {log['size']}")
+            shown.found(f"{log['size']} entries", f"root {_short(log['root'])}")
+
+    def _refusals(self) -> int:
+        return sum(record["args"]["count"] for record in self._node.records("LogDenials"))
+
+    def _expect_as_sent(self, received: dict[str, bytes], count: int) -> None:
+        expect(len(received) == count, f"C-GET: expected {count} objects, got {len(received)}")
+        other = [uid for uid, data_set in received.items() if self._sent.get(uid) != data_set]
+        expect(not other, f"C-GET: {len(other)} objects are not what the modality sent")
+
+
+def main() -> int:
+    """Run the demo in a temporary folder."""
+    parser = argparse.ArgumentParser(prog="orthanc-ledger demo", description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="keep the folder and say where it is")
+    args = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started is ended then, too
+    begun, folder = time.monotonic(), Path(tempfile.mkdtemp(prefix="orthanc-ledger-demo-"))
+    try:
+        Demo(DemoNode(folder, *free_ports(2))).run()
+        print(f"every step checked in {time.monotonic() - begun:.0f} s")
+        return 0
+    except StepFailed as error:
+        print(f"✗ {error}", flush=True)
+        if not args.keep:
+            print("  with --keep the node's folder and its log, serve.log, are kept")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        if args.keep:
+            print(f"kept: {folder}")
+        else:
+            shutil.rmtree(folder)
+
+
+def _short(identifier: str) -> str:
+    return f"{identifier[:6]}…{identifier[-6:]}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
