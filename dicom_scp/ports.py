@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from orthanc_ledger.config import Peer, Role
 from orthanc_ledger.errors import UidMismatch
 from orthanc_ledger.gate import Refused
+from orthanc_ledger.peer import Peer, Role
 from orthanc_ledger.retrieve import Item, Level, Plan, Query
 from orthanc_ledger.spool import ArrivalHead, Receipt
 

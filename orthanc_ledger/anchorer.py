@@ -11,9 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from orthanc_ledger.batch import prepare
+from orthanc_ledger.batch import BatchLimits, prepare
 from orthanc_ledger.clock import MicrosecondClock
-from orthanc_ledger.config import BatchLimits
 from orthanc_ledger.content import ContentStore
 from orthanc_ledger.errors import ConfigError, ContractError, DataError, LedgerAway, ServiceAway
 from orthanc_ledger.index import Batch, Index, Instance, Waiting

@@ -24,6 +24,15 @@ LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class BatchLimits:
+    """A study's batch closes when its last object is ``idle_s`` old, or at ``max_instances``, or at ``max_age_s``."""
+
+    idle_s: float = 1.0
+    max_instances: int = 1000
+    max_age_s: float = 30.0
+
+
+@dataclass(frozen=True)
 class Prepared:
     """A batch that only the ledger has not seen yet: durable in the content store, verified by reading it back."""
 

@@ -10,30 +10,11 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import yaml
 
+from orthanc_ledger.batch import BatchLimits
 from orthanc_ledger.errors import ConfigError
+from orthanc_ledger.peer import Peer
 
 T = TypeVar("T")
-
-Role = Literal["modality", "clinical", "research"]
-
-
-@dataclass(frozen=True)
-class Peer:
-    """An application entity this node talks to.
-
-    ``hosts`` are the addresses it may call from (empty: any, its AE title is then only a claim); ``host`` and
-    ``port`` are where a
-    C-MOVE to it goes. ``duplicate`` says what a C-STORE of other content under a known UID is answered: 0x0111 or
-    0x0000.
-    """
-
-    ae_title: str
-    role: Role
-    organisation: str = ""
-    hosts: tuple[str, ...] = ()
-    host: str | None = None
-    port: int | None = None
-    duplicate: Literal["refuse", "accept"] = "refuse"
 
 
 @dataclass(frozen=True)
@@ -44,15 +25,6 @@ class Listen:
     port: int = 0
     processes: int = 1
     max_associations: int = 100
-
-
-@dataclass(frozen=True)
-class BatchLimits:
-    """A study's batch closes when its last object is ``idle_s`` old, or at ``max_instances``, or at ``max_age_s``."""
-
-    idle_s: float = 1.0
-    max_instances: int = 1000
-    max_age_s: float = 30.0
 
 
 @dataclass(frozen=True)

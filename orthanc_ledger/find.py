@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 
 from orthanc_ledger.attributes import STUDY
-from orthanc_ledger.config import Peer
 from orthanc_ledger.gate import Gate
 from orthanc_ledger.index import Index
+from orthanc_ledger.peer import Peer
 
 _COUNTS = ("ModalitiesInStudy", "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances")
 CLINICAL_KEYS: tuple[str, ...] = (*STUDY, *_COUNTS)

@@ -12,13 +12,13 @@ from typing import Any
 
 from orthanc_ledger import merkle, tokens
 from orthanc_ledger.clock import Clock
-from orthanc_ledger.config import Peer
 from orthanc_ledger.errors import ContractError, DataError, IntegrityError, LedgerAway, NotHeld
 from orthanc_ledger.index import Index, Instance
 from orthanc_ledger.keyring import Keyring, StudyKeys
 from orthanc_ledger.ledger import Ledger
 from orthanc_ledger.library import Manifests
 from orthanc_ledger.manifest import Record
+from orthanc_ledger.peer import Peer
 from orthanc_ledger.reasons import Reason
 
 

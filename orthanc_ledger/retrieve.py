@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import BinaryIO, Literal, Protocol
 
-from orthanc_ledger.config import Peer
 from orthanc_ledger.gate import Gate, Offer, Refused, Release
 from orthanc_ledger.index import Index, Instance
 from orthanc_ledger.library import Library
 from orthanc_ledger.outbox import Outbox
+from orthanc_ledger.peer import Peer
 from orthanc_ledger.reasons import Reason
 
 Level = Literal["PATIENT", "STUDY", "SERIES", "IMAGE"]

@@ -16,7 +16,6 @@ from orthanc_ledger.assemble import Node
 from orthanc_ledger.batch import describe, prepare
 from orthanc_ledger.clock import system_clock
 from orthanc_ledger.commands.access import IMAGES
-from orthanc_ledger.config import Peer
 from orthanc_ledger.errors import LedgerAway
 from orthanc_ledger.find import Catalogue
 from orthanc_ledger.gate import Gate, Refused
@@ -25,6 +24,7 @@ from orthanc_ledger.ledger import Committed, Ledger, open_ledger
 from orthanc_ledger.ledger.identity import load_identity
 from orthanc_ledger.ledger.log import LogFile
 from orthanc_ledger.manifest import Manifest
+from orthanc_ledger.peer import Peer
 from orthanc_ledger.reasons import Reason
 from orthanc_ledger.retrieve import Item, Plan, Query, Retrieval
 from orthanc_ledger.spool import CONFLICTS
