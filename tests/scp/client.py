@@ -67,7 +67,8 @@ def associated(
 ) -> Iterator[Association]:
     """An association with the node, established or not; released at the end."""
     ae = AE(calling)
-    ae.dimse_timeout = ae.acse_timeout = ae.network_timeout = WAIT_S
+    ae.dimse_timeout = ae.acse_timeout = WAIT_S
+    ae.network_timeout = 10 * WAIT_S  # a test that waits for the node to abort must not see this side do it
     handlers = [(evt.EVT_C_STORE, receives.take)] if receives else []
     assoc = ae.associate(
         LOCAL,

@@ -88,6 +88,15 @@ def test_host_that_is_no_address_stops_the_start(folder: Path) -> None:
         Listener(config(peers=[wrong]), inbox, FolderArchive(inbox))
 
 
+def test_fault_while_admitting_admits_nobody(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fault(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Listener, "_admit", fault)
+    with associated(node.port, ECHO) as assoc:
+        assert not assoc.is_established
+
+
 def test_limit_leaves_a_share_to_modalities(folder: Path) -> None:
     with serving(folder, config(max_associations=3, reserved_associations=2)) as node, ExitStack() as open_ones:
 

@@ -332,13 +332,14 @@ def test_client_that_does_not_answer_loses_the_association(
         assert len(node.archive.plans[0].opened) == 1
 
 
+@pytest.mark.parametrize("error", [OSError("the disk is gone"), IntegrityError("differs")])
 def test_read_error_in_the_middle_of_an_object_cannot_pass_for_its_end(
-    node: Node, held: list[File], monkeypatch: pytest.MonkeyPatch
+    node: Node, held: list[File], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     class Broken(BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             if self.tell():
-                raise OSError("the disk is gone")
+                raise error
             return super().read(1000)
 
     @contextmanager
