@@ -14,7 +14,7 @@ from dicom_scp.server import Listener
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.config import load
 from orthanc_ledger.errors import DataError
-from orthanc_ledger.serve import stop_on_signals
+from orthanc_ledger.serve import SUPERVISED, stop_event
 
 
 class NodeArchive:
@@ -35,10 +35,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m dicom_scp")
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("port", choices=("clinical", "research"))
+    parser.add_argument(SUPERVISED, action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("pynetdicom").setLevel(logging.WARNING)  # what it tells of messages is patients' data
-    stop = stop_on_signals()
+    stop = stop_event(args.supervised)
     try:
         node = Node(load(args.config))
         config = node.config
@@ -48,10 +49,13 @@ def main() -> int:
             node.spool,
             NodeArchive(node),
         )
+        listener.start()
     except DataError as error:
         print(f"orthanc-ledger: {error}", file=sys.stderr)
         return 2
-    listener.start()
+    except OSError as error:
+        print(f"orthanc-ledger: {args.port} port {listen.host}:{listen.port}: {error.strerror}", file=sys.stderr)
+        return 2
     stop.wait()
     listener.shutdown()
     return 0

@@ -1,16 +1,18 @@
 """`orthanc-ledger serve`: starts the node's processes and starts anew what dies.
 
 The anchorer runs as ``orthanc-ledger anchorer``, each receiver as ``python -m dicom_scp``: the core starts the leaf
-by name and never imports it.
+by name and never imports it. Each holds the other end of a pipe as its standard input and stops when that closes, so
+that none outlives a supervisor that was killed.
 """
 
 import logging
+import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from orthanc_ledger.config import Config
@@ -18,27 +20,29 @@ from orthanc_ledger.errors import ConfigError
 
 LOGGER = logging.getLogger(__name__)
 
+SUPERVISED = "--supervised"
+"""Tells a process that its standard input is its supervisor's pipe."""
+
 _RESTART_PAUSE_S = 0.5
 _STOP_S = 20.0
 
 
 @dataclass
 class Child:
-    """One process of the node. ``starts`` counts how often it was started."""
+    """One process of the node."""
 
     name: str
     command: list[str]
     process: "subprocess.Popen[bytes] | None" = None
     started_s: float = 0.0
-    starts: int = field(default=0)
 
 
 def children(config: Config, config_path: Path) -> list[Child]:
     """The processes a configuration asks for."""
     own = [sys.executable, "-m"]
-    found = [Child("anchorer", [*own, "orthanc_ledger", "--config", str(config_path), "anchorer"])]
+    found = [Child("anchorer", [*own, "orthanc_ledger", "--config", str(config_path), "anchorer", SUPERVISED])]
     for port, listen in (("clinical", config.clinical), ("research", config.research)):
-        command = [*own, "dicom_scp", "--config", str(config_path), port]
+        command = [*own, "dicom_scp", "--config", str(config_path), port, SUPERVISED]
         found += [Child(f"{port} receiver {number}", command) for number in range(max(listen.processes, 1))]
     return found
 
@@ -58,11 +62,19 @@ def supervise(config: Config, config_path: Path, stop: threading.Event) -> None:
         _end(running)
 
 
-def stop_on_signals() -> threading.Event:
-    """An event that SIGTERM and SIGINT set."""
+def stop_event(supervised: bool = False) -> threading.Event:
+    """An event that SIGTERM and SIGINT set, and for a supervised process the end of its supervisor."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+
+    def await_end_of_input() -> None:
+        while os.read(sys.stdin.fileno(), 1):
+            pass
+        stop.set()
+
+    if supervised:
+        threading.Thread(target=await_end_of_input, daemon=True, name="supervisor").start()
     return stop
 
 
@@ -77,9 +89,8 @@ def _watch(child: Child) -> None:
         if now_s - child.started_s < _RESTART_PAUSE_S:
             return
         LOGGER.warning("%s ended with %d, starting it again", child.name, code)
-    child.process = subprocess.Popen(child.command, stdin=subprocess.DEVNULL)
+    child.process = subprocess.Popen(child.command, stdin=subprocess.PIPE)
     child.started_s = now_s
-    child.starts += 1
 
 
 def _end(running: list[Child]) -> None:

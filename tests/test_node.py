@@ -45,6 +45,14 @@ def by_uid(paths: list[Path]) -> dict[str, bytes]:
     return {uid_of(path, "SOPInstanceUID"): encoded(path) for path in paths}
 
 
+def is_running(pid: int) -> bool:
+    """Whether a process exists that has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 @pytest.fixture(scope="module")
 def node(
     tmp_path_factory: pytest.TempPathFactory,
@@ -343,6 +351,15 @@ class TestOwnNode:
         wait_until(lambda: own.echo("MRI1", "clinical"), 30, "the clinical port answers")
         assert own.store(*ge_slices[:2]) == [0, 0]
         own.wait_anchored(4)
+
+    def test_no_process_outlives_a_killed_supervisor_and_a_new_one_takes_over(self, own: LiveNode) -> None:
+        assert own.process is not None
+        orphans = own.children()
+        own.process.kill()
+        own.process.wait(10)
+        wait_until(lambda: not any(map(is_running, orphans)), 30, "the orphans have ended")
+        own.start()
+        assert own.status()["anchored"] == 2
 
     def test_same_uid_again_is_nothing_new_and_other_content_is_a_conflict(
         self, own: LiveNode, siemens: list[Path], tmp_path: Path

@@ -9,13 +9,14 @@ from pathlib import Path
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.clock import system_clock_us
 from orthanc_ledger.commands.terminal import open_node
-from orthanc_ledger.serve import stop_on_signals, supervise
+from orthanc_ledger.serve import SUPERVISED, stop_event, supervise
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     serve = subparsers.add_parser("serve", help="run the node: receivers and anchorer, until SIGTERM")
     serve.set_defaults(run=_serve)
     anchorer = subparsers.add_parser("anchorer", help="run the anchorer alone (serve starts it)")
+    anchorer.add_argument(SUPERVISED, action="store_true", help=argparse.SUPPRESS)
     anchorer.set_defaults(run=_anchorer)
     demo = subparsers.add_parser("demo", help="show a scan's whole way on real MR files, in a temporary folder")
     demo.add_argument("--keep", action="store_true", help="keep the folder and say where it is")
@@ -25,7 +26,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def _serve(args: argparse.Namespace) -> int:
     node = open_node(args)
     _ = node.keyring, node.spool, node.ledger, node.content  # a wrong configuration stops the start here, named
-    stop = stop_on_signals()
+    stop = stop_event()
     logging.info(
         "node %s: clinical port %d, research port %d",
         node.config.ae_title,
@@ -38,7 +39,7 @@ def _serve(args: argparse.Namespace) -> int:
 
 def _anchorer(args: argparse.Namespace) -> int:
     node: Node = open_node(args)
-    stop = stop_on_signals()
+    stop = stop_event(args.supervised)
     node.anchorer().run(stop, system_clock_us)
     return 0
 
