@@ -1,7 +1,8 @@
-"""What test_crash.py runs under strace, which kills with SIGKILL whatever makes its ``KILL_AT``-th call of a system call.
+"""What test_crash.py runs under strace, which kills a process before its ``KILL_AT``-th call of a system call.
 
-``python crash_child.py TEMPLATE TARGET write|anchor`` forks one child for each kill point: on a copy of the node in TEMPLATE
-the child spends KILL_AT − n calls on nothing, then works, and so dies at the n-th call of its work. One line of JSON a point.
+``python crash_child.py TEMPLATE TARGET write|anchor`` forks one child for each kill point, on a copy of the node in
+TEMPLATE. The child spends KILL_AT − n calls on nothing, then works, and so is killed before the n-th call of its work.
+Prints one line of JSON a point.
 """
 
 import contextlib
@@ -11,13 +12,9 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
-from node_make import drain, real_file, store, variant
-
-from orthanc_ledger.assemble import Node
-from orthanc_ledger.config import load
+from node_make import drain, open_node, real_file, store, variant
 
 KILL_AT = 200
 STEPS = {"pwrite64": 5}  # SQLite's pages: there are many, and none counts before its fdatasync
@@ -37,11 +34,6 @@ OBJECTS = 3
 def objects() -> list:  # type: ignore[type-arg]
     """Three real objects of one study."""
     return [variant(real_file(), SOPInstanceUID=f"1.2.826.0.1.{n}", InstanceNumber=n) for n in range(OBJECTS)]
-
-
-def open_node(folder: Path) -> Node:
-    """The node in a folder that may have been copied."""
-    return Node(replace(load(folder / "node" / "orthanc-ledger.yaml"), spool_reserve_mb=1))
 
 
 def write(folder: Path) -> None:

@@ -1,6 +1,9 @@
 """A node in this process, without ports: set up by `init`, fed as a receiver feeds it, driven step by step."""
 
+import functools
 import io
+import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,16 +15,31 @@ from pydicom.dataset import Dataset
 from orthanc_ledger.anchorer import Anchorer
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.clock import system_clock_us
+from orthanc_ledger.config import load
 from orthanc_ledger.instance import open_instance
-from orthanc_ledger.setup_node import Plan, create_node
+from orthanc_ledger.setup_node import CONFIG_NAME, Plan, create_node
 from orthanc_ledger.spool import ArrivalHead, Incoming, Receipt
 
 HOUR_US = 3_600_000_000
 
 
+@functools.cache
+def _template() -> tempfile.TemporaryDirectory[str]:
+    """A node as `init` leaves it, made once a process; it goes when the process ends."""
+    folder = tempfile.TemporaryDirectory()
+    create_node(Plan(Path(folder.name) / "node", Path(folder.name) / "node.key.backup", all_roles=True))
+    return folder
+
+
 def make_node(tmp_path: Path, **overrides: Any) -> Node:
     """A new node with all organisations' keys; ``overrides`` replace keys of its configuration."""
-    config = create_node(Plan(tmp_path / "node", tmp_path / "node.key.backup", all_roles=True))
+    shutil.copytree(_template().name, tmp_path, dirs_exist_ok=True)
+    return open_node(tmp_path, **overrides)
+
+
+def open_node(tmp_path: Path, **overrides: Any) -> Node:
+    """The node in a folder, as a process started now sees it."""
+    config = load(tmp_path / "node" / CONFIG_NAME)
     return Node(replace(config, **{"spool_reserve_mb": 1, **overrides}))
 
 

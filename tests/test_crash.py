@@ -10,8 +10,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from crash_child import IDLE_CALLS, KILL_AT, OBJECTS, objects, open_node, write
-from node_make import drain, make_node
+from crash_child import IDLE_CALLS, KILL_AT, OBJECTS, objects, write
+from node_make import drain, make_node, open_node
 
 from orthanc_ledger import tokens
 from orthanc_ledger.assemble import Node

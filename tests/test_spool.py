@@ -1,0 +1,238 @@
+"""The inbox: what Success promises, who wins a UID, and what is refused."""
+
+import errno
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from node_make import begin, make_node, real_file, store, variant
+
+from orthanc_ledger import spool as spool_module
+from orthanc_ledger.arrival import read_head
+from orthanc_ledger.assemble import Node
+from orthanc_ledger.errors import ConfigError, NotHeld, SpoolFull, UidMismatch, Unreadable
+from orthanc_ledger.spool import CONFLICTS, INBOX, QUARANTINE, Receipt
+from orthanc_ledger.verify import hash_data_set
+
+OTHER = "1.2.840.99999.1"
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    return make_node(tmp_path)
+
+
+def spooled(node: Node) -> list[Path]:
+    return [path for path in node.spool.folder.rglob("*") if path.is_file()]
+
+
+def test_unit_holds_the_data_set_byte_for_byte_and_its_digest(node: Node) -> None:
+    incoming, data_set = begin(node, real_file())
+    incoming.write(data_set)
+    assert incoming.accept() is Receipt.STORED
+    [name] = node.spool.names()
+    with node.spool.open(name) as unit:
+        head = read_head(unit)
+        assert unit.read() == data_set
+        unit.seek(0)
+        assert hash_data_set(unit) == head.arrival.sha256
+
+
+def test_received_is_when_the_last_byte_came(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter((1_800_000_000_000_000, 1_800_000_009_000_000))
+    monkeypatch.setattr(node.spool, "_now_us", lambda: next(times))
+    store(node, real_file())
+    monkeypatch.undo()
+    with node.spool.open(node.spool.names()[0]) as unit:
+        assert read_head(unit).arrival.received_us == 1_800_000_009_000_000
+
+
+def test_clock_jumping_from_1970_while_receiving_is_not_accepted(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter((1_000, 1_800_000_000_000_000))
+    monkeypatch.setattr(node.spool, "_now_us", lambda: next(times))
+    with pytest.raises(SpoolFull, match="1970"):
+        store(node, real_file())
+    assert spooled(node) == []
+
+
+def test_sync_of_file_comes_before_its_name_and_sync_of_folder_before_success(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    link, fsync = os.link, os.fsync
+    kind = {True: "folder", False: "file"}
+    monkeypatch.setattr(os, "link", lambda *a, **k: (steps.append("link"), link(*a, **k)))
+    monkeypatch.setattr(os, "fsync", lambda fd: (steps.append(kind[os.path.isdir(f"/proc/self/fd/{fd}")]), fsync(fd)))
+    store(node, real_file())
+    assert steps == ["file", "link", "folder"]
+
+
+def test_nothing_has_a_name_before_success_nor_after_discard(node: Node) -> None:
+    incoming, data_set = begin(node, real_file())
+    incoming.write(data_set)
+    assert spooled(node) == []
+    incoming.discard()
+    incoming.discard()
+    assert spooled(node) == []
+    with pytest.raises(ValueError, match="already"):
+        incoming.write(b"")
+
+
+def test_same_object_again_is_success_without_a_second_copy(node: Node) -> None:
+    store(node, real_file())
+    assert store(node, real_file()) is Receipt.SAME_AGAIN
+    assert len(spooled(node)) == 1
+
+
+def test_other_content_goes_to_the_conflict_queue_once(node: Node) -> None:
+    store(node, real_file())
+    for _ in range(2):
+        assert store(node, variant(PatientName="Corrected")) is Receipt.CONFLICT
+    assert [len(node.spool.names(queue)) for queue in (INBOX, CONFLICTS)] == [1, 1]
+
+
+def test_many_receivers_of_one_uid_have_one_winner(node: Node) -> None:
+    """All have everything on disk before the first links: the link decides, not the look before it."""
+    barrier, receipts = threading.Barrier(6), []
+    incomings = []
+    for number in range(6):
+        incoming, data_set = begin(node, variant(PatientName=f"P{number % 2}"))
+        incoming.write(data_set)
+        incomings.append(incoming)
+
+    def accept(incoming: Any) -> None:
+        barrier.wait(30)
+        receipts.append(incoming.accept())
+        node.index.close()
+
+    threads = [threading.Thread(target=accept, args=(incoming,)) for incoming in incomings]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(receipt.name for receipt in receipts) == ["CONFLICT"] * 3 + ["SAME_AGAIN"] * 2 + ["STORED"]
+    assert [len(node.spool.names(queue)) for queue in (INBOX, CONFLICTS)] == [1, 1]
+
+
+def test_unit_put_aside_between_link_and_look_frees_the_name(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    store(node, real_file())
+    [claim] = node.spool.names()
+    link = spool_module._link_unnamed
+
+    def link_then_lose(fd: int, folder: Path, name: str) -> bool:
+        linked = link(fd, folder, name)
+        if not linked:
+            node.spool.put_aside(claim, QUARANTINE)
+        return linked
+
+    monkeypatch.setattr(spool_module, "_link_unnamed", link_then_lose)
+    assert store(node, variant(PatientName="Other")) is Receipt.STORED
+    assert [len(node.spool.names(queue)) for queue in (INBOX, CONFLICTS, QUARANTINE)] == [1, 0, 1]
+
+
+def test_below_the_reserve_nothing_is_begun(tmp_path: Path) -> None:
+    with pytest.raises(SpoolFull, match="reserve"):
+        store(make_node(tmp_path, spool_reserve_mb=1 << 40), real_file())
+
+
+@pytest.mark.parametrize("call", ["write", "pwrite", "fsync"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_full_or_failing_disk_is_no_success_and_leaves_nothing(
+    node: Node, monkeypatch: pytest.MonkeyPatch, call: str, code: int
+) -> None:
+    store(node, variant(SOPInstanceUID=OTHER))  # opens what stays open
+    node.spool.remove(node.spool.names()[0])
+    open_files = len(os.listdir("/proc/self/fd"))
+
+    def fail(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(SpoolFull):
+        store(node, real_file())
+    monkeypatch.undo()
+    assert spooled(node) == []
+    assert store(node, real_file()) is Receipt.STORED
+    assert len(os.listdir("/proc/self/fd")) == open_files
+
+
+def test_folder_that_cannot_be_synced_is_no_success(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsync = os.fsync
+
+    def fail_on_folder(fd: int) -> None:
+        if os.path.isdir(f"/proc/self/fd/{fd}"):
+            raise OSError(errno.EIO, "Input/output error")
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", fail_on_folder)
+    with pytest.raises(SpoolFull):
+        store(node, real_file())
+    with pytest.raises(SpoolFull):  # its name is there now: a repeat must not be Success without the sync either
+        store(node, real_file())
+    monkeypatch.undo()
+    assert store(node, real_file()) is Receipt.SAME_AGAIN
+
+
+@pytest.mark.parametrize("said", [{"sop_class": "1.2.3"}, {"sop_instance": OTHER}])
+def test_uids_unlike_the_commands_are_refused(node: Node, said: dict[str, str]) -> None:
+    with pytest.raises(UidMismatch, match=next(iter(said.values()))):
+        store(node, real_file(), **said)
+    assert spooled(node) == []
+
+
+@pytest.mark.parametrize("uid", ["", "../../etc/passwd", "1.2.\u00e9", "1" * 65])
+def test_command_with_a_uid_that_is_none_is_refused(node: Node, uid: str) -> None:
+    with pytest.raises(Unreadable, match="SOP Instance UID"):
+        begin(node, real_file(), sop_instance=uid)
+
+
+@pytest.mark.parametrize("data_set", [b"", b"\x00" * 600, bytes(range(256)) * 4])
+def test_bytes_that_are_no_data_set_are_refused(node: Node, data_set: bytes) -> None:
+    incoming, _ = begin(node, real_file())
+    incoming.write(data_set)
+    with pytest.raises(Unreadable):
+        incoming.accept()
+    assert spooled(node) == []
+
+
+def test_folder_version_changes_with_every_unit_and_settles(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two units in one tick of the file system's clock: the second one is seen too."""
+    now = [os.stat(node.spool.folder / INBOX).st_mtime_ns // 1000]
+    monkeypatch.setattr(node.spool, "_now_us", lambda: now[0])
+    young = node.spool.version(INBOX)
+    now[0] += 1
+    assert node.spool.version(INBOX) != young
+    now[0] += 1_000_000
+    assert node.spool.version(INBOX) == node.spool.version(INBOX)
+
+
+def test_unit_taken_back_is_in_the_inbox_and_a_missing_one_is_named(node: Node) -> None:
+    store(node, real_file())
+    [claim] = node.spool.names()
+    aside = node.spool.put_aside(claim, QUARANTINE)
+    assert node.spool.take_back(aside) == claim
+    assert (node.spool.names(), node.spool.names(QUARANTINE)) == ([claim], [])
+    with pytest.raises(NotHeld, match=r"quarantine.*shows"):
+        node.spool.take_back(aside)
+
+
+def test_unit_is_not_taken_back_over_another_of_its_uid(node: Node) -> None:
+    store(node, real_file())
+    aside = node.spool.put_aside(node.spool.names()[0], QUARANTINE)
+    store(node, variant(PatientName="Came since"))
+    with pytest.raises(ConfigError, match="just arrived"):
+        node.spool.take_back(aside)
+    assert len(spooled(node)) == 2
+
+
+def test_file_system_without_unnamed_files_is_refused_at_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: object) -> int:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(spool_module, "_unnamed_file", unsupported)
+    with pytest.raises(ConfigError, match="O_TMPFILE"):
+        _ = make_node(tmp_path).spool
