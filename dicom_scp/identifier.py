@@ -29,9 +29,7 @@ def read_identifier(encoded: BytesIO, context: PresentationContext) -> Dataset:
     syntax = _syntax(context)
     try:
         identifier = decode(encoded, syntax.is_implicit_VR, syntax.is_little_endian)
-        identifier.decode()
-        for _ in identifier.iterall():
-            pass
+        identifier.decode()  # reads every value
     except Exception as error:  # pydicom raises many types on bytes that are no data set, and only when a value is read
         raise BadIdentifier(f"the identifier cannot be decoded: {error}") from error
     return identifier

@@ -173,7 +173,7 @@ class Retriever:
         """Send what may go; False when the operation was cancelled."""
         for sop_instance, reason in plan.withheld.items():
             tally.fail(sop_instance, reason)
-        for channel, items in routes(plan.items) if plan.items else ():
+        for channel, items in routes(plan.items):
             for item in items:
                 if operation.cancelled:
                     return False

@@ -1,6 +1,7 @@
 """C-MOVE: to whom, over which associations, and what is answered."""
 
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ class Destination:
     port: int
     received: Received = field(default_factory=Received)
     associations: list[str] = field(default_factory=list)
+    released: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
     @contextmanager
     def listening(self, contexts: list[PresentationContext], title: str = "ARCHIVE") -> Iterator[None]:
@@ -49,6 +51,7 @@ class Destination:
         handlers = [
             (evt.EVT_C_STORE, self.received.take),
             (evt.EVT_REQUESTED, lambda event: self.associations.append(event.assoc.remote["ae_title"])),
+            (evt.EVT_RELEASED, lambda event: self.released.release()),
         ]
         server = ae.start_server((LOCAL, self.port), block=False, contexts=contexts, evt_handlers=handlers)
         try:
@@ -85,6 +88,7 @@ def test_objects_move_byte_for_byte_and_name_who_asked(node: Node, held: list[Fi
         associated(node.port, [build_context(StudyMove, [EXPLICIT])], "SCANNER") as assoc,
     ):
         responses = list(assoc.send_c_move(study_level(held[0].study), "ARCHIVE", StudyMove, msg_id=11))
+        assert archive.released.acquire(timeout=WAIT_S)
     *pending, (final, identifier) = responses
     assert [counts(status) for status, _ in pending] == [[3 - done, done + 1, 0, 0] for done in range(4)]
     assert (final.Status, counts(final), identifier) == (0x0000, [None, 4, 0, 0], None)
@@ -156,6 +160,7 @@ def test_destination_lost_half_way_fails_the_rest(node: Node, held: list[File], 
     assert (out.final.Status, counts(out.final)) == (0xB000, [None, 2, 0, 2])
     plan = node.archive.plans[0]
     assert plan.closed == [plan.opened[:2]]
+    assert len(plan.opened) == 3
     assert set(out.failed) == {file.sop_instance for file in held} - set(plan.opened[:2])
 
 

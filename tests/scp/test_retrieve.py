@@ -228,6 +228,7 @@ def test_context_without_the_scp_role_is_not_sent_on(node: Node, held: list[File
     with associated(node.port, [build_context(StudyGet, [EXPLICIT]), *storage(held)], "WORKSTATION") as assoc:
         *_, (final, _) = assoc.send_c_get(study_level(held[0].study), StudyGet)
     assert final.Status == 0xA702
+    assert not node.archive.plans[0].opened
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
