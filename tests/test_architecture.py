@@ -206,3 +206,10 @@ def test_a_planted_violation_is_named(tmp_path: Path, path: str, source: str, sa
 
 def test_a_file_in_the_table_that_does_not_exist_is_named(tmp_path: Path) -> None:
     assert violations(tmp_path, PAGE)[1] == "orthanc_ledger/errors.py is named in room words and does not exist"
+
+
+def test_every_file_that_the_page_names_exists() -> None:
+    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:tests|docs|config|dicom_scp|orthanc_ledger)/[\w./-]+\.\w+)`", page))
+    assert len(named) > 10
+    assert sorted(name for name in named if not (ROOT / name).exists()) == []
