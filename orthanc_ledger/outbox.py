@@ -1,6 +1,7 @@
-"""What still has to be told: alarms to people, and calls to the ledger that no answer waits for (denials, outcomes, reports).
+"""What still has to be told: alarms to people, and calls to the ledger that nobody waits for (denials, outcomes).
 
-Whoever notices something posts it here and goes on; the anchorer submits it. Nothing posted is lost while the ledger is away.
+Whoever notices something posts it here and goes on; the anchorer submits it. Nothing posted is lost while the ledger is
+away.
 """
 
 import logging
@@ -18,11 +19,13 @@ LOGGER = logging.getLogger(__name__)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS alarms (
-    id INTEGER PRIMARY KEY, time INTEGER NOT NULL, kind TEXT NOT NULL, claim TEXT NOT NULL, text TEXT NOT NULL, UNIQUE (kind, claim, text));
+    id INTEGER PRIMARY KEY, time INTEGER NOT NULL, kind TEXT NOT NULL, claim TEXT NOT NULL, text TEXT NOT NULL,
+    UNIQUE (kind, claim, text));
 CREATE TABLE IF NOT EXISTS calls (id INTEGER PRIMARY KEY, function TEXT NOT NULL, args BLOB NOT NULL, nonce BLOB);
 CREATE TABLE IF NOT EXISTS once (name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS denials (
-    organisation TEXT NOT NULL, ae_title TEXT NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (organisation, ae_title, reason)) WITHOUT ROWID;
+    organisation TEXT NOT NULL, ae_title TEXT NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL,
+    PRIMARY KEY (organisation, ae_title, reason)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS denial_reports (seq INTEGER PRIMARY KEY AUTOINCREMENT);
 """
 
@@ -69,6 +72,11 @@ class Outbox:
     def alarms(self) -> list[Alarm]:
         """All alarms, oldest first."""
         return [Alarm(*row) for row in self._db.rows("SELECT time, kind, claim, text FROM alarms ORDER BY id")]
+
+    def settle(self, claim: str, unit: str) -> None:
+        """Take back the alarms that name a unit of quarantine or conflict queue: a person has decided about it."""
+        with self._db.write() as db:
+            db.execute("DELETE FROM alarms WHERE claim = ? AND instr(text, ?)", (claim, unit))
 
     def post(self, function: str, args: Mapping[str, Any], nonce: bytes | None = None, once: str | None = None) -> None:
         """Queue a ledger call; with ``once``, only the first call under that name is ever queued."""

@@ -10,8 +10,19 @@ from typing import Any
 
 from pydicom._uid_dict import UID_dictionary
 
-from orthanc_ledger.commands.terminal import add_identity, add_json, hex_bytes, moment, open_ledger, open_node, show
-from orthanc_ledger.errors import ConfigError
+from orthanc_ledger.commands.terminal import (
+    add_identity,
+    add_json,
+    hex_bytes,
+    moment,
+    open_ledger,
+    open_node,
+    show,
+    submit,
+    tell,
+)
+from orthanc_ledger.errors import ConfigError, ContractError, NotHeld
+from orthanc_ledger.ledger import Ledger
 from orthanc_ledger.ledger.contract.codes import DENIAL_REASONS, RELEASE_FORMS, REVOCATION_REASONS
 from orthanc_ledger.ledger.contract.requests import DAY_S, STATES
 
@@ -73,6 +84,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     approve.add_argument("id")
     approve.add_argument("--days", type=int, help="for how long from now (default: as requested)")
     add_identity(approve, "custodian")
+    add_json(approve)
     approve.set_defaults(run=_approve)
 
     for name, reasons, default, run in (
@@ -83,6 +95,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         end.add_argument("id")
         end.add_argument("--reason", choices=reasons, default="other", help="default: %(default)s")
         add_identity(end, default)
+        add_json(end)
         end.set_defaults(run=run, function=name.capitalize())
 
 
@@ -91,7 +104,8 @@ def _request(args: argparse.Namespace) -> int:
     ledger = open_ledger(args, node)
     organisation, tokens = _read_tokens(args.studies)
     salt = secrets.token_bytes(32)
-    committed = ledger.submit(
+    committed = submit(
+        ledger,
         "RequestAccess",
         {
             "studies": tokens,
@@ -146,19 +160,28 @@ def _row(request: dict[str, Any]) -> dict[str, Any]:
 
 def _approve(args: argparse.Namespace) -> int:
     ledger = open_ledger(args, open_node(args))
-    request = ledger.query("GetRequest", {"id": hex_bytes(args.id)})
-    until = int(time.time()) + (args.days or request["days"]) * DAY_S
-    result = ledger.submit("Approve", {"id": request["id"], "until": until, "release": request["release"]}).result
-    if result["state"] == "approved":
-        print(f"approved until {moment(result['until'])}")
-    else:
-        print(
-            f"counted; still needed: {', '.join(set(request['needs']) - set(request['approvals']) - {args.identity})}"
-        )
+    request = _find(ledger, args.id)
+    days = request["days"] if args.days is None else args.days
+    until = int(time.time()) + days * DAY_S
+    submit(ledger, "Approve", {"id": request["id"], "until": until, "release": request["release"]})
+    row = _row(ledger.query("GetRequest", {"id": request["id"]}))
+    needed = [role for role in row["needs"] if role not in row["approved_by"]]
+    sentence = f"counted; still needed: {', '.join(needed)}" if needed else f"approved until {row['until']}"
+    tell(args, row, sentence)
     return 0
 
 
+def _find(ledger: Ledger, request_id: str) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = ledger.query("GetRequest", {"id": hex_bytes(request_id)})
+    except ContractError as error:
+        raise NotHeld(f"{request_id}: no such request; `orthanc-ledger requests` lists them") from error
+    return found
+
+
 def _end(args: argparse.Namespace) -> int:
-    open_ledger(args, open_node(args)).submit(args.function, {"id": hex_bytes(args.id), "reason": args.reason})
-    print("denied" if args.function == "Deny" else "revoked")
+    ledger = open_ledger(args, open_node(args))
+    committed = submit(ledger, args.function, {"id": hex_bytes(args.id), "reason": args.reason})
+    state = "denied" if args.function == "Deny" else "revoked"
+    tell(args, {"id": args.id, "state": state, "position": committed.position}, f"{state}, for good")
     return 0

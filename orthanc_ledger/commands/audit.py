@@ -26,7 +26,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.study:
         keys = node.keyring.study(args.study)
         if keys is None:
-            raise NotHeld(f"--study {args.study}: not held here")
+            raise NotHeld(f"--study {args.study}: not held here; `orthanc-ledger studies` lists what is")
         question["study"] = keys.token
     if args.organisation:
         question["organisation"] = args.organisation
@@ -34,10 +34,10 @@ def _run(args: argparse.Namespace) -> int:
         if text:
             question[name] = _seconds(text)
     rows = [
-        {**event, "time": moment(event["time"]), "by": _by(event["by"])}
+        {**event, "time": moment(event["time"]), "by": _by(event["by"]), "details": _details(event["args"])}
         for event in node.ledger_as(None).query("Audit", question)
     ]
-    show(rows, args.json, ("sequence", "time", "name", "by"))
+    show(rows, args.json, ("sequence", "time", "function", "by", "details"))
     return 0
 
 
@@ -45,8 +45,22 @@ def _by(caller: dict[str, Any]) -> str:
     return f"{caller['organisation']} ({caller['role']}, {caller['assurance']})"
 
 
+def _details(args: dict[str, Any]) -> str:
+    """The arguments that say something to a person: numbers, codes, nodes; no ids and tokens."""
+    words = []
+    for name, value in args.items():
+        if name in ("node", "peer"):
+            words.append(f"{name}={value['organisation']}/{value['aeTitle']}")
+        elif name == "until":
+            words.append(f"until={moment(value)}")
+        elif isinstance(value, (str, int)):
+            words.append(f"{name}={value}")
+    return " ".join(words)
+
+
 def _seconds(text: str) -> int:
     try:
-        return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
+        time = datetime.fromisoformat(text)
+        return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
     except ValueError as error:
         raise ConfigError(f"{text!r}: expected a time as 2026-01-31 or 2026-01-31T12:00 (UTC)") from error

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from orthanc_ledger.commands.terminal import add_json, tell
 from orthanc_ledger.setup_node import create_member
 
 
@@ -12,12 +13,16 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     create = actions.add_parser("create", help="a CA with a person's and a node's identity, in a new folder")
     create.add_argument("directory", type=Path)
     create.add_argument("--organisation", required=True, metavar="MSPID", help="the organisation's MSP ID")
+    add_json(create)
     create.set_defaults(run=_create)
 
 
 def _create(args: argparse.Namespace) -> int:
     certificate = create_member(args.directory, args.organisation)
-    print(
-        f"{certificate}: hand this CA certificate to the hospital for `init --member`; everything else in {args.directory} stays secret"
+    tell(
+        args,
+        {"organisation": args.organisation, "certificate": certificate},
+        f"{certificate}: hand this CA certificate to the hospital for `init --member`; "
+        f"everything else in {args.directory} stays secret",
     )
     return 0

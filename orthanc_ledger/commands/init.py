@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from orthanc_ledger.commands.terminal import add_json, tell
 from orthanc_ledger.errors import ConfigError
 from orthanc_ledger.setup_node import CONFIG_NAME, DEFAULT_MSP_IDS, ROLES, Plan, create_node
 
@@ -38,6 +39,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--host", default=Plan.host, help="address to listen on (default: %(default)s)")
     parser.add_argument("--clinical-port", type=int, default=Plan.clinical_port, help="default: %(default)s")
     parser.add_argument("--research-port", type=int, default=Plan.research_port, help="default: %(default)s")
+    add_json(parser)
     parser.set_defaults(run=_run)
 
 
@@ -58,10 +60,18 @@ def _run(args: argparse.Namespace) -> int:
         all_roles=args.all_roles,
     )
     config = create_node(plan)
-    print(
-        f"{args.directory / CONFIG_NAME}: node {config.ae_title} of {config.organisation}; key backed up to {args.key_backup}"
+    path = args.directory / CONFIG_NAME
+    tell(
+        args,
+        {
+            "config": path,
+            "organisation": config.organisation,
+            "ae_title": config.ae_title,
+            "key_backup": args.key_backup,
+        },
+        f"{path}: node {config.ae_title} of {config.organisation}; its key is backed up to {args.key_backup}\n"
+        f"next: name your peers in that file, then `orthanc-ledger --config {path} serve`",
     )
-    print("next: name your peers in that file, then `orthanc-ledger --config FILE serve`")
     return 0
 
 

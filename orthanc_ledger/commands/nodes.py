@@ -2,7 +2,8 @@
 
 import argparse
 
-from orthanc_ledger.commands.terminal import add_identity, add_json, open_ledger, open_node, show
+from orthanc_ledger.commands.terminal import add_identity, add_json, open_ledger, open_node, show, submit, tell
+from orthanc_ledger.errors import NotHeld
 
 _COLUMNS = ("organisation", "ae_title", "role", "version", "state")
 
@@ -18,6 +19,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--role", choices=("modality", "clinical", "research"), default="research", help="default: %(default)s"
     )
     add_identity(add, "research")
+    add_json(add)
     add.set_defaults(run=_register)
     confirm = actions.add_parser("confirm", help="confirm a proposed AE title (custodian)")
     revoke = actions.add_parser("revoke", help="end an AE title and its approvals")
@@ -25,6 +27,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         action.add_argument("organisation", metavar="MSPID")
         action.add_argument("ae_title")
         add_identity(action, who)
+        add_json(action)
         action.set_defaults(run=run)
 
 
@@ -46,29 +49,31 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _register(args: argparse.Namespace) -> int:
-    committed = open_ledger(args, open_node(args)).submit(
-        "RegisterNode", {"aeTitle": args.ae_title, "role": args.role, "certDigests": []}
-    )
-    print(
-        f"proposed {args.ae_title}, version {committed.result['version']}; the custodian confirms it with `orthanc-ledger nodes confirm`"
-    )
+    asked = {"aeTitle": args.ae_title, "role": args.role, "certDigests": []}
+    result = submit(open_ledger(args, open_node(args)), "RegisterNode", asked).result
+    row = {"organisation": result["node"]["organisation"], "ae_title": args.ae_title, "version": result["version"]}
+    confirm = f"`orthanc-ledger nodes confirm {row['organisation']} {args.ae_title}`"
+    tell(args, row, f"proposed, version {row['version']}; the custodian confirms it with {confirm}")
     return 0
 
 
 def _confirm(args: argparse.Namespace) -> int:
     ledger = open_ledger(args, open_node(args))
     node = {"organisation": args.organisation, "aeTitle": args.ae_title}
-    proposed = next(
-        (found["proposed"] for found in ledger.query("Nodes", {}) if found["node"] == node and found["proposed"]), None
-    )
-    ledger.submit("ConfirmNode", {"node": node, "version": proposed["version"] if proposed else 1})
-    print(f"confirmed {args.organisation} {args.ae_title}")
+    version = next((found["proposed"] for found in ledger.query("Nodes", {}) if found["node"] == node), None)
+    if version is None:
+        raise NotHeld(
+            f"{args.organisation} {args.ae_title}: nothing is proposed; `orthanc-ledger nodes` lists the nodes"
+        )
+    submit(ledger, "ConfirmNode", {"node": node, "version": version["version"]})
+    row = {"organisation": args.organisation, "ae_title": args.ae_title, **version}
+    tell(args, row, f"confirmed, version {version['version']}: {version['role']}")
     return 0
 
 
 def _revoke(args: argparse.Namespace) -> int:
-    open_ledger(args, open_node(args)).submit(
-        "RevokeNode", {"node": {"organisation": args.organisation, "aeTitle": args.ae_title}}
-    )
-    print(f"revoked {args.organisation} {args.ae_title}")
+    node = {"organisation": args.organisation, "aeTitle": args.ae_title}
+    committed = submit(open_ledger(args, open_node(args)), "RevokeNode", {"node": node})
+    row = {"organisation": args.organisation, "ae_title": args.ae_title, "position": committed.position}
+    tell(args, row, "revoked; its requests and approvals have ended for good")
     return 0

@@ -1,11 +1,21 @@
 """quarantine and conflicts: what waits for a person's decision."""
 
 import argparse
+from typing import Any
 
 from orthanc_ledger.arrival import read_head
 from orthanc_ledger.assemble import Node
-from orthanc_ledger.commands.terminal import add_identity, add_json, moment, open_ledger, open_node, show
-from orthanc_ledger.errors import ConfigError, NotHeld
+from orthanc_ledger.commands.terminal import (
+    add_identity,
+    add_json,
+    moment,
+    open_ledger,
+    open_node,
+    show,
+    submit,
+    tell,
+)
+from orthanc_ledger.errors import ConfigError, IntegrityError, NotHeld
 from orthanc_ledger.index import Supersession
 from orthanc_ledger.ledger.contract.codes import SUPERSEDE_REASONS
 from orthanc_ledger.spool import CONFLICTS, QUARANTINE
@@ -24,6 +34,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     ):
         action = actions.add_parser(name, help=text)
         action.add_argument("id")
+        add_json(action)
         action.set_defaults(run=run)
 
     conflicts = subparsers.add_parser(
@@ -34,14 +45,17 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     actions = conflicts.add_subparsers(metavar="ACTION")
     discard = actions.add_parser("discard", help="delete it for good: the first content stays")
     discard.add_argument("id")
+    add_json(discard)
     discard.set_defaults(run=_discard_conflict)
     supersede = actions.add_parser("supersede", help="propose it as the current content; the custodian confirms")
     supersede.add_argument("id")
     supersede.add_argument("--reason", choices=SUPERSEDE_REASONS, required=True)
+    add_json(supersede)
     supersede.set_defaults(run=_supersede)
     confirm = actions.add_parser("confirm", help="confirm a proposed supersession (custodian)")
     confirm.add_argument("id")
     add_identity(confirm, "custodian")
+    add_json(confirm)
     confirm.set_defaults(run=_confirm)
 
 
@@ -50,17 +64,17 @@ def _list(args: argparse.Namespace) -> int:
     decided = {row.conflict: row.state for row in node.index.supersessions()}
     rows = []
     for name in node.spool.names(args.queue):
-        with node.spool.open(name, args.queue) as unit:
-            arrival = read_head(unit).arrival
-        rows.append(
-            {
-                "id": name,
-                "received": moment(arrival.received_us // 1_000_000),
-                "calling_ae": arrival.calling_ae,
-                "sop_instance_uid": arrival.sop_instance,
-                "state": decided.get(name, "to decide"),
-            }
-        )
+        row: dict[str, Any] = {"id": name, "state": decided.get(name, "to decide")}
+        try:
+            with node.spool.open(name, args.queue) as unit:
+                arrival = read_head(unit).arrival
+        except IntegrityError:  # the disk damaged it: it can only be discarded
+            row["state"] = "damaged"
+        else:
+            row["received"] = moment(arrival.received_us // 1_000_000)
+            row["calling_ae"] = arrival.calling_ae
+            row["sop_instance_uid"] = arrival.sop_instance
+        rows.append(row)
     show(rows, args.json, _COLUMNS)
     return 0
 
@@ -68,39 +82,50 @@ def _list(args: argparse.Namespace) -> int:
 def _retry(args: argparse.Namespace) -> int:
     node = open_node(args)
     _must_wait(node, args.id, QUARANTINE)
-    node.index.forget(args.id.partition(".")[0])
+    _forget_quarantined(node, args.id)
     node.spool.take_back(args.id)
-    print("back in the inbox")
+    tell(args, {"id": args.id, "state": "inbox"}, "back in the inbox")
     return 0
 
 
 def _discard_quarantined(args: argparse.Namespace) -> int:
     node = open_node(args)
     _must_wait(node, args.id, QUARANTINE)
-    node.index.forget(args.id.partition(".")[0])
+    _forget_quarantined(node, args.id)
     node.spool.remove(args.id, QUARANTINE)
-    print("discarded")
+    tell(args, {"id": args.id, "state": "discarded"}, "discarded")
     return 0
+
+
+def _forget_quarantined(node: Node, name: str) -> None:
+    """Drop a unit's index row and its alarms. The row may be another's by now: its UID came again."""
+    claim = name.partition(".")[0]
+    holder = node.index.instance(claim)
+    if holder is not None and holder.spool_name == name:
+        node.index.forget(claim)
+    node.outbox.settle(claim, name)
 
 
 def _discard_conflict(args: argparse.Namespace) -> int:
     node = open_node(args)
-    _must_wait(node, args.id, CONFLICTS)
-    if any(row.conflict == args.id for row in node.index.supersessions()):
-        raise ConfigError(f"{args.id}: is proposed as the current content already; the custodian decides that now")
+    _must_be_undecided(node, args.id)
     node.spool.remove(args.id, CONFLICTS)
-    print("discarded; the first content stays")
+    node.outbox.settle(args.id.partition(".")[0], args.id)
+    tell(args, {"id": args.id, "state": "discarded"}, "discarded; the first content stays")
     return 0
 
 
 def _supersede(args: argparse.Namespace) -> int:
     node = open_node(args)
-    _must_wait(node, args.id, CONFLICTS)
-    holder = node.index.instance(args.id.partition(".")[0])
+    _must_be_undecided(node, args.id)
+    claim = args.id.partition(".")[0]
+    holder = node.index.instance(claim)
     if holder is None or holder.state != "anchored" or holder.manifest is None:
         raise ConfigError(f"{args.id}: the first content is not anchored yet; try again when `status` shows no backlog")
-    node.index.keep_supersession(Supersession(args.id, holder.claim, args.reason, "decided", holder.manifest))
-    print("decided; the anchorer proposes it on the ledger, then the custodian runs `orthanc-ledger conflicts confirm`")
+    node.index.keep_supersession(Supersession(args.id, claim, args.reason, "decided", holder.manifest))
+    node.outbox.settle(claim, args.id)
+    confirm = "the anchorer proposes it on the ledger, then the custodian runs `orthanc-ledger conflicts confirm`"
+    tell(args, {"id": args.id, "state": "decided"}, f"decided; {confirm}")
     return 0
 
 
@@ -109,11 +134,19 @@ def _confirm(args: argparse.Namespace) -> int:
     proposed = next((row for row in node.index.supersessions("proposed") if row.conflict == args.id), None)
     if proposed is None:
         raise NotHeld(f"{args.id}: nothing is proposed under this id; `orthanc-ledger conflicts` shows the states")
-    open_ledger(args, node).submit("ConfirmSupersede", {"id": proposed.ledger_id})
-    print("confirmed; the new content is served as soon as the anchorer has seen it")
+    submit(open_ledger(args, node), "ConfirmSupersede", {"id": proposed.ledger_id})
+    node.outbox.settle(proposed.claim, args.id)
+    row = {"id": args.id, "state": "confirmed"}
+    tell(args, row, "confirmed; the new content is served as soon as the anchorer has seen it")
     return 0
 
 
 def _must_wait(node: Node, name: str, queue: str) -> None:
     if name not in node.spool.names(queue):
         raise NotHeld(f"{name}: not in {queue}; `orthanc-ledger {queue}` lists what is there")
+
+
+def _must_be_undecided(node: Node, name: str) -> None:
+    _must_wait(node, name, CONFLICTS)
+    if any(row.conflict == name and not row.state.startswith("refused") for row in node.index.supersessions()):
+        raise ConfigError(f"{name}: is proposed as the current content already; the custodian decides that now")

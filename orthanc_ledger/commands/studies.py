@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from orthanc_ledger.commands.terminal import add_json, open_node, show
+from orthanc_ledger.commands.terminal import add_json, open_node, show, tell
 from orthanc_ledger.errors import ConfigError, NotHeld
 
 _COLUMNS = (
@@ -44,7 +44,7 @@ def _run(args: argparse.Namespace) -> int:
     studies = index.studies(args.study or None)
     missing = set(args.study) - {uid for uid, _, _ in studies}
     if missing:
-        raise NotHeld(f"not held here: {', '.join(sorted(missing))}")
+        raise NotHeld(f"not held here: {', '.join(sorted(missing))}; without --study all that are held are listed")
     if args.tokens is not None:
         return _export(args, [(uid, token) for uid, token, _ in studies])
     rows = []
@@ -70,14 +70,21 @@ def _run(args: argparse.Namespace) -> int:
 def _export(args: argparse.Namespace, studies: list[tuple[str, bytes | None]]) -> int:
     if not args.organisation or not args.study:
         raise ConfigError(
-            "--tokens needs --for MSPID and at least one --study UID: tokens are given for chosen studies to one organisation"
+            "--tokens needs --for MSPID and at least one --study UID: "
+            "tokens are given for chosen studies to one organisation"
         )
     unanchored = [uid for uid, token in studies if token is None]
     if unanchored:
         raise NotHeld(f"not anchored yet, so without a token: {', '.join(unanchored)}; try again in a few seconds")
     file: dict[str, Any] = {"for": args.organisation, "studies": [token.hex() for _, token in studies if token]}
-    args.tokens.write_text(json.dumps(file) + "\n", encoding="utf-8")
-    print(
-        f"{args.tokens}: {len(studies)} study tokens for {args.organisation}; they name no patient, but link requests on one study"
+    try:
+        args.tokens.write_text(json.dumps(file) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--tokens {args.tokens}: cannot be written: {error.strerror}") from error
+    tell(
+        args,
+        {"file": args.tokens, **file},
+        f"{args.tokens}: {len(studies)} study tokens for {args.organisation}; "
+        "they name no patient, but link requests on one study",
     )
     return 0

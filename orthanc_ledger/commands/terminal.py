@@ -1,4 +1,4 @@
-"""What commands share with the terminal: a node from --config, an identity from --as, tables or JSON to print."""
+"""What commands share with the terminal: a node from --config, a signed call as --as, tables or JSON to print."""
 
 import argparse
 import json
@@ -9,8 +9,18 @@ from typing import Any
 
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.config import load
-from orthanc_ledger.errors import ConfigError
-from orthanc_ledger.ledger import Ledger
+from orthanc_ledger.errors import ConfigError, ContractError
+from orthanc_ledger.ledger import Committed, Ledger, Value
+
+_WHAT_TO_DO = {
+    "NOT_FOUND": "`requests` and `nodes` list what is there",
+    "NOT_PERMITTED": "another organisation has to sign this, named with --as",
+    "WRONG_STATE": "`requests` and `nodes` show the states",
+    "EXPIRED": "its time has run out: a new request is needed",
+    "CONFLICT": "other values stand there already; `audit` shows them",
+    "INVALID": "docs/ledger.md says what is permitted",
+    "SKEW": "set this machine's clock",
+}
 
 
 def open_node(args: argparse.Namespace) -> Node:
@@ -30,7 +40,8 @@ def add_identity(parser: argparse.ArgumentParser, default: str) -> None:
         dest="identity",
         default=default,
         metavar="WHO",
-        help=f"who signs: owner, custodian, research (their person, where its keys are here) or an identity's folder (default: {default})",
+        help="who signs: owner, custodian, research (their person, where its keys are here) or an identity's folder "
+        f"(default: {default})",
     )
 
 
@@ -41,9 +52,18 @@ def open_ledger(args: argparse.Namespace, node: Node) -> Ledger:
         folder = Path(args.identity)
     if not folder.is_dir():
         raise ConfigError(
-            f"--as {args.identity}: no such identity here; expected owner, custodian, research or a folder with msp.yaml"
+            f"--as {args.identity}: no such identity here; expected owner, custodian, research, or the folder of a "
+            "person's identity, as ORGANISATION/identities/person"
         )
     return node.ledger_as(folder)
+
+
+def submit(ledger: Ledger, function: str, args: Mapping[str, Value], nonce: bytes | None = None) -> Committed:
+    """Submit a call that a person asked for. Raises ConfigError, with what to do, when the contract refuses it."""
+    try:
+        return ledger.submit(function, args, nonce)
+    except ContractError as error:
+        raise ConfigError(f"the ledger refused {function}: {error}; {_WHAT_TO_DO[error.code]}") from error
 
 
 def show(rows: Iterable[Mapping[str, Any]], as_json: bool, columns: Sequence[str]) -> None:
@@ -57,6 +77,14 @@ def show(rows: Iterable[Mapping[str, Any]], as_json: bool, columns: Sequence[str
     widths = [max(len(line[n]) for line in table) for n in range(len(columns))]
     for line in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def tell(args: argparse.Namespace, row: Mapping[str, Any], sentence: str) -> None:
+    """Print what a command did: as one JSON object, or as a sentence."""
+    if args.json:
+        show([row], True, ())
+    else:
+        print(sentence)
 
 
 def moment(seconds: int) -> str:

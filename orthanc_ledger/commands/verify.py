@@ -70,5 +70,7 @@ def _objects(node: Node, study_uid: str | None) -> Iterator[dict[str, Any]]:
                 yield {**row, "cid": record.object, "sop_instance_uid": uid}
             if sys.stderr.isatty():
                 print(f"\rverified {verified} of {total} objects", end="", file=sys.stderr)
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
     state = _VERIFIED if verified == total else _DAMAGED
     yield {"what": "objects", "state": state, "detail": f"{verified} of {total}", "verified": verified, "total": total}
