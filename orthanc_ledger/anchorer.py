@@ -1,6 +1,7 @@
-"""The anchorer: has units taken in, prepares batches, submits them, and tells the ledger what else happened. One process, one thread.
+"""The anchorer: has units taken in, prepares batches, submits them, and tells the ledger what else happened.
 
-Every step is one durable change that may be repeated, so it may be killed anywhere and started again; ARCHITECTURE.md lists the points.
+One process, one thread. Every step is one durable change that may be repeated, so it may be killed anywhere and started
+again; ARCHITECTURE.md lists the points.
 """
 
 import contextlib
@@ -69,7 +70,8 @@ class Anchorer:
     def run(self, stop: threading.Event, now_us: MicrosecondClock) -> None:
         """Work until ``stop`` is set; never gives up because a service is away or an object is bad.
 
-        Raises ConfigError when another anchorer works here, and what the node's own files raise (a full disk): the supervisor starts it again.
+        Raises ConfigError when another anchorer works here, and what the node's own files raise (a full disk): the
+        supervisor starts it again.
         """
         retry, failed_retry = _Every(self._pace.ledger_retry_s), _Every(_FAILED_RETRY_S)
         report = _Every(self._pace.denial_report_s)
@@ -206,7 +208,7 @@ class Anchorer:
 
 
 class _SignedAnew:
-    """A ledger for which a refusal of clock or certificate means: away, until somebody mended it and the call is signed anew."""
+    """A ledger that is away when it refuses clock or certificate: somebody mends it, and the call is signed anew."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -239,7 +241,7 @@ class _Every:
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Hold the anchorer's lock; the kernel lets go of it when this process ends, however it does. Raises ConfigError."""
+    """Hold the anchorer's lock; the kernel lets go of it however this process ends. Raises ConfigError."""
     with path.open("ab") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -119,7 +119,7 @@ def _exactly(stream: BinaryIO, size: int) -> bytes:
 
 
 def _part10_head(arrival: Arrival, called_address: str) -> bytes:
-    """Preamble of zeros (a MZ or PK one never survives, CVE-2019-11687) and file meta, Explicit VR Little Endian (PS3.10 7.1)."""
+    """Preamble of zeros (no MZ or PK survives, CVE-2019-11687) and file meta in Explicit VR LE (PS3.10 7.1)."""
     meta = b"".join(
         (
             struct.pack("<HH2sHIH", 2, 0x0001, b"OB", 0, 2, 0x0100),

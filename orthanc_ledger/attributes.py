@@ -1,4 +1,4 @@
-"""The attributes of an object that C-FIND can be asked for, decoded by the object's own Specific Character Set (PS3.3 C.12.1.1.2)."""
+"""The attributes C-FIND can be asked for, decoded by the object's own Specific Character Set (PS3.3 C.12.1.1.2)."""
 
 import re
 import warnings
@@ -46,7 +46,7 @@ class Attributes:
 
 
 def read_attributes(instance: Instance) -> Attributes:
-    """Attributes of an instance opened with ``WANTED``; what is absent is an empty text, undecodable bytes become U+FFFD."""
+    """Attributes of an instance opened with ``WANTED``; absent is an empty text, undecodable bytes are U+FFFD."""
     terms = (instance.short_value(_CHARSET_TAG) or b"").decode("ascii", "replace").split("\\")
     # What is no defined term becomes the default: pydicom would take it for the name of any Python codec, "rot13" even.
     charsets = [term if _DEFINED_TERM.fullmatch(term) else "" for term in map(str.strip, terms)]

@@ -1,4 +1,4 @@
-"""Preparing a batch: fingerprint, seal, store and verify every object, build the manifest. Nothing here touches the ledger."""
+"""Preparing a batch: fingerprint, seal, store and verify every object, build the manifest, without the ledger."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -60,9 +60,10 @@ def prepare(
 ) -> tuple[Prepared | None, list[Rejected]]:
     """Prepare one batch of a study from its units in ``queue`` of the spool, calling ``between`` after each of them.
 
-    Returns the batch (None when no object was left) and what is not in it. Raises ContentAway; StudyErased; IntegrityError when an object read back from the
-    store is not what was written. Nothing was anchored then and the same call may be made again: under a new key, so with new CIDs. What the store already held
-    of the failed attempt stays there: ciphertext that no manifest on the ledger names.
+    Returns the batch (None when no object was left) and what is not in it. Raises ContentAway; StudyErased;
+    IntegrityError when an object read back from the store is not what was written. Nothing was anchored then and the
+    same call may be made again: under a new key, so with new CIDs. What the store already held of the failed attempt
+    stays there: ciphertext that no manifest on the ledger names.
     """
     study = keyring.ensure_study(study_uid)
     records: dict[str, Record] = {}

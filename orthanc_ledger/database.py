@@ -1,4 +1,4 @@
-"""How the node's own SQLite files are opened and written: one connection a thread, every write one durable transaction."""
+"""The node's own SQLite files: one connection a thread, every write one durable transaction."""
 
 import contextlib
 import os

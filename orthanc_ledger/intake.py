@@ -1,4 +1,4 @@
-"""What comes after a receiver's Success: units of the inbox enter the index, bad ones quarantine, other content under a known UID the conflict queue.
+"""What comes after a receiver's Success: units enter the index, bad ones quarantine, conflicts are reported.
 
 An inbox of 100,000 units is read once at start; from then on only what is new is touched.
 """
@@ -41,7 +41,7 @@ class Intake:
             self._file_quarantined(aside, "found in quarantine at start")
 
     def take_in(self) -> None:
-        """Enter every new unit of the inbox in the index; put aside what cannot be parsed or comes under a claimed UID."""
+        """Enter every new unit of the inbox in the index; put aside what cannot be parsed or has a claimed UID."""
         version = self._spool.version(INBOX)
         if version == self._versions.get(INBOX):
             return
@@ -74,7 +74,7 @@ class Intake:
         self._entered.discard(name)
 
     def lose(self, instance: Instance) -> None:
-        """Give up a waiting object whose unit is gone: its UID is free again, so that it can be sent again, or its disk mounted."""
+        """Give up a waiting object whose unit is gone, so that it can be sent again, or its disk mounted."""
         self._outbox.alarm(
             "lost", instance.claim, "a waiting object is gone from the spool: restore it, or have it sent again"
         )
@@ -115,7 +115,7 @@ class Intake:
                 raise Unreadable(f"a fault while reading: {type(error).__name__}: {error}") from error
 
     def _settle(self, name: str, queue: str, known: Instance) -> None:
-        """A unit whose UID is settled already: a leftover or repeat goes, other content becomes a conflict. Raises IntegrityError."""
+        """Remove a unit that repeats what its UID is settled with, else make it a conflict. Raises IntegrityError."""
         with self._spool.open(name, queue) as unit:
             same = read_head(unit).arrival.sha256 == known.sha256
         if same:
@@ -124,7 +124,7 @@ class Intake:
             self._spool.put_aside(name, CONFLICTS, queue)
 
     def _file_quarantined(self, aside: str, reason: str) -> None:
-        """Make the index agree with a unit in quarantine. The alarm comes first: what the index says is not looked at again."""
+        """Make the index agree with a unit in quarantine; alarm first, as what the index has is not alarmed again."""
         claim = aside.partition(".")[0]
         text = f"{reason}: decide with `orthanc-ledger quarantine` ({aside})"
         known = self._index.instance(claim)

@@ -1,8 +1,8 @@
-"""The durable inbox: what a receiver accepted and the anchorer has not yet anchored; beside it, quarantine and conflict queue.
+"""The durable inbox: what receivers accepted and the anchorer has not yet anchored; also quarantine and conflict queue.
 
-A unit is written to a file without a name (O_TMPFILE) on the spool's own file system and gets its name by linkat(2) when it is complete and
-synced: a process killed before that leaves nothing behind. The name is the claim on the SOP Instance UID (docs/manifest.md), and linkat
-fails if it exists, so two receivers cannot both win it.
+A unit is written to a file without a name (O_TMPFILE) on the spool's own file system and gets its name by linkat(2)
+when it is complete and synced: a process killed before that leaves nothing behind. The name is the claim on the SOP Instance
+UID (docs/manifest.md), and linkat fails if it exists, so two receivers cannot both win it.
 """
 
 import contextlib
@@ -82,7 +82,8 @@ class Spool:
             os.close(_unnamed_file(folder / INBOX))
         except OSError as error:
             raise ConfigError(
-                f"{folder}: the spool needs a file system with O_TMPFILE (ext4, xfs, btrfs, tmpfs), got: {error.strerror}; choose another data_dir"
+                f"{folder}: the spool needs a file system with O_TMPFILE (ext4, xfs, btrfs, tmpfs), "
+                f"got: {error.strerror}; choose another data_dir"
             ) from error
 
     def begin(self, head: ArrivalHead) -> "Incoming":
@@ -143,7 +144,7 @@ class Spool:
     def open(self, name: str, queue: str = INBOX) -> Iterator[BinaryIO]:
         """A unit's bytes. Raises NotHeld when it is gone."""
         try:
-            file = open(self.folder / queue / name, "rb")
+            file = open(self.folder / queue / name, "rb")  # noqa: SIM115 - only opening may mean that it is gone
         except FileNotFoundError as error:
             raise NotHeld(f"spool: no unit {name} in {queue}") from error
         with file:
@@ -155,7 +156,7 @@ class Spool:
             os.unlink(self.folder / queue / name)
 
     def put_aside(self, name: str, queue: str, source: str = INBOX) -> str:
-        """Move a unit from one queue to another, the inbox apart; returns its name there. Durable on return. Raises NotHeld."""
+        """Move a unit to conflict queue or quarantine; returns its name there. Durable on return. Raises NotHeld."""
         claim = name.partition(".")[0]
         try:
             with self.open(name, source) as unit:

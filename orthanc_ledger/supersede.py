@@ -1,7 +1,8 @@
 """A unit of the conflict queue that a person decided shall replace the current record.
 
-decided (by command) → prepared as a batch of its own → anchored → proposed on the ledger (Supersede) → confirmed there by the custodian: only then does
-this node serve it. Until that moment everybody gets the first content. What cannot go on is refused, with the reason in its state.
+decided (by command) → prepared as a batch of its own → anchored → proposed on the ledger (Supersede) → confirmed there
+by the custodian: only then does this node serve it. Until that moment everybody gets the first content. What cannot go
+on is refused, with the reason in its state.
 """
 
 import secrets

@@ -227,9 +227,7 @@ def test_unit_is_not_taken_back_over_another_of_its_uid(node: Node) -> None:
     assert len(spooled(node)) == 2
 
 
-def test_file_system_without_unnamed_files_is_refused_at_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_file_system_without_unnamed_files_is_refused_at_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unsupported(*_: object) -> int:
         raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 
