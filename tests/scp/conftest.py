@@ -4,9 +4,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pynetdicom.transport import AssociationSocket
 
 from .client import File, load
 from .world import Node, config, serving
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clients_close_their_sockets() -> Iterator[None]:
+    """pynetdicom's own clients leave a socket to the garbage collector when the peer was faster to close: a warning."""
+    shut_down = AssociationSocket._shutdown_socket
+
+    def close(self: AssociationSocket) -> None:
+        shut_down(self)
+        if self.socket is not None:
+            self.socket.close()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AssociationSocket, "_shutdown_socket", close)
+        yield
 
 
 @pytest.fixture

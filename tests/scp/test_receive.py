@@ -262,10 +262,12 @@ def test_requests_piled_up_without_waiting_for_answers_abort(
     node: Node, series: list[File], folder: Path, wait_until: Callable[..., None]
 ) -> None:
     small = bundled("MR_small.dcm")
+    node.inbox.accepting.clear()
     with associated(node.port, storage([small])) as assoc:
-        for _ in range(200):
+        for _ in range(30):
             send_fragments(assoc, command("1.2.3"), b"\x02" + bytes(10))
         wait_until(lambda: not assoc.is_established, WAIT_S, "the association ends")
+        node.inbox.accepting.set()
         wait_until(lambda: not node.listener.associations, WAIT_S, "the node has forgotten it")
     assert not list(folder.iterdir())
 

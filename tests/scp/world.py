@@ -57,7 +57,7 @@ class Held:
 
 
 class FolderInbox:
-    """An inbox over a folder. ``free_bytes`` None: endless; ``broken``: raised by every accept."""
+    """An inbox over a folder. ``free_bytes`` None: endless; `accept` waits for ``accepting``, then raises ``broken``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -65,6 +65,8 @@ class FolderInbox:
         self.heads: list[ArrivalHead] = []
         self.free_bytes: int | None = None
         self.broken: Exception | None = None
+        self.accepting = threading.Event()
+        self.accepting.set()
         self.discarded = threading.Semaphore(0)
         self._lock = threading.Lock()
 
@@ -97,6 +99,7 @@ class FolderIncoming:
 
     def accept(self) -> Receipt:
         self._file.close()
+        self._inbox.accepting.wait()
         if self._inbox.broken is not None:
             raise self._inbox.broken
         with self._path.open("rb") as file:
