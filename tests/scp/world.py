@@ -57,7 +57,7 @@ class Held:
 
 
 class FolderInbox:
-    """An inbox over a folder. ``free_bytes`` None: endless; `accept` waits for ``accepting``, then raises ``broken``."""
+    """A folder. ``free_bytes`` None: endless; `accept` waits for ``accepting``, then raises ``broken``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
