@@ -174,11 +174,13 @@ class Intake:
             if self._spool.holds(claim):
                 return False
             self._spool.take_back(name, CONFLICTS)  # a person discarded the first content: this is the first now
+            self._outbox.settle(claim, name)
             return True
         with self._spool.open(name, CONFLICTS) as unit:
             presented = read_head(unit).arrival.sha256
         if presented == holder.sha256:  # it has superseded the first content and was not yet removed
             self._spool.remove(name, CONFLICTS)
+            self._outbox.settle(claim, name)
             return True
         if holder.study_uid:
             study = self._keyring.ensure_study(holder.study_uid)

@@ -74,7 +74,7 @@ class Outbox:
         return [Alarm(*row) for row in self._db.rows("SELECT time, kind, claim, text FROM alarms ORDER BY id")]
 
     def settle(self, claim: str, unit: str) -> None:
-        """Take back the alarms that name a unit of quarantine or conflict queue: a person has decided about it."""
+        """Take back the alarms that name a unit of quarantine or conflict queue, about which a person decided."""
         with self._db.write() as db:
             db.execute("DELETE FROM alarms WHERE claim = ? AND instr(text, ?)", (claim, unit))
 

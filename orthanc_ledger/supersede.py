@@ -122,6 +122,7 @@ class Supersessions:
         self._index.replace_current(current, attributes)
         self._index.keep_supersession(replace(proposed, state="confirmed"))
         self._spool.remove(proposed.conflict, CONFLICTS)
+        self._outbox.settle(proposed.claim, proposed.conflict)
 
     def _holder(self, supersession: Supersession) -> tuple[StudyKeys, bytes] | None:
         """Keys of the study and the instance's token; None when the claim was given up."""

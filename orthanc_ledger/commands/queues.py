@@ -123,7 +123,6 @@ def _supersede(args: argparse.Namespace) -> int:
     if holder is None or holder.state != "anchored" or holder.manifest is None:
         raise ConfigError(f"{args.id}: the first content is not anchored yet; try again when `status` shows no backlog")
     node.index.keep_supersession(Supersession(args.id, claim, args.reason, "decided", holder.manifest))
-    node.outbox.settle(claim, args.id)
     confirm = "the anchorer proposes it on the ledger, then the custodian runs `orthanc-ledger conflicts confirm`"
     tell(args, {"id": args.id, "state": "decided"}, f"decided; {confirm}")
     return 0
@@ -135,7 +134,6 @@ def _confirm(args: argparse.Namespace) -> int:
     if proposed is None:
         raise NotHeld(f"{args.id}: nothing is proposed under this id; `orthanc-ledger conflicts` shows the states")
     submit(open_ledger(args, node), "ConfirmSupersede", {"id": proposed.ledger_id})
-    node.outbox.settle(proposed.claim, args.id)
     row = {"id": args.id, "state": "confirmed"}
     tell(args, row, "confirmed; the new content is served as soon as the anchorer has seen it")
     return 0
