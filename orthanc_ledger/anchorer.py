@@ -141,7 +141,7 @@ class Anchorer:
         limits = self._pace.batch
         return (
             waiting.count >= limits.max_instances
-            or not 0 <= now_us - waiting.newest_us < limits.idle_s * 1e6
+            or now_us - waiting.newest_us >= limits.idle_s * 1e6
             or not 0 <= now_us - waiting.oldest_us < limits.max_age_s * 1e6
         )
 

@@ -1,8 +1,8 @@
 """The durable inbox: what receivers accepted and the anchorer has not yet anchored; also quarantine and conflict queue.
 
 A unit is written to a file without a name (O_TMPFILE) on the spool's own file system and gets its name by linkat(2)
-when it is complete and synced: a process killed before that leaves nothing behind. The name is the claim on the SOP Instance
-UID (docs/manifest.md), and linkat fails if it exists, so two receivers cannot both win it.
+when it is complete and synced: a process killed before that leaves nothing behind. The name is the claim on the SOP
+Instance UID (docs/manifest.md), and linkat fails if it exists, so two receivers cannot both win it.
 """
 
 import contextlib

@@ -153,6 +153,19 @@ def test_what_comes_while_a_batch_is_prepared_is_in_the_index_before_it_is_done(
     assert known == [2, 3]
 
 
+def test_unit_is_durable_before_the_index_has_it_and_goes_after_the_index_has_its_anchor(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index answers repeats with Success, and clinical peers are served from the unit until it says anchored."""
+    seen: list[tuple[str, dict[str, int]]] = []
+    sync, remove = node.spool.sync, node.spool.remove
+    monkeypatch.setattr(node.spool, "sync", lambda: (seen.append(("sync", node.index.counts())), sync()))
+    monkeypatch.setattr(node.spool, "remove", lambda name: (seen.append(("remove", node.index.counts())), remove(name)))
+    store_many(node, 1)
+    drain(node)
+    assert seen == [("sync", {}), ("remove", {"anchored": 1})]
+
+
 # Services away
 
 
