@@ -82,13 +82,15 @@ def create_node(plan: Plan) -> Config:
     """
     directory = plan.directory.resolve()
     backup = plan.key_backup.resolve()
-    if (directory / CONFIG_NAME).exists():
-        raise ConfigError(f"{directory / CONFIG_NAME}: there is a node here already; choose an empty folder")
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise ConfigError(f"{directory}: there is something here already; choose a new or empty folder")
     if backup.is_relative_to(directory):
         raise ConfigError(
             f"--key-backup {backup}: must lie outside {directory}: a backup beside what it opens is lost, or stolen, "
             "with it"
         )
+    if not backup.parent.is_dir():
+        raise ConfigError(f"--key-backup {backup}: expected a folder at {backup.parent}; is its disk mounted?")
     if backup.exists():
         raise ConfigError(f"--key-backup {backup}: exists already; an older key there would be lost")
     certificates = _members(plan, directory)

@@ -146,11 +146,17 @@ class TestInit:
         assert (done.code, (tmp_path / "backup").read_text()) == (2, "an older key")
         assert "an older key there would be lost" in done.err
 
+    def test_a_backup_on_a_disk_that_is_not_there_leaves_no_half_made_node(self, run: Command, tmp_path: Path) -> None:
+        done = run("init", tmp_path / "node", "--key-backup", tmp_path / "disk" / "backup", "--all-roles")
+        assert done.code == 2
+        assert "is its disk mounted?" in done.err
+        assert not (tmp_path / "node").exists()
+
     def test_a_second_node_in_the_same_folder_is_refused(self, run: Command, tmp_path: Path) -> None:
         self.init(run, tmp_path, "--all-roles")
         done = run("init", tmp_path / "node", "--key-backup", tmp_path / "other", "--all-roles")
         assert done.code == 2
-        assert "there is a node here already; choose an empty folder" in done.err
+        assert "there is something here already; choose a new or empty folder" in done.err
 
     def test_missing_roles_are_named(self, run: Command, tmp_path: Path) -> None:
         done = self.init(run, tmp_path)
