@@ -28,6 +28,7 @@ _SHORT_VRS = frozenset(
 )
 _MAY_NEST = frozenset((UNKNOWN, "SQ"))
 _NOT_ITEMS: Final = -1
+_NOT_IN_DATA_SETS = frozenset((0x0002, 0xFFFE))
 
 
 class Reader:
@@ -99,7 +100,8 @@ class Encoding:
     def header(self, reader: Reader, offset: int, limit: int) -> tuple[int, bytes, int, int]:
         """Tag, VR (empty when implicit), length and offset of the value for the element header at ``offset``.
 
-        Raises ``Unreadable`` for a VR that is not two capital letters, and when header or value run past ``limit``.
+        Raises ``Unreadable`` for a VR that is not two capital letters, for a delimiter with a length (PS3.5 7.5.2), and
+        when header or value run past ``limit``.
         """
         value = offset + 8
         if value > limit:
@@ -108,6 +110,8 @@ class Encoding:
         group, element, vr, length = self._header.unpack(raw)
         if not self.explicit or group == 0xFFFE:
             vr, length = b"", self._length.unpack_from(raw, 4)[0]
+            if group == 0xFFFE and length and element != 0xE000:
+                raise Unreadable(f"({group:04X},{element:04X}) at byte {offset}: length 0 expected, got {length}")
         elif vr not in _SHORT_VRS:
             if not (vr.isalpha() and vr.isupper()):
                 raise Unreadable(f"({group:04X},{element:04X}) at byte {offset}: VR is two capital letters, got {vr!r}")
@@ -199,8 +203,9 @@ class Scan:
             tag, vr, length, offset = encoding.header(self.reader, offset, limit)
             if tag == _ITEM_END and undefined:
                 return offset
-            if tag >> 16 == 0xFFFE:
-                raise Unreadable(f"{show_tag(tag)} at byte {start} stands outside a sequence")
+            if tag >> 16 in _NOT_IN_DATA_SETS:
+                place = "a sequence" if tag >> 16 == 0xFFFE else "the file meta information"
+                raise Unreadable(f"{show_tag(tag)} at byte {start} stands outside {place}")
             if tag <= previous:
                 raise Unreadable(
                     f"{show_tag(tag)} at byte {start}: tags must rise strictly, it follows {show_tag(previous)}"

@@ -68,7 +68,8 @@ def _by_table(
     for index, at in enumerate(fragments.offsets):
         if len(starts) < frames and at - fragments.offsets[0] == table[len(starts)]:
             starts.append(index)
-    return starts if len(starts) == frames else ()
+    # Fragments before the first frame's would be in no leaf.
+    return starts if len(starts) == frames and starts[0] == 0 else ()
 
 
 def _by_end_of_image(instance: Instance, fragments: Fragments, frames: int) -> Sequence[int]:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
 
 from orthanc_ledger.decoders import DECODERS
-from orthanc_ledger.elements import UNDEFINED, Element, Reader
+from orthanc_ledger.elements import PIXEL_DATA, UNDEFINED, Element, Reader
 from orthanc_ledger.instance import Instance
 from orthanc_ledger.leaves import FRAME, ITEM_COUNT, METADATA_TREE, PIXEL_TREE, VALUE, Leaf, LeafHasher
 from orthanc_ledger.merkle import Tree
-from orthanc_ledger.pixel_layout import NotDecoded
+from orthanc_ledger.pixel_layout import DOUBLE_FLOAT_PIXEL_DATA, FLOAT_PIXEL_DATA, NotDecoded
 from orthanc_ledger.pixels import (
     PixelForm,
     canonical_attributes,
@@ -21,21 +21,20 @@ from orthanc_ledger.pixels import (
 from orthanc_ledger.values import is_text, strip_padding, swap_bytes, swap_unit
 
 LEFT_OUT: Final = {
-    0x00080001: "Length to End",
-    0x00080054: "Retrieve AE Title",
-    0x00080056: "Instance Availability",
-    0x00880130: "Storage Media File-set ID",
-    0x00880140: "Storage Media File-set UID",
-    0x7FE00001: "Extended Offset Table",
-    0x7FE00002: "Extended Offset Table Lengths",
-    0x7FE00003: "Encapsulated Pixel Data Value Total Length",
-    0x7FE00008: "Float Pixel Data",
-    0x7FE00009: "Double Float Pixel Data",
-    0x7FE00010: "Pixel Data",
+    0x00080001: 4,  # Length to End
+    0x00080054: 1024,  # Retrieve AE Title
+    0x00080056: 16,  # Instance Availability
+    0x00880130: 16,  # Storage Media File-set ID
+    0x00880140: 64,  # Storage Media File-set UID
+    0x7FE00003: 8,  # Encapsulated Pixel Data Value Total Length
 }
-"""Values of the top level that the metadata tree leaves out. Group 0002 and group lengths are left out everywhere, Data
-Set Trailing Padding when it is all zero."""
+"""Values of the top level that the metadata tree leaves out, and the bytes they have at most: a longer one holds
+something else. So do group lengths everywhere and the extended offset tables; Data Set Trailing Padding is left out
+when it is all zero."""
 
+PIXELS: Final = frozenset((PIXEL_DATA, FLOAT_PIXEL_DATA, DOUBLE_FLOAT_PIXEL_DATA))
+OFFSET_TABLES: Final = frozenset((0x7FE00001, 0x7FE00002))
+GROUP_LENGTH_BYTES: Final = 4
 TRAILING_PADDING: Final = 0xFFFCFFFC
 
 _TOP_LEVEL_PATH: Final = 4
@@ -117,18 +116,27 @@ def metadata_leaves(instance: Instance, pixel_form: PixelForm) -> Iterator[Leaf]
     for element in instance.elements():
         if element.items is not None:
             yield Leaf(element.path, ITEM_COUNT, 4, element.items.to_bytes(4, "big"))
-        elif not _left_out(element, instance.reader):
+        elif not _left_out(instance, element):
             yield _value_leaf(instance, element, canonical)
 
 
-def _left_out(element: Element, reader: Reader) -> bool:
-    if element.tag >> 16 == 0x0002 or element.tag & 0xFFFF == 0:
-        return True
+def _left_out(instance: Instance, element: Element) -> bool:
+    if element.tag & 0xFFFF == 0:
+        return element.length <= GROUP_LENGTH_BYTES
     if len(element.path) > _TOP_LEVEL_PATH:
         return False
     if element.tag == TRAILING_PADDING:
-        return not any(any(chunk) for chunk in reader.chunks(element.offset, element.length))
-    return element.tag in LEFT_OUT
+        return not any(any(chunk) for chunk in instance.reader.chunks(element.offset, element.length))
+    if element.tag in OFFSET_TABLES:
+        return element.length <= 8 * _count_fragments(instance)
+    return element.tag in PIXELS or element.length <= LEFT_OUT.get(element.tag, -1)
+
+
+def _count_fragments(instance: Instance) -> int:
+    pixel_data = instance.top_level(PIXEL_DATA)
+    if pixel_data is None or pixel_data.length != UNDEFINED:
+        return 0
+    return len(instance.fragments(pixel_data).offsets)
 
 
 def _value_leaf(instance: Instance, element: Element, canonical: Mapping[int, bytes]) -> Leaf:

@@ -172,6 +172,9 @@ def _short_value(scan: Scan, tag: int) -> bytes | None:
 
 
 def _uid(scan: Scan, tag: int) -> str:
+    element = scan.found.get(tag)
+    if element and element.length > _LONGEST_SHORT_VALUE:
+        raise Unreadable(f"{show_tag(tag)}: a UID has at most 64 characters, got {element.length}")
     return _ascii(_short_value(scan, tag) or b"", tag)
 
 

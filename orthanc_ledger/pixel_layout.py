@@ -1,5 +1,6 @@
 """Shape of the stored samples, by the attributes of the Image Pixel modules (PS3.3 C.7.6.3)."""
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +11,9 @@ FLOAT_PIXEL_DATA: Final = 0x7FE00008
 DOUBLE_FLOAT_PIXEL_DATA: Final = 0x7FE00009
 PHOTOMETRIC_INTERPRETATION: Final = 0x00280004
 PLANAR_CONFIGURATION: Final = 0x00280006
+NUMBER_OF_FRAMES: Final = 0x00280008
+
+_DIGITS = re.compile(rb"\+?[0-9]+")
 
 
 class NotDecoded(DataError):
@@ -45,9 +49,8 @@ class Layout:
         return self.photometric == "YBR_FULL_422" and self.samples == 3
 
     @property
-    def stored_frame_bits(self) -> int:
-        samples = 2 if self.subsampled else self.samples
-        return self.pixels * samples * self.bits_allocated
+    def stored_frame_samples(self) -> int:
+        return self.pixels * (2 if self.subsampled else self.samples)
 
     @property
     def sample_bytes(self) -> int:
@@ -78,7 +81,7 @@ def pixel_layout(instance: Instance, tag: int) -> Layout:
         bits_stored=floating or _unsigned(instance, 0x00280101),
         high_bit=allocated - 1 if floating else _unsigned(instance, 0x00280102),
         signed=floating is None and _unsigned(instance, 0x00280103) == 1,
-        planar=instance.short_value(PLANAR_CONFIGURATION) == b"\x01\x00",
+        planar=(instance.short_value(PLANAR_CONFIGURATION) or b"")[:2] == b"\x01\x00",
     )
     if not layout.photometric:
         raise NotDecoded("missing-attribute", "(0028,0004) is missing")
@@ -100,11 +103,7 @@ def _unsigned(instance: Instance, tag: int) -> int:
 
 def number_of_frames(instance: Instance) -> int | None:
     """Number of Frames, 1 when absent or empty; None when it is no positive integer."""
-    value = (instance.short_value(0x00280008) or b"").split(b"\\")[0].strip()
+    value = (instance.short_value(NUMBER_OF_FRAMES) or b"").strip(b" ")
     if not value:
         return 1
-    try:
-        frames = int(value)
-    except ValueError:
-        return None
-    return frames if frames > 0 else None
+    return int(value) or None if _DIGITS.fullmatch(value) else None

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from orthanc_ledger.decoders import DECODERS, ENCAPSULATED_UNCOMPRESSED, OWN, Samples, decompress
+from orthanc_ledger.decoders import ENCAPSULATED_UNCOMPRESSED, NATIVE, Samples, decompress
 from orthanc_ledger.elements import PIXEL_DATA, UNDEFINED, Element
 from orthanc_ledger.encapsulated import EncodedFrames
 from orthanc_ledger.errors import Unreadable
@@ -52,13 +52,12 @@ def decoded_leaves(instance: Instance, element: Element) -> Iterator[Leaf]:
     Raises ``NotDecoded``, possibly after some leaves; ``ConfigError`` when the pinned decoder is not installed.
     """
     layout = pixel_layout(instance, element.tag)
-    decoder = DECODERS[instance.transfer_syntax_uid]
-    encapsulated = decoder != OWN or instance.transfer_syntax_uid == ENCAPSULATED_UNCOMPRESSED
+    encapsulated = instance.transfer_syntax_uid not in NATIVE
     if encapsulated != (element.length == UNDEFINED):
         raise NotDecoded("decoder-failed", "fragments under a native transfer syntax, or none under another one")
     if not encapsulated:
         return _native_leaves(instance, element, layout)
-    return _encapsulated_leaves(instance, element, layout, decoder)
+    return _encapsulated_leaves(instance, element, layout)
 
 
 def encoded_leaves(instance: Instance, element: Element) -> Iterator[Leaf]:
@@ -89,7 +88,7 @@ def _frame_path(index: int) -> bytes:
 
 
 def _native_leaves(instance: Instance, element: Element, layout: Layout) -> Iterator[Leaf]:
-    end = -(-layout.stored_frame_bits * layout.frames // 8)
+    end = -(-layout.stored_frame_samples * layout.frames * layout.bits_allocated // 8)
     if element.length < end:
         raise NotDecoded("too-short", f"{end} bytes of pixel data expected, got {element.length}")
     read = _little_endian(instance, element)
@@ -121,35 +120,26 @@ _Range = Callable[[int, int], Samples]
 def _stored_samples(read: Callable[[int, int], bytes], frame: int, layout: Layout) -> _Range:
     """Gives the stored samples of pixels [first, last), shape (pixels, samples); ``first`` is a multiple of 8."""
     dtype = np.dtype(f"<u{layout.sample_bytes}")
-    width = layout.sample_bytes
+    origin = frame * layout.stored_frame_samples
 
-    def binary(first: int, last: int) -> Samples:
-        start = frame * layout.stored_frame_bits + first * layout.samples
-        stop = start + (last - first) * layout.samples
+    def run(first: int, last: int) -> Samples:
+        start, stop = origin + first, origin + last
+        if layout.bits_allocated > 1:
+            width = layout.sample_bytes
+            return np.frombuffer(read(start * width, (stop - start) * width), dtype)
         packed = np.frombuffer(read(start // 8, -(-stop // 8) - start // 8), np.uint8)
-        bits = np.unpackbits(packed, bitorder="little")[start % 8 : start % 8 + stop - start]
-        return bits.reshape(-1, layout.samples)
+        return np.unpackbits(packed, bitorder="little")[start % 8 : start % 8 + stop - start]
 
     def planes(first: int, last: int) -> Samples:
-        start = frame * layout.stored_frame_bits // 8
-        parts = [
-            np.frombuffer(read(start + (sample * layout.pixels + first) * width, (last - first) * width), dtype)
-            for sample in range(layout.samples)
-        ]
-        return np.stack(parts, axis=1)
+        starts = range(0, layout.samples * layout.pixels, layout.pixels)
+        return np.stack([run(start + first, start + last) for start in starts], axis=1)
 
     def pairs(first: int, last: int) -> Samples:
-        start = frame * layout.stored_frame_bits // 8
-        stored = np.frombuffer(read(start + first * 2 * width, (last - first) * 2 * width), dtype).reshape(-1, 4)
-        return stored[:, [0, 2, 3, 1, 2, 3]].reshape(-1, 3)
+        return run(first * 2, last * 2).reshape(-1, 4)[:, [0, 2, 3, 1, 2, 3]].reshape(-1, 3)
 
     def pixels(first: int, last: int) -> Samples:
-        start = frame * layout.stored_frame_bits // 8
-        size = layout.samples * width
-        return np.frombuffer(read(start + first * size, (last - first) * size), dtype).reshape(-1, layout.samples)
+        return run(first * layout.samples, last * layout.samples).reshape(-1, layout.samples)
 
-    if layout.bits_allocated == 1:
-        return binary
     if layout.subsampled:
         return pairs
     return planes if layout.planar and layout.samples > 1 else pixels
@@ -201,7 +191,7 @@ class _UnusedBits:
         return difference
 
 
-def _encapsulated_leaves(instance: Instance, element: Element, layout: Layout, decoder: str) -> Iterator[Leaf]:
+def _encapsulated_leaves(instance: Instance, element: Element, layout: Layout) -> Iterator[Leaf]:
     if layout.canonical_frame_bytes > MAX_FRAME:
         raise NotDecoded("frame-too-large", f"{layout.canonical_frame_bytes} bytes a frame, at most {MAX_FRAME}")
     frames = EncodedFrames(instance, element, layout.frames)
@@ -211,7 +201,7 @@ def _encapsulated_leaves(instance: Instance, element: Element, layout: Layout, d
         if frames.length(index) > MAX_FRAME:
             raise NotDecoded("frame-too-large", f"{frames.length(index)} encoded bytes in frame {index}")
         encoded = b"".join(frames.chunks(index))
-        if decoder == OWN:
+        if instance.transfer_syntax_uid == ENCAPSULATED_UNCOMPRESSED:
             stored = _uncompressed(encoded, layout)
         else:
             stored = _held(decompress(instance.transfer_syntax_uid, encoded, layout))
@@ -223,7 +213,7 @@ def _held(samples: Samples) -> _Range:
 
 
 def _uncompressed(encoded: bytes, layout: Layout) -> _Range:
-    end = -(-layout.stored_frame_bits // 8)
+    end = -(-layout.stored_frame_samples * layout.bits_allocated // 8)
     if len(encoded) < end:
         raise NotDecoded("too-short", f"{end} bytes a frame expected, got {len(encoded)}")
     if any(encoded[end:]):

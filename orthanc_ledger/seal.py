@@ -4,6 +4,7 @@ Only sealing: no files, no keys kept. Memory stays at a few segments of 1 MiB wh
 """
 
 import io
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _SEGMENT = 1 << 20
+_HEADER = 40
+_TAG = 16
 _PIECE = 1 << 17  # Tink allocates what it is asked for, however little is left
 
 streaming_aead.register()
@@ -59,12 +62,13 @@ class SealedReader(io.RawIOBase):
     """The plaintext of a sealed object, from front to back.
 
     Reading raises ``IntegrityError`` when the object was sealed with another key or as another instance, was changed,
-    or was cut off. A truncated object gives its whole segments before the error, so read to the end once before using
-    a byte. Errors of the source come through as they are.
+    lengthened or cut off. A truncated or lengthened object gives its whole segments before the error, so read to the
+    end once before using a byte. Errors of the source come through as they are.
     """
 
     def __init__(self, source: BinaryIO, key: bytes, associated_data: bytes) -> None:
         self._source = _Guarded(source)
+        self._size = 0
         with self._source.errors("opening"):
             self._stream = _primitive(key).new_decrypting_stream(self._source, associated_data)
 
@@ -74,14 +78,27 @@ class SealedReader(io.RawIOBase):
 
     def read(self, size: int | None = -1) -> bytes:
         """Return ``size`` bytes, fewer only at the end; all that are left when ``size`` is negative or None."""
+        pieces, left = [], size if size is not None and size >= 0 else sys.maxsize
+        while left and (piece := self._piece(min(left, _PIECE))):
+            pieces.append(piece)
+            left -= len(piece)
+        return b"".join(pieces)
+
+    def _piece(self, size: int) -> bytes:
         with self._source.errors("opening"):
-            if size is None or size < 0:
-                return b"".join(iter(lambda: self._stream.read(_PIECE), b""))
-            pieces, left = [], size
-            while left and (piece := self._stream.read(min(left, _PIECE))):
-                pieces.append(piece)
-                left -= len(piece)
-            return b"".join(pieces)
+            piece: bytes = self._stream.read(size)
+        self._size += len(piece)
+        if not piece:
+            self._check_end()
+        return piece
+
+    def _check_end(self) -> None:
+        # Tink reads no further than a last segment of full length: it would not see what was appended.
+        segments = -(-(_HEADER + self._size) // (_SEGMENT - _TAG))
+        expected = _HEADER + self._size + segments * _TAG
+        self._source.read(1)
+        if self._source.given != expected:
+            raise IntegrityError(f"sealed object: expected {expected} bytes, got more; bytes were appended")
 
     def readinto(self, buffer: "WriteableBuffer") -> int:
         """Fill ``buffer``, short only at the end; returns the number of bytes."""
@@ -96,6 +113,7 @@ class _Guarded(io.RawIOBase):
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream: BinaryIO | None = stream
+        self.given = 0
         self._failure: BaseException | None = None
 
     def readable(self) -> bool:
@@ -107,10 +125,12 @@ class _Guarded(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         assert self._stream is not None
         try:
-            return self._stream.read(size)
+            data = self._stream.read(size)
         except BaseException as error:
             self._failure = error
             raise
+        self.given += len(data)
+        return data
 
     def write(self, data: bytes) -> int:  # type: ignore[override]  # Tink writes bytes only
         if self._stream is None:

@@ -29,13 +29,14 @@ from dicom_make import (
     swapped,
     text,
 )
+from pydicom.datadict import DicomDictionary, RepeatersDictionary
 from pydicom.pixels import get_encoder
 from pydicom.uid import RLELossless
 
 from orthanc_ledger import decoders
 from orthanc_ledger.elements import Reader
 from orthanc_ledger.errors import ConfigError, Unreadable
-from orthanc_ledger.fingerprint import LEFT_OUT, Fingerprint, fingerprints, metadata_leaves
+from orthanc_ledger.fingerprint import LEFT_OUT, OFFSET_TABLES, PIXELS, Fingerprint, fingerprints, metadata_leaves
 from orthanc_ledger.leaves import Leaf
 from orthanc_ledger.pixel_layout import NotDecoded
 from orthanc_ledger.pixels import decoded_leaves, encoded_leaves, pixel_element
@@ -117,17 +118,41 @@ def test_each_salt_key_gives_what_it_gives_alone() -> None:
     assert len({result.fingerprint for result in together} | {result.pixel_root for result in together}) == 6
 
 
-@pytest.mark.parametrize("tag", LEFT_OUT)
+@pytest.mark.parametrize("tag", [*LEFT_OUT, *PIXELS])
 def test_left_out_at_the_top_level_only(tag: int) -> None:
     element = Value(tag, "OB", b"1234")
     assert metadata(file_of([element])) == {}
     assert len(metadata(file_of([Sequence_(0x0040A730, ((element,),))]))) == 2
 
 
-def test_group_lengths_and_group_2_are_left_out_everywhere() -> None:
-    elements = (Value(0x00020010, "UI", b"1.2\0"), Value(0x00080000, "UL", b"1234"), Value(0x00100020, "LO", b"x "))
+@pytest.mark.parametrize(("tag", "most"), LEFT_OUT.items())
+def test_a_payload_under_a_left_out_tag_is_hashed(tag: int, most: int) -> None:
+    assert metadata(file_of([Value(tag, "UN", b"1" * most)])) == {}
+    assert len(metadata(file_of([Value(tag, "UN", b"1" * (most + 2))]))) == 1
+
+
+@pytest.mark.parametrize("tag", OFFSET_TABLES)
+@pytest.mark.parametrize(("size", "leaves"), [(16, 0), (18, 1)])
+def test_a_payload_in_an_extended_offset_table_is_hashed(tag: int, size: int, leaves: int) -> None:
+    table = Writer().data_set([Value(tag, "OV", bytes(size))])
+    assert len(metadata(part10(table + encapsulated(b"ab", b"cd"), JPEG_BASELINE))) == leaves
+    assert len(metadata(part10(table))) == 1
+
+
+def test_group_lengths_are_left_out_everywhere() -> None:
+    elements = (Value(0x00080000, "UL", b"1234"), Value(0x00100000, "UL", b"123456"), Value(0x00100020, "LO", b"x "))
     inside = metadata(file_of([Sequence_(0x0040A730, (elements,))]))
-    assert [path[-8:] for path in inside] == ["0040a730", "00100020"]
+    assert [path[-8:] for path in inside] == ["0040a730", "00100000", "00100020"]
+
+
+def test_the_dictionary_is_the_one_fingerprints_are_made_with() -> None:
+    tables = [
+        sorted((tag, entry[0]) for tag, entry in table.items()) for table in (DicomDictionary, RepeatersDictionary)
+    ]
+    digest = hashlib.sha256(repr(tables).encode()).hexdigest()
+    assert digest == "9e6200e2a93930e0fac0946b3d8dece37199a9dde1c28789f10157c5e44db1a8", (
+        "another dictionary changes fingerprints: it needs a new fingerprint version"
+    )
 
 
 def test_trailing_padding_counts_when_it_says_something() -> None:
@@ -418,9 +443,9 @@ def test_a_codestream_that_announces_another_size_is_not_given_to_its_decoder(
 
 
 def test_a_missing_decoder_is_not_taken_for_bad_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(decoders.DECODERS, RLE, "absent")
+    monkeypatch.setitem(decoders.DECODERS, JPEG_2000, "absent")
     with pytest.raises(ConfigError, match="absent"):
-        fingerprint(compressed_file(image(native(b"")), encapsulated(b"any"), RLE))
+        fingerprint(compressed_file(image(native(b"")), encapsulated(b"any"), JPEG_2000))
 
 
 def test_every_pinned_decoder_is_installed() -> None:

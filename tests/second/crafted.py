@@ -44,8 +44,16 @@ SEQUENCE_END = struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
 
 def file(body: bytes, syntax: str = EXPLICIT) -> bytes:
     """A Part 10 file: SOP Class and Instance UID, then `body`."""
-    data_set = element(8, 0x16, "UI", uid("1.2.840.10008.5.1.4.1.1.7"), syntax)
-    data_set += element(8, 0x18, "UI", uid(SOP), syntax) + body
+    return encoded_file(_head(syntax) + body, syntax)
+
+
+def _head(syntax: str = EXPLICIT) -> bytes:
+    """SOP Class and Instance UID."""
+    return element(8, 0x16, "UI", uid("1.2.840.10008.5.1.4.1.1.7"), syntax) + element(8, 0x18, "UI", uid(SOP), syntax)
+
+
+def encoded_file(data_set: bytes, syntax: str = EXPLICIT) -> bytes:
+    """A Part 10 file of a whole data set."""
     if syntax == DEFLATED:
         deflate = zlib.compressobj(wbits=-15)
         data_set = deflate.compress(data_set) + deflate.flush()
@@ -124,6 +132,26 @@ def _native() -> Iterator[tuple[str, bytes]]:
     yield "one-bit-tail", file(image(b"\x55\x01\0\7", vr="OB", allocated=1, stored=1, rows=3, columns=3))
     by_plane = {"vr": "OB", "allocated": 1, "stored": 1, "samples": 3, "photometric": "RGB"}
     yield "one-bit-colour-by-plane", file(image(b"\x55\x01", planar=1, **by_plane))
+    yield (
+        "one-bit-colour-by-plane-two-frames",
+        file(image(b"\x55\x01\xe3", planar=1, frames="2", **by_plane)),
+    )
+    by_pixel = by_plane | {"photometric": "YBR_FULL_422"}
+    yield "one-bit-422", file(image(b"\x9a", **by_pixel))
+    yield "bits-stored-none", file(image(words(0xF001, 2, 3, 4), stored=0, high=0))
+    yield "bits-stored-more-than-allocated", file(image(words(0xF001, 2, 3, 4), stored=17, signed=1))
+    yield "planar-of-one-byte", file(_with_value(image(bytes(range(12)), planar=1, **colour_of_bytes()), 6, b"\1"))
+    yield (
+        "planar-of-four-bytes",
+        file(_with_value(image(bytes(range(12)), planar=1, **colour_of_bytes()), 6, b"\1\0\0\0")),
+    )
+    yield "rows-of-four-bytes", file(_with_value(image(words(1, 2, 3, 4)), 0x10, b"\2\0\1\0"))
+    yield "rows-of-one-byte", file(_with_value(image(words(1, 2, 3, 4)), 0x10, b"\2"))
+    for name, frames in (
+        ("signed", "+2"), ("long", "0" * 16 + "2"), ("none", "0"), ("negative", "-1"), ("underscore", "1_0"),
+        ("two", "1\\2"), ("over-1024", " " * 1024 + "7 "), ("under-1024", " " * 1020 + "2 "),
+    ):  # fmt: skip
+        yield f"frames-{name}", file(image(words(*range(8)), frames=frames))
     yield "one-bit-big-endian", file(image(b"\x55\x01", BIG, allocated=1, stored=1, rows=3, columns=3), BIG)
     yield (
         "float",
@@ -159,8 +187,25 @@ def _native() -> Iterator[tuple[str, bytes]]:
     yield "deflated", file(image(words(1, 2, 3, 4)), DEFLATED)
     yield "deflated-then-zero", file(image(words(1, 2, 3, 4)), DEFLATED) + b"\0"
     yield "deflated-then-other", file(image(words(1, 2, 3, 4)), DEFLATED) + b"\1\0"
+    plain = _head() + image(words(1, 2, 3, 4))
+    trailer = struct.pack("<II", zlib.crc32(plain), len(plain))
+    yield "deflated-then-gzip-trailer", file(image(words(1, 2, 3, 4)), DEFLATED) + trailer
+    yield "deflated-then-gzip-trailer-and-zeros", file(image(words(1, 2, 3, 4)), DEFLATED) + trailer + b"\0\0"
+    yield "deflated-then-gzip-trailer-of-another", file(image(words(1, 2, 3, 4)), DEFLATED) + trailer[::-1]
+    yield "deflated-then-gzip-trailer-twice", file(image(words(1, 2, 3, 4)), DEFLATED) + trailer * 2
     yield "deflated-cut", file(image(words(1, 2, 3, 4)), DEFLATED)[:-4]
     yield "no-pixel-data", file(b"")
+
+
+def colour_of_bytes() -> dict[str, int | str | None]:
+    """Attributes of RGB bytes."""
+    return {"samples": 3, "allocated": 8, "stored": 8, "vr": "OB", "photometric": "RGB"}
+
+
+def _with_value(body: bytes, number: int, value: bytes) -> bytes:
+    """The image elements with another value in a US element of group 0028."""
+    at = body.index(struct.pack("<HH", 0x28, number) + b"US")
+    return body[:at] + element(0x28, number, "US", value) + body[at + 10 :]
 
 
 def _no_integers() -> dict[str, int | str | None]:
@@ -190,6 +235,43 @@ def _encapsulated() -> Iterator[tuple[str, bytes]]:
     yield "rle", capsule(header + b"\x03\0\0\0\x10\0" + b"\x03\1\2\3\4\0", syntax=RLE)
     yield "rle-short", capsule(header + b"\x03\0\0\0\x10\0" + b"\x01\1\2\0", syntax=RLE)
     yield "rle-hidden-bits", capsule(header + b"\x03\xf0\0\0\x80\0" + b"\x03\1\2\3\4\0", syntax=RLE, stored=12)
+    yield (
+        "rle-photometric-unknown",
+        capsule(header + b"\x03\0\0\0\x10\0" + b"\x03\1\2\3\4\0", syntax=RLE, photometric="X"),
+    )
+    yield (
+        "rle-bits-stored-none",
+        capsule(header + b"\x03\0\0\0\x10\0" + b"\x03\1\2\3\4\0", syntax=RLE, stored=0, high=0),
+    )
+    yield (
+        "rle-bits-stored-more-than-allocated",
+        capsule(header + b"\x03\0\0\0\x10\0" + b"\x03\1\2\3\4\0", syntax=RLE, stored=17),
+    )
+    pair = struct.pack("<16I", 2, 64, 70, *[0] * 13) + b"\x03\1\2\3\4\0" + b"\x03\5\6\7\x08\0"
+    two_samples = {"samples": 2, "allocated": 8, "stored": 8}
+    yield "rle-two-samples", capsule(pair, syntax=RLE, **two_samples)
+    yield "two-samples", file(image(bytes([1, 5, 2, 6, 3, 7, 4, 8]), **two_samples))
+    yield "rle-runs", capsule(header + b"\x80\xfd\0\x80\x80\0" + b"\xff\1\xff\2\0\0", syntax=RLE)
+    bomb = struct.pack("<16I", 2, 64, 66, *[0] * 13) + b"\x81\0" + b"\x81\7" * 512
+    yield "rle-unpacks-to-more", capsule(bomb, syntax=RLE)
+    yield "rle-other-segments", capsule(struct.pack("<16I", 1, 64, *[0] * 14) + b"\x03\1\2\3\4\0", syntax=RLE)
+    yield "rle-one-bit", capsule(struct.pack("<16I", 1, 64, *[0] * 14) + b"\0\5", syntax=RLE, allocated=1, stored=1)
+    yield "no-offset-table", capsule(syntax=BASELINE).replace(item(b"") + SEQUENCE_END, SEQUENCE_END)
+    offsets = [element(0x7FE0, number, "OV", struct.pack("<2Q", 0, 20)) for number in (1, 2)]
+    total = element(0x7FE0, 3, "UV", struct.pack("<Q", 6))
+    for name, tables in (
+        ("", offsets[0] + offsets[1] + total), ("-too-long", element(0x7FE0, 1, "OV", bytes(32))),
+        ("-total-too-long", element(0x7FE0, 3, "UV", bytes(16))),
+    ):  # fmt: skip
+        body = image(b"", frames="2")[:-12] + tables
+        body += element(0x7FE0, 0x10, "OB", fragments(b"ab", b"cd", b"ef"), length=UNDEFINED)
+        yield f"encoded-extended-table{name}", file(body, BASELINE)
+    native = image(words(1, 2, 3, 4))
+    yield "extended-table-of-native", file(native[:-20] + offsets[0] + native[-20:])
+    not_from_zero = element(0x7FE0, 1, "OV", struct.pack("<2Q", 10, 20))
+    body = image(b"", frames="2")[:-12] + not_from_zero
+    body += element(0x7FE0, 0x10, "OB", fragments(b"ab", b"cd", b"ef"), length=UNDEFINED)
+    yield "encoded-extended-table-not-from-zero", file(body, BASELINE)
     yield "no-fragments", capsule(syntax=BASELINE)
     yield "no-fragments-lossless", capsule(syntax=RLE)
 
@@ -277,6 +359,23 @@ def _refused() -> Iterator[tuple[str, bytes]]:
     )
     yield "public-sequence-does-not-parse", file(element(0x0008, 0x1032, "UN", b"\1\2\3\4"))
 
+    short, long = struct.pack("<HHI", 0xFFFE, 0xE0DD, 0), struct.pack("<HHI", 0xFFFE, 0xE0DD, 2)
+    delimited = element(0x0008, 0x1032, "SQ", item(name, True) + short, length=UNDEFINED)
+    yield "sequence-delimiter-with-length", file(delimited.replace(short, long + b"\0\0"))
+    end = struct.pack("<HHI", 0xFFFE, 0xE00D, 0)
+    yield "item-delimiter-with-length", file(delimited.replace(end, struct.pack("<HHI", 0xFFFE, 0xE00D, 2) + b"\0\0"))
+    yield "fragments-delimiter-with-length", capsule(b"ab", syntax=BASELINE)[:-8] + long + b"\0\0"
+    meta = element(0x0002, 0x0016, "AE", b"HIDDEN")
+    yield "file-meta-in-an-item", file(element(0x0008, 0x1032, "SQ", item(meta)))
+    yield "file-meta-in-a-deflated-data-set", encoded_file(meta + _head(), DEFLATED)
+    for tag in ((0x8, 0x16), (0x8, 0x18), (0x20, 0x0D), (0x20, 0x0E)):
+        others = [element(*other, "UI", b"1.2\0") for other in ((0x8, 0x16), (0x8, 0x18)) if other < tag]
+        yield (
+            f"uid-not-ascii-{tag[0]:02x}{tag[1]:02x}",
+            encoded_file(b"".join(others) + element(*tag, "UI", b"1.\xb2\0")),
+        )
+    yield "uid-over-1024", file(element(0x20, 0x0E, "UI", b"1" * 1026))
+
 
 def _values() -> Iterator[tuple[str, bytes]]:
     yield "text-padded", file(element(0x10, 0x10, "PN", b" A ^B \0 \0"))
@@ -285,6 +384,18 @@ def _values() -> Iterator[tuple[str, bytes]]:
     yield "binary-with-trailing-zeros", file(element(0x20, 0x9057, "UL", b" \0\0\0"))
     yield "private-text-keeps-padding", file(element(0x9, 0x10, "LO", b"SECOND  "))
     yield "group-lengths", file(element(0x9, 0, "UL", b"\4\0\0\0") + element(0x9, 0x10, "LO", b"SECOND"))
+    yield "group-lengths-longer", file(element(0x9, 0, "UL", b"\4\0\0\0\0\0") + element(0x9, 0x10, "LO", b"SECOND"))
+    yield "group-length-in-an-item-longer", file(element(0x8, 0x1032, "SQ", item(element(0x8, 0, "OB", bytes(6)))))
+    yield "group-length-empty", file(element(0x9, 0, "UL", b""))
+    for tag, most in (
+        ((0x08, 0x01), 4), ((0x08, 0x54), 1024), ((0x08, 0x56), 16), ((0x88, 0x130), 16), ((0x88, 0x140), 64),
+    ):  # fmt: skip
+        for size in (most, most + 2):
+            content = element(*tag, "UN", b"1" * size)
+            body = content + _head() if tag == (0x08, 0x01) else _head() + content
+            yield f"left-out-{tag[0]:02x}{tag[1]:02x}-of-{size}", encoded_file(body)
+    yield "no-instance-uid", encoded_file(element(0x10, 0x10, "PN", b"A^B "))
+    yield "instance-uid-empty", encoded_file(element(0x08, 0x18, "UI", b"") + element(0x10, 0x10, "PN", b"A^B "))
     hidden = item(element(0x10, 0x10, "PN", b"A^B "))
     yield "sequence-as-group-length", file(element(0x9, 0, "SQ", hidden))
     yield "sequence-as-retrieve-ae-title", file(element(0x8, 0x54, "SQ", hidden))

@@ -13,7 +13,9 @@ ITEM, ITEM_END, SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE00D), (0xFFFE, 0xE0
 PIXEL_DATA = (0x7FE0, 0x0010)
 UNDEFINED = 0xFFFFFFFF
 DEEPEST = 64
-DEFLATED = "1.2.840.10008.1.2.1.99"
+DEFLATED = ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205")
+IDENTIFIERS = ((0x0008, 0x0016), (0x0008, 0x0018), (0x0020, 0x000D), (0x0020, 0x000E))
+LONGEST_READ = 1024
 MOST_INFLATED = 4 << 30
 # PS3.5 table 7.1-2: these have a length of 16 bits, every other VR one of 32 bits after two reserved bytes
 SHORT = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
@@ -77,9 +79,14 @@ def file_meta(data: bytes) -> list[Element]:
 
 def read(data: bytes, syntax: str) -> list[Element]:
     """The elements of a data set in a transfer syntax."""
-    if syntax == DEFLATED:
+    if syntax in DEFLATED:
         data = _inflate(data)
-    return _elements(data, 0, len(data), ENCODINGS.get(syntax, EXPLICIT), 0)[0]
+    elements = _elements(data, 0, len(data), ENCODINGS.get(syntax, EXPLICIT), 0)[0]
+    for element in elements:
+        uid = (element.value or b"") if element.tag in IDENTIFIERS else b""
+        if not uid.isascii() or len(uid) > LONGEST_READ:
+            raise Refused(f"{element.tag} is no UID")
+    return elements
 
 
 def dictionary_vr(tag: Tag) -> str | None:
@@ -97,7 +104,8 @@ def _meta(data: bytes) -> tuple[list[Element], int]:
         raise Refused("no DICM")
     meta, at = [], 132
     while data[at : at + 2] == b"\x02\x00":
-        element, at = _element(data, at, len(data), EXPLICIT, 0)
+        tag, vr, length, at = _header(data, at, len(data), EXPLICIT)
+        element, at = _value(data, at, len(data), length, Element(tag, vr, False))
         meta.append(element)
     return meta, at
 
@@ -108,7 +116,10 @@ def _inflate(data: bytes) -> bytes:
         out = stream.decompress(data, MOST_INFLATED + 1)
     except zlib.error as error:
         raise Refused("deflate") from error
-    if len(out) > MOST_INFLATED or not stream.eof or any(stream.unused_data):
+    behind = stream.unused_data
+    if behind[:8] == zlib.crc32(out).to_bytes(4, "little") + (len(out) % (1 << 32)).to_bytes(4, "little"):
+        behind = behind[8:]
+    if len(out) > MOST_INFLATED or not stream.eof or any(behind):
         raise Refused("deflate stream too long, cut off, or followed by bytes other than zero")
     return out
 
@@ -130,8 +141,8 @@ def _elements(
 
 def _element(data: bytes, at: int, end: int, encoding: Encoding, depth: int) -> tuple[Element, int]:
     tag, vr, length, at = _header(data, at, end, encoding)
-    if tag[0] == 0xFFFE:
-        raise Refused(f"{tag} outside a sequence")
+    if tag[0] in (0x0002, 0xFFFE):
+        raise Refused(f"{tag} has no place in a data set")
     known = dictionary_vr(tag)
     inner = encoding if vr == "SQ" else IMPLICIT
     if tag == PIXEL_DATA and length == UNDEFINED:
@@ -192,7 +203,7 @@ def _fragments(data: bytes, at: int, end: int, encoding: Encoding) -> tuple[list
     fragments: list[bytes] = []
     while True:
         tag, size, at = _item_header(data, at, end, encoding)
-        if tag == SEQUENCE_END:
+        if tag == SEQUENCE_END and fragments:
             return fragments, at
         if tag != ITEM or size == UNDEFINED or at + size > end:
             raise Refused("not a fragment")

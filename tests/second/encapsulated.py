@@ -40,6 +40,36 @@ def _by_end(parts: list[bytes], frames: int) -> list[int] | None:
     return [0, *ends] if len(ends) == frames and ends[-1] == len(parts) else None
 
 
+def announced(frame: bytes) -> tuple[int, int, int, int]:
+    """Rows, columns, components and bits of a codestream: JPEG and JPEG-LS by SOFn, JPEG 2000 by SIZ."""
+    try:
+        return _start_of_frame(frame) if frame[:2] == b"\xff\xd8" else _image_and_tile_size(frame)
+    except (IndexError, ValueError, struct.error) as error:
+        raise Undecodable("no frame header") from error
+
+
+def _start_of_frame(frame: bytes) -> tuple[int, int, int, int]:
+    at = 2
+    while True:
+        while frame[at : at + 2] == b"\xff\xff":  # fill bytes
+            at += 1
+        code, size = frame[at + 1], int.from_bytes(frame[at + 2 : at + 4], "big")
+        if code in (0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7):
+            bits, rows, columns, components = struct.unpack_from(">BHHB", frame, at + 4)
+            return rows, columns, components, bits
+        if frame[at] != 0xFF or code < 0xC0:
+            raise ValueError("no marker")
+        at += 2 + size
+
+
+def _image_and_tile_size(frame: bytes) -> tuple[int, int, int, int]:
+    at = frame.index(b"\xff\x4f\xff\x51")
+    right, bottom, left, top = struct.unpack_from(">4I", frame, at + 8)
+    (components,) = struct.unpack_from(">H", frame, at + 40)
+    bits = max(frame[at + 42 + 3 * number] % 128 + 1 for number in range(components))
+    return bottom - top, right - left, components, bits
+
+
 def rle_planes(frame: bytes, count: int, size: int) -> list[bytes]:
     """The `count` byte planes of a frame, `size` bytes each, in the order of their segments."""
     header = frame[:64]

@@ -10,8 +10,8 @@ import numpy as np
 from pydicom.encaps import encapsulate
 from pydicom.pixels import get_decoder
 
-from tests.second.dataset import PIXEL_DATA, Element, Refused, Tag
-from tests.second.encapsulated import Undecodable, rle_planes, split
+from tests.second.dataset import LONGEST_READ, PIXEL_DATA, Element, Refused, Tag
+from tests.second.encapsulated import Undecodable, announced, rle_planes, split
 from tests.second.values import canonical, swapped
 
 FLOAT, DOUBLE = (0x7FE0, 0x0008), (0x7FE0, 0x0009)
@@ -38,8 +38,10 @@ class Image:
         self.frames = number_of_frames(top)
         self.extended_offsets = _extended_offsets(top)
         self.samples, self.rows, self.columns = (_number(top, element) for element in (0x0002, 0x0010, 0x0011))
-        self.photometric = _value(top, (0x0028, 0x0004)).decode("ascii", "replace")
-        self.planar = self.samples > 1 and (0x0028, 0x0006) in top and _number(top, 0x0006) == 1
+        self.photometric = _attribute(top, (0x0028, 0x0004)).decode("ascii", "replace")
+        self.planar = self.samples > 1 and _attribute(top, (0x0028, 0x0006))[:2] == b"\1\0"
+        if not self.photometric:
+            raise Undecodable("Photometric Interpretation")
         if self.floating:
             self.allocated = 32 if kind == FLOAT else 64
             return
@@ -66,30 +68,27 @@ class Image:
 
 def number_of_frames(top: dict[Tag, Element]) -> int:
     """Number of Frames (0028,0008), 1 where it is absent or empty."""
-    text = canonical(top[(0x0028, 0x0008)]).strip() if (0x0028, 0x0008) in top else b""
+    text = _attribute(top, (0x0028, 0x0008)).strip(b" ").decode("latin-1")
+    digits = text.removeprefix("+")
     if not text:
         return 1
-    try:
-        frames = int(text)
-    except ValueError as error:
-        raise Undecodable("Number of Frames") from error
-    if frames < 1:
+    if not (digits.isascii() and digits.isdigit()) or int(digits) == 0:
         raise Undecodable("Number of Frames")
-    return frames
+    return int(digits)
 
 
 def _number(top: dict[Tag, Element], element: int) -> int:
-    raw = _value(top, (0x0028, element))
+    raw = _attribute(top, (0x0028, element))
     if len(raw) < 2:
         raise Undecodable(f"(0028,{element:04X}) missing")
     return int.from_bytes(raw[:2], "little")
 
 
-def _value(top: dict[Tag, Element], tag: Tag) -> bytes:
-    value = canonical(top[tag]) if tag in top else b""
-    if not value:
-        raise Undecodable(f"{tag} missing or empty")
-    return value
+def _attribute(top: dict[Tag, Element], tag: Tag) -> bytes:
+    """A value of at most 1,024 bytes; nothing where there is none."""
+    if tag not in top or len(top[tag].value or b"") > LONGEST_READ:
+        return b""
+    return canonical(top[tag])
 
 
 def leaves(elements: list[Element], syntax: str) -> tuple[str, list[Leaf]]:
@@ -192,16 +191,21 @@ def _rle(frame: bytes, image: Image, syntax: str) -> Samples:
 
 
 def _codec(frame: bytes, image: Image, syntax: str) -> Samples:
+    rows, columns, components, precision = announced(frame)
+    if (rows, columns, components) != (image.rows, image.columns, image.samples) or components not in (1, 3):
+        raise Undecodable("another size")
+    if not 0 < precision <= min(image.allocated, 32):
+        raise Undecodable("samples wider than Bits Allocated")
     decoder = get_decoder(syntax)
     plugin = next(name for name in DECODERS[syntax] if name in decoder.available_plugins)
     options: dict[str, Any] = {
         "rows": image.rows,
         "columns": image.columns,
         "samples_per_pixel": image.samples,
-        "photometric_interpretation": image.photometric,
+        "photometric_interpretation": "RGB" if image.samples > 1 else "MONOCHROME2",
         "planar_configuration": 0,
-        "bits_allocated": image.allocated,
-        "bits_stored": image.stored,
+        "bits_allocated": 8 if precision <= 8 else 16 if precision <= 16 else 32,
+        "bits_stored": precision,
         "pixel_representation": int(image.signed),
         "pixel_keyword": "PixelData",
         "number_of_frames": 1,
@@ -211,12 +215,12 @@ def _codec(frame: bytes, image: Image, syntax: str) -> Samples:
         "correct_unused_bits": False,
     }
     try:
-        array, _ = decoder.as_array(encapsulate([frame]), raw=True, decoding_plugin=plugin, **options)
+        array, _ = decoder.as_array(encapsulate([frame]), raw=True, validate=False, decoding_plugin=plugin, **options)
     except Exception as error:  # whatever a foreign decoder raises means the same
         raise Undecodable(str(error)) from error
     if array.size != image.rows * image.columns * image.samples:
         raise Undecodable("decoded to another size")
-    return np.ascontiguousarray(array).reshape(-1).astype(f"<i{image.width}").view(f"<u{image.width}")
+    return np.ascontiguousarray(array).reshape(-1).astype(f"<{array.dtype.kind}{image.width}").view(f"<u{image.width}")
 
 
 def _encoded(top: dict[Tag, Element], element: Element) -> list[bytes]:
