@@ -12,13 +12,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from orthanc_ledger.batch import BatchLimits, prepare
+from orthanc_ledger.batch import BatchLimits, Preparer
 from orthanc_ledger.clock import MicrosecondClock
 from orthanc_ledger.content import ContentStore
 from orthanc_ledger.errors import ConfigError, ContractError, DataError, LedgerAway, ServiceAway
 from orthanc_ledger.index import Batch, Index, Instance, Waiting
 from orthanc_ledger.intake import Intake
 from orthanc_ledger.keyring import Keyring, StudyErased
+from orthanc_ledger.last_words import LastWords
 from orthanc_ledger.ledger import Committed, Ledger, Value
 from orthanc_ledger.outbox import LedgerCall, Outbox
 from orthanc_ledger.spool import INBOX, Spool
@@ -29,6 +30,7 @@ LOGGER = logging.getLogger(__name__)
 _TICK_S = 0.05
 _FAILED_RETRY_S = 60.0  # for what failed although every service answered: a person was alarmed
 _LOCK = "anchorer.lock"
+_DECODING = "decoding"
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,19 @@ class Anchorer:
         self._spool = spool
         self._index = index
         self._outbox = outbox
-        self._keyring = keyring
         self._content = content
         self._ledger = _SignedAnew(ledger)
         self._node = node
         self._pace = pace
         self._intake = Intake(spool, index, outbox, keyring)
-        self._supersessions = Supersessions(spool, index, outbox, keyring, content, self._ledger)
+        self._preparer = Preparer(
+            spool,
+            keyring,
+            content,
+            LastWords(spool.folder.parent / _DECODING),
+            between=self.take_in,  # clinical peers shall see what comes meanwhile
+        )
+        self._supersessions = Supersessions(spool, index, outbox, keyring, self._preparer, self._ledger)
         self._waiting: set[str] = set()  # studies that wait for a service
         self._failed: set[str] = set()  # studies and manifests that wait for a person
 
@@ -115,7 +123,7 @@ class Anchorer:
             if self._closes(waiting, now_us):
                 self._try_to_prepare(waiting.study_uid)
         try:
-            self._supersessions.prepare_decided(self.take_in)
+            self._supersessions.prepare_decided()
         except ServiceAway as error:
             LOGGER.warning("a service is away, a supersession waits: %s", error)
 
@@ -160,16 +168,8 @@ class Anchorer:
             self._failed.add(study_uid)
 
     def _prepare(self, study_uid: str, instances: list[Instance]) -> None:
-        prepared, rejected = prepare(
-            study_uid,
-            self._index.next_seq(study_uid),
-            instances,
-            INBOX,
-            self._spool,
-            self._keyring,
-            self._content,
-            between=self.take_in,  # clinical peers shall see what comes meanwhile
-        )
+        seq = self._index.next_seq(study_uid)
+        prepared, rejected = self._preparer.prepare(study_uid, seq, instances, INBOX)
         for item in rejected:
             if self._spool.holds(item.instance.spool_name):
                 self._intake.quarantine(item.instance.spool_name, item.reason)

@@ -15,6 +15,7 @@ from orthanc_ledger.fingerprint import Fingerprint, fingerprints
 from orthanc_ledger.index import Instance
 from orthanc_ledger.instance import open_instance
 from orthanc_ledger.keyring import BatchKey, Keyring, StudyKeys
+from orthanc_ledger.last_words import LastWords
 from orthanc_ledger.manifest import Manifest, Record
 from orthanc_ledger.seal import seal
 from orthanc_ledger.spool import Spool
@@ -48,75 +49,85 @@ class Rejected:
     reason: str
 
 
-def prepare(
-    study_uid: str,
-    seq: int,
-    instances: Iterable[Instance],
-    queue: str,
-    spool: Spool,
-    keyring: Keyring,
-    content: ContentStore,
-    between: Callable[[], None],
-) -> tuple[Prepared | None, list[Rejected]]:
-    """Prepare one batch of a study from its units in ``queue`` of the spool, calling ``between`` after each of them.
+class Preparer:
+    """Turns units of the spool into batches; calls ``between`` after each object, so that others need not wait."""
 
-    Returns the batch (None when no object was left) and what is not in it. Raises ContentAway; StudyErased;
-    IntegrityError when an object read back from the store is not what was written. Nothing was anchored then and the
-    same call may be made again: under a new key, so with new CIDs. What the store already held of the failed attempt
-    stays there: ciphertext that no manifest on the ledger names.
-    """
-    study = keyring.ensure_study(study_uid)
-    records: dict[str, Record] = {}
-    rejected: list[Rejected] = []
-    with content.begin() as writer:
-        key = keyring.new_batch(study_uid)
-        for instance in instances:
-            try:
-                with spool.open(instance.spool_name, queue) as unit:
-                    records[instance.claim] = _add(instance, unit, study, key, writer)
-            except (Unreadable, NotHeld) as error:
-                rejected.append(Rejected(instance, str(error)))
-            between()
-        if not records:
-            return None, rejected
-        built = manifest.build(study.token, seq, key.key_id, records.values())
-        for block in built.blocks.values():
-            writer.add_block(block)
-        writer.commit()
-    for record in records.values():
-        verify(record, study, key.key, content)
-        between()
-    return Prepared(built, {claim: record.object for claim, record in records.items()}), rejected
+    def __init__(
+        self,
+        spool: Spool,
+        keyring: Keyring,
+        content: ContentStore,
+        last_words: LastWords,
+        between: Callable[[], None],
+    ) -> None:
+        self._spool = spool
+        self._keyring = keyring
+        self._content = content
+        self._last_words = last_words
+        self._between = between
 
+    def prepare(
+        self, study_uid: str, seq: int, instances: Iterable[Instance], queue: str
+    ) -> tuple[Prepared | None, list[Rejected]]:
+        """Prepare one batch of a study from its units in ``queue`` of the spool.
 
-def _add(instance: Instance, unit: BinaryIO, study: StudyKeys, key: BatchKey, writer: ContentBatch) -> Record:
-    token = tokens.instance_token(study.k_study, instance.sop_uid)
-    salt = tokens.salt_key(key.key, token)
-    plain, salted = _fingerprints(instance, unit, salt)
-    size = unit.seek(0, 2)
+        Returns the batch (None when no object was left) and what is not in it. Raises ContentAway; StudyErased;
+        IntegrityError when an object read back from the store is not what was written. Nothing was anchored then and
+        the same call may be made again: under a new key, so with new CIDs. What the store already held of the failed
+        attempt stays there: ciphertext that no manifest on the ledger names.
+        """
+        study = self._keyring.ensure_study(study_uid)
+        records: dict[str, Record] = {}
+        rejected: list[Rejected] = []
+        with self._content.begin() as writer:
+            key = self._keyring.new_batch(study_uid)
+            for instance in instances:
+                try:
+                    with self._spool.open(instance.spool_name, queue) as unit:
+                        records[instance.claim] = self._add(instance, unit, study, key, writer)
+                except (Unreadable, NotHeld) as error:
+                    rejected.append(Rejected(instance, str(error)))
+                self._between()
+            if not records:
+                return None, rejected
+            built = manifest.build(study.token, seq, key.key_id, records.values())
+            for block in built.blocks.values():
+                writer.add_block(block)
+            writer.commit()
+        for record in records.values():
+            verify(record, study, key.key, self._content)
+            self._between()
+        return Prepared(built, {claim: record.object for claim, record in records.items()}), rejected
 
-    def write(sink: BinaryIO) -> None:
-        unit.seek(0)
-        seal(unit, sink, tokens.seal_key(key.key, token), study.token, token, size)
+    def _add(self, instance: Instance, unit: BinaryIO, study: StudyKeys, key: BatchKey, writer: ContentBatch) -> Record:
+        token = tokens.instance_token(study.k_study, instance.sop_uid)
+        salt = tokens.salt_key(key.key, token)
+        with self._last_words.decoding(instance.claim):
+            plain, salted = _fingerprints(instance, unit, salt)
+        size = unit.seek(0, 2)
 
-    stored = writer.add_object(write)
-    return Record(
-        instance=token,
-        content_id=tokens.content_id(study.k_study, plain.fingerprint),
-        object=stored.cid,
-        sealed_size=stored.size,
-        plain_size=size,
-        digest=tokens.keyed_digest(salt, instance.sha256),
-        fingerprint=salted.fingerprint,
-        pixel_root=salted.pixel_root,
-        pixel_leaves=salted.pixel_leaves,
-        metadata_root=salted.metadata_root,
-        metadata_leaves=salted.metadata_leaves,
-        pixel_form=salted.pixel_form,
-        decoder=salted.decoder,
-        decode_error=salted.decode_error,
-        origin=instance.origin,
-    )
+        def write(sink: BinaryIO) -> None:
+            unit.seek(0)
+            seal(unit, sink, tokens.seal_key(key.key, token), study.token, token, size)
+
+        stored = writer.add_object(write)
+        return Record(
+            instance=token,
+            content_id=tokens.content_id(study.k_study, plain.fingerprint),
+            object=stored.cid,
+            sealed_size=stored.size,
+            plain_size=size,
+            digest=tokens.keyed_digest(salt, instance.sha256),
+            fingerprint=salted.fingerprint,
+            pixel_root=salted.pixel_root,
+            pixel_leaves=salted.pixel_leaves,
+            metadata_root=salted.metadata_root,
+            metadata_leaves=salted.metadata_leaves,
+            pixel_form=salted.pixel_form,
+            decoder=salted.decoder,
+            decode_error=salted.decode_error,
+            origin=instance.origin,
+        )
 
 
 def _fingerprints(instance: Instance, unit: BinaryIO, salt: bytes) -> tuple[Fingerprint, Fingerprint]:

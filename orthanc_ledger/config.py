@@ -4,7 +4,7 @@ Units are in the names; an unknown or contradictory key stops the start.
 """
 
 import types
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -41,7 +41,7 @@ class Config:
     clinical: Listen
     research: Listen
     peers: tuple[Peer, ...] = ()
-    batch: BatchLimits = BatchLimits()
+    batch: BatchLimits = field(default_factory=BatchLimits)
     spool_reserve_mb: int = 1024
     denial_report_s: float = 1.0
     ledger_retry_s: float = 1.0
@@ -100,15 +100,15 @@ def _build(kind: type[T], raw: Any, path: str, where: str, base: Path) -> T:
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: {where or 'top level'}: expected keys and values, got {type(raw).__name__}")
     hints = get_type_hints(kind)
-    known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]  # kind is a dataclass
+    known = {each.name: each for each in fields(kind)}  # type: ignore[arg-type]  # kind is a dataclass
     for key in raw:
         if key not in known:
             raise ConfigError(f"{path}: {where}{key}: unknown key; known here: {', '.join(sorted(known))}")
     values = {}
-    for name, field in known.items():
+    for name, known_field in known.items():
         if name in raw:
             values[name] = _value(hints[name], raw[name], path, f"{where}{name}", base)
-        elif field.default is MISSING:
+        elif known_field.default is MISSING and known_field.default_factory is MISSING:
             raise ConfigError(f"{path}: {where}{name}: missing")
     return kind(**values)
 

@@ -6,12 +6,10 @@ on is refused, with the reason in its state.
 """
 
 import secrets
-from collections.abc import Callable
 from dataclasses import replace
 
 from orthanc_ledger import tokens
-from orthanc_ledger.batch import describe, prepare
-from orthanc_ledger.content import ContentStore
+from orthanc_ledger.batch import Preparer, describe
 from orthanc_ledger.errors import DataError
 from orthanc_ledger.index import Index, Supersession
 from orthanc_ledger.keyring import Keyring, StudyKeys
@@ -24,20 +22,20 @@ class Supersessions:
     """Moves every supersession one state on when it can."""
 
     def __init__(
-        self, spool: Spool, index: Index, outbox: Outbox, keyring: Keyring, content: ContentStore, ledger: Ledger
+        self, spool: Spool, index: Index, outbox: Outbox, keyring: Keyring, preparer: Preparer, ledger: Ledger
     ) -> None:
         self._spool = spool
         self._index = index
         self._outbox = outbox
         self._keyring = keyring
-        self._content = content
+        self._preparer = preparer
         self._ledger = ledger
 
-    def prepare_decided(self, between: Callable[[], None]) -> None:
+    def prepare_decided(self) -> None:
         """Prepare a batch for every new decision. Raises ContentAway."""
         for decision in self._index.supersessions("decided"):
             try:
-                self._prepare(decision, between)
+                self._prepare(decision)
             except DataError as error:
                 self._refuse(decision, str(error))
 
@@ -54,7 +52,7 @@ class Supersessions:
             except DataError as error:  # the ledger has it: it stays proposed until a person mended this
                 self._alarm(proposed, f"confirmed, but cannot be served: {error}")
 
-    def _prepare(self, decision: Supersession, between: Callable[[], None]) -> None:
+    def _prepare(self, decision: Supersession) -> None:
         holder = self._index.instance(decision.claim)
         with self._spool.open(decision.conflict, CONFLICTS) as unit:
             instance, _ = describe(unit, decision.conflict)
@@ -64,16 +62,8 @@ class Supersessions:
             )
             return
         study_uid = instance.study_uid
-        prepared, rejected = prepare(
-            study_uid,
-            self._index.next_seq(study_uid),
-            [instance],
-            CONFLICTS,
-            self._spool,
-            self._keyring,
-            self._content,
-            between,
-        )
+        seq = self._index.next_seq(study_uid)
+        prepared, rejected = self._preparer.prepare(study_uid, seq, [instance], CONFLICTS)
         if prepared is None:
             self._refuse(decision, rejected[0].reason)
             return

@@ -9,11 +9,12 @@ from node_make import make_node, real_file, store, variant
 
 from orthanc_ledger import batch as batch_module
 from orthanc_ledger.assemble import Node
-from orthanc_ledger.batch import Prepared, Rejected, prepare
+from orthanc_ledger.batch import Prepared, Preparer, Rejected
 from orthanc_ledger.errors import ContentAway, IntegrityError
 from orthanc_ledger.fingerprint import fingerprints
 from orthanc_ledger.index import Instance
 from orthanc_ledger.instance import open_instance
+from orthanc_ledger.last_words import LastWords
 from orthanc_ledger.spool import INBOX
 from orthanc_ledger.verify import open_verified
 
@@ -29,7 +30,9 @@ def node(tmp_path: Path) -> Node:
 
 def prepare_all(node: Node, between: Any = lambda: None) -> tuple[Prepared | None, list[Rejected]]:
     instances: list[Instance] = node.index.select()
-    return prepare(instances[0].study_uid, 4, instances, INBOX, node.spool, node.keyring, node.content, between)
+    last_words = LastWords(node.config.data_dir / "decoding")
+    preparer = Preparer(node.spool, node.keyring, node.content, last_words, between)
+    return preparer.prepare(instances[0].study_uid, 4, instances, INBOX)
 
 
 def stored_files(node: Node) -> list[Path]:

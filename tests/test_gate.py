@@ -13,13 +13,14 @@ from pydicom import dcmread
 
 from orthanc_ledger import merkle, tokens
 from orthanc_ledger.assemble import Node
-from orthanc_ledger.batch import describe, prepare
+from orthanc_ledger.batch import Preparer, describe
 from orthanc_ledger.clock import system_clock
 from orthanc_ledger.commands.access import IMAGES
 from orthanc_ledger.errors import LedgerAway
 from orthanc_ledger.find import Catalogue
 from orthanc_ledger.gate import Gate, Refused
 from orthanc_ledger.instance import open_instance
+from orthanc_ledger.last_words import LastWords
 from orthanc_ledger.ledger import Committed, Ledger, open_ledger
 from orthanc_ledger.ledger.identity import load_identity
 from orthanc_ledger.ledger.log import LogFile
@@ -273,9 +274,9 @@ def _anchor_conflict(world: World, **changes: Any) -> Manifest:
     name = node.spool.names(CONFLICTS)[0]
     with node.spool.open(name, CONFLICTS) as unit:
         instance, _ = describe(unit, name)
-    prepared, _ = prepare(
-        world.study_uid, 7, [instance], CONFLICTS, node.spool, node.keyring, node.content, between=lambda: None
-    )
+    last_words = LastWords(world.folder / "decoding")
+    preparer = Preparer(node.spool, node.keyring, node.content, last_words, between=lambda: None)
+    prepared, _ = preparer.prepare(world.study_uid, 7, [instance], CONFLICTS)
     assert prepared is not None
     manifest = prepared.manifest
     anchor = {"manifestCid": manifest.cid, "study": manifest.study_token, "root": manifest.record_root, "count": 1}
