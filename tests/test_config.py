@@ -1,0 +1,88 @@
+"""The configuration: what is wrong in it stops the start and is named, with file and key."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from orthanc_ledger.config import Config, load
+from orthanc_ledger.errors import ConfigError
+
+WHOLE: dict[str, Any] = {
+    "organisation": "HospitalMSP",
+    "ae_title": "NODE",
+    "data_dir": "data",
+    "node_key": "keys/node.key",
+    "identity": "organisations/owner/identities/node",
+    "content": "local:data/objects",
+    "ledger": "embedded:data/ledger.db",
+    "clinical": {"host": "127.0.0.1", "port": 11112},
+    "research": {"host": "127.0.0.1", "port": 11113},
+}
+RESEARCH = {"ae_title": "R1", "role": "research", "organisation": "ResearchMSP"}
+
+
+def write(folder: Path, **changes: Any) -> Path:
+    path = folder / "orthanc-ledger.yaml"
+    values = {**WHOLE, **changes}
+    path.write_text(yaml.safe_dump({key: value for key, value in values.items() if value != "LEFT OUT"}))
+    return path
+
+
+def read(folder: Path, **changes: Any) -> Config:
+    return load(write(folder, **changes))
+
+
+def test_relative_paths_count_from_the_files_folder(tmp_path: Path) -> None:
+    config = read(tmp_path, data_dir="/elsewhere")
+    assert config.data_dir == Path("/elsewhere")
+    assert config.node_key == tmp_path / "keys" / "node.key"
+    assert config.ledger == f"embedded:{tmp_path}/data/ledger.db"
+
+
+def test_defaults_stand_for_what_is_left_out(tmp_path: Path) -> None:
+    config = read(tmp_path)
+    assert (config.batch.idle_s, config.batch.max_instances, config.clinical.processes) == (1.0, 1000, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"colour": "red"}, "colour: unknown key"),
+        ({"clinical": {"prot": 1}}, "clinical.prot: unknown key"),
+        ({"peers": [{**RESEARCH, "hots": []}]}, r"peers\[0\].hots: unknown key"),
+        ({"ae_title": "LEFT OUT"}, "ae_title: missing"),
+        ({"peers": [{"ae_title": "R1"}]}, r"peers\[0\].role: missing"),
+        ({"clinical": {"port": "eleven"}}, "clinical.port: expected int"),
+        ({"clinical": {"port": True}}, "clinical.port: expected int"),
+        ({"clinical": {"port": -1}}, "clinical.port: expected int"),
+        ({"batch": {"idle_s": "soon"}}, "batch.idle_s: expected float"),
+        ({"peers": {"MRI1": {}}}, "peers: expected a list"),
+        ({"peers": [{"ae_title": "R1", "role": "boss"}]}, r"peers\[0\].role: expected one of modality"),
+        ({"clinical": 11112}, "clinical.: expected keys and values"),
+        ({"ae_title": "A TITLE FAR TOO LONG"}, "AE title 'A TITLE FAR TOO LONG'"),
+        ({"ae_title": "BACK\\SLASH"}, "without backslash"),
+        ({"peers": [RESEARCH, RESEARCH]}, "stands twice"),
+        ({"peers": [{"ae_title": "R1", "role": "research"}]}, "needs its `organisation`"),
+        ({"peers": [{**RESEARCH, "port": 104}]}, "needs `host` and `port`"),
+        ({"research": {"host": "127.0.0.1", "port": 11112}}, "two ports"),
+    ],
+)
+def test_what_is_wrong_is_named_with_the_file(tmp_path: Path, changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=named) as refused:
+        read(tmp_path, **changes)
+    assert str(tmp_path / "orthanc-ledger.yaml") in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["a: [", "just text", ""])
+def test_no_configuration_at_all_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "orthanc-ledger.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"orthanc-ledger\.yaml"):
+        load(path)
+
+
+def test_a_missing_file_says_what_makes_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="orthanc-ledger init"):
+        load(tmp_path / "none.yaml")
