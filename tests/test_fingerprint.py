@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import struct
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -31,7 +32,7 @@ from dicom_make import (
 )
 from pydicom.datadict import DicomDictionary, RepeatersDictionary
 from pydicom.pixels import get_encoder
-from pydicom.uid import RLELossless
+from pydicom.uid import UID, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from orthanc_ledger import decoders
 from orthanc_ledger.elements import Reader
@@ -290,6 +291,15 @@ def test_subsampled_chrominance_is_expanded() -> None:
     assert fingerprint(file_of(subsampled)) == fingerprint(file_of(full))
 
 
+def test_planes_of_single_bits_are_interleaved() -> None:
+    bits = [1, 0, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1]
+    packed = np.packbits(np.array(bits, np.uint8), bitorder="little").tobytes()
+    nodes = image(
+        native(packed, "OB"), samples=3, photometric="RGB", planar=1, rows=2, columns=2, allocated=1, stored=1
+    )
+    assert pixel_leaves(file_of(nodes)) == [frame(0, bytes([1, 1, 0, 0, 1, 1, 0, 0, 0, 1, 1, 1]))]
+
+
 def test_single_bits_become_bytes_across_frames() -> None:
     bits = [1, 0, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 0, 0, 0, 1, 1]
     packed = np.packbits(np.array(bits, np.uint8), bitorder="little").tobytes() + b"\0"
@@ -328,15 +338,61 @@ def test_unused_high_bits(
 
 
 def test_unused_bits_survive_rle() -> None:
-    pixels = words(*[0x1003] * 16)
-    frame_bytes = get_encoder(RLELossless).encode(
-        pixels, rows=4, columns=4, number_of_frames=1, samples_per_pixel=1, bits_allocated=16, bits_stored=16,
+    pixels = words(*[0x1003] * 1024)
+    nodes = image(native(pixels), rows=32, columns=32, stored=12)
+    content = compressed_file(nodes, encapsulated(compressed(RLELossless, pixels)), RLE)
+    assert fingerprint(content).pixel_root == fingerprint(file_of(nodes)).pixel_root
+    assert fingerprint(content).pixel_leaves == 2
+
+
+@pytest.mark.parametrize("encoder", [RLELossless, JPEGLSLossless, JPEG2000Lossless])
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {},
+        {"photometric": "X"},
+        {"stored": 0, "high": 0},
+        {"stored": 17},
+        {"photometric": "PALETTE COLOR", "stored": 12},
+    ],
+)
+def test_a_codec_decodes_under_the_attributes_native_pixels_decode_under(
+    encoder: UID, attributes: dict[str, int | str]
+) -> None:
+    pixels = words(*range(0x200, 0x600))
+    encoded = compressed(encoder, pixels)
+    nodes = image(native(pixels), rows=32, columns=32, **attributes)
+    result = fingerprint(compressed_file(nodes, encapsulated(encoded), encoder))
+    assert (result.pixel_form, result.decode_error) == ("decoded", None)
+    assert replace(result, decoder="own") == fingerprint(file_of(nodes))
+
+
+@pytest.mark.parametrize("encoder", [JPEGLSLossless, JPEG2000Lossless])
+def test_samples_wider_than_bits_allocated_are_not_cut(encoder: UID) -> None:
+    encoded = compressed(encoder, words(*range(0x1200, 0x1600)))
+    nodes = image(native(b""), rows=32, columns=32, allocated=8, stored=8)
+    assert fingerprint(compressed_file(nodes, encapsulated(encoded), encoder)).decode_error == "decoder-failed"
+
+
+def compressed(encoder: UID, pixels: bytes) -> bytes:
+    """A frame of 32 × 32 words; smaller ones some encoders do not take."""
+    return get_encoder(encoder).encode(
+        pixels, rows=32, columns=32, number_of_frames=1, samples_per_pixel=1, bits_allocated=16, bits_stored=16,
         pixel_representation=0, photometric_interpretation="MONOCHROME2",
     )  # fmt: skip
-    nodes = image(native(pixels), stored=12)
-    compressed = compressed_file(nodes, encapsulated(frame_bytes), RLE)
-    assert fingerprint(compressed).pixel_root == fingerprint(file_of(nodes)).pixel_root
-    assert fingerprint(compressed).pixel_leaves == 2
+
+
+def test_an_rle_bomb_is_not_unpacked_beyond_its_plane() -> None:
+    segment = b"\x81\7" * (1 << 21)  # 256 MiB of sevens
+    bomb = struct.pack("<16I", 1, 64, *[0] * 14) + segment
+    content = compressed_file(image(native(b""), allocated=8, stored=8), encapsulated(bomb), RLE)
+    instance = opened(content)
+    tracemalloc.start()
+    try:
+        assert fingerprints(instance, [None])[0].pixel_form == "decoded"
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_bytes_behind_the_last_frame() -> None:
@@ -379,11 +435,24 @@ BASIC_TABLE = struct.pack("<2I", 0, len(ONE) + 16)
         (HALVES, BASIC_TABLE, "2", [ONE, TWO]),
         (HALVES, b"", "2", [ONE, TWO]),
         (HALVES, struct.pack("<2I", 0, 7), "2", [ONE, TWO]),
+        (HALVES, struct.pack("<2I", len(HALVES[0]) + 8, len(ONE) + 16), "2", [ONE, TWO]),
+        ((b"hidden", b"cd", b"ef"), struct.pack("<2I", 14, 24), "2", [b"hiddencdef"]),
         ((b"ab", b"cd", b"ef"), b"", "2", [b"abcdef"]),
         ((ONE,), b"", "2", [ONE]),
         ((), b"", "", [b""]),
     ],
-    ids=["one frame", "one each", "basic table", "end of image", "wrong table", "no rule", "too few", "none"],
+    ids=[
+        "one frame",
+        "one each",
+        "basic table",
+        "end of image",
+        "wrong table",
+        "not from zero",
+        "not from zero, no rule",
+        "no rule",
+        "too few",
+        "none",
+    ],
 )
 def test_encoded_frames_are_told_apart(
     fragments: tuple[bytes, ...], table: bytes, frames: str, expected: list[bytes]

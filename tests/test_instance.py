@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tracemalloc
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,44 @@ def test_nesting_hidden_in_private_values_is_bounded() -> None:
 def test_item_tags_outside_a_sequence_are_refused(tag: int) -> None:
     with pytest.raises(Unreadable, match="outside a sequence"):
         opened(part10(Writer().data_set([PATIENT]) + Writer().header(tag, "", 0)))
+
+
+@pytest.mark.parametrize("transfer_syntax", [IMPLICIT, EXPLICIT, BIG_ENDIAN])
+@pytest.mark.parametrize("delimiter", [0xFFFEE00D, 0xFFFEE0DD])
+def test_a_delimiter_with_a_length_is_refused(delimiter: int, transfer_syntax: str) -> None:
+    writer = replace(WRITERS[transfer_syntax], undefined=True)
+    data_set = writer.data_set([Sequence_(0x0040A730, ((PATIENT,),))])
+    opened(part10(data_set, transfer_syntax))
+    hiding = data_set.replace(writer.header(delimiter, "", 0), writer.header(delimiter, "", 4) + b"hide")
+    with pytest.raises(Unreadable, match="length 0 expected, got 4"):
+        opened(part10(hiding, transfer_syntax))
+
+
+def test_fragments_that_end_with_a_length_are_refused() -> None:
+    pixel_data = encapsulated(b"fragment")[:-4] + struct.pack("<I", 4) + b"hide"
+    with pytest.raises(Unreadable, match="length 0 expected, got 4"):
+        opened(part10(Writer().data_set(HEAD) + pixel_data))
+
+
+FILE_META = Value(0x00020016, "AE", b"HIDDEN")
+
+
+@pytest.mark.parametrize("as_un", [False, True])
+def test_file_meta_in_an_item_is_refused(as_un: bool) -> None:
+    with pytest.raises(Unreadable, match=r"\(0002,0016\) .* outside the file meta"):
+        opened(file_of([Sequence_(0x0040A730, ((FILE_META,),), as_un)]))
+
+
+def test_file_meta_in_a_data_set_that_arrives_is_refused() -> None:
+    with pytest.raises(Unreadable, match=r"\(0002,0016\) .* outside the file meta"):
+        read_identifiers(io.BytesIO(Writer().data_set([FILE_META, *HEAD])), EXPLICIT)
+
+
+@pytest.mark.parametrize("tag", [0x00080016, 0x00080018, 0x0020000D, 0x0020000E])
+@pytest.mark.parametrize("uid", [b"1.\xb2\0", b"1" * 1026])
+def test_identifying_uids_that_are_not_ascii_or_endless_are_refused(tag: int, uid: bytes) -> None:
+    with pytest.raises(Unreadable, match="a UID"):
+        opened(file_of([Value(tag, "UI", uid)]))
 
 
 def test_huge_length_without_data_is_refused_without_allocating_it() -> None:

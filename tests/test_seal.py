@@ -137,10 +137,27 @@ def test_truncated_empty_object_is_found() -> None:
         opened(sealed(b"")[:HEADER])
 
 
+@pytest.mark.parametrize("size", [0, 3_000_000, FIRST, FIRST + LATER])  # the last two end on a segment of full length
 @pytest.mark.parametrize("more", [b"\x00", bytes(TAG), bytes(SEGMENT)])
-def test_lengthened_object_is_found(more: bytes) -> None:
+def test_lengthened_object_is_found(more: bytes, size: int) -> None:
     with pytest.raises(IntegrityError):
-        opened(sealed(plaintext(3_000_000)) + more)
+        opened(sealed(plaintext(size)) + more)
+    with pytest.raises(IntegrityError):
+        drain(open_sealed(io.BytesIO(sealed(plaintext(size)) + more), KEY, STUDY, INSTANCE))
+
+
+class Trickling(io.BytesIO):
+    """Gives fewer bytes than it is asked for, as a socket does."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(size if size is None else min(size, 99_991))
+
+
+def test_lengthened_object_is_found_where_reads_are_short() -> None:
+    whole = sealed(plaintext(FIRST))
+    assert open_sealed(Trickling(whole), KEY, STUDY, INSTANCE).read() == plaintext(FIRST)
+    with pytest.raises(IntegrityError):
+        open_sealed(Trickling(whole + b"appended"), KEY, STUDY, INSTANCE).read()
 
 
 def test_exchanged_segments_are_found() -> None:

@@ -247,6 +247,10 @@ def _encapsulated() -> Iterator[tuple[str, bytes]]:
         "rle-bits-stored-more-than-allocated",
         capsule(header + b"\x03\0\0\0\x10\0" + b"\x03\1\2\3\4\0", syntax=RLE, stored=17),
     )
+    colour = struct.pack("<16I", 3, 64, 68, 72, *[0] * 12) + b"\xfb\1\0\0" + b"\xfb\2\0\0" + b"\xfb\3\0\0"
+    for photometric in ("RGB", "YBR_FULL_422"):
+        fields = {"samples": 3, "allocated": 8, "stored": 8, "columns": 3, "photometric": photometric}
+        yield f"rle-{photometric}-odd-columns", capsule(colour, syntax=RLE, **fields)
     pair = struct.pack("<16I", 2, 64, 70, *[0] * 13) + b"\x03\1\2\3\4\0" + b"\x03\5\6\7\x08\0"
     two_samples = {"samples": 2, "allocated": 8, "stored": 8}
     yield "rle-two-samples", capsule(pair, syntax=RLE, **two_samples)

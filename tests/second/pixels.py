@@ -49,6 +49,8 @@ class Image:
         self.stored, self.high_bit, self.signed = _number(top, 0x0101), _number(top, 0x0102), _number(top, 0x0103) == 1
         if self.allocated not in (1, 8, 16, 32, 64):
             raise Undecodable(f"{self.allocated} bits allocated")
+        if self.subsampled and self.columns % 2:
+            raise Undecodable("YBR_FULL_422 with odd columns")
 
     @property
     def width(self) -> int:
@@ -113,10 +115,10 @@ def _decoded(element: Element, image: Image, syntax: str) -> list[Leaf]:
     if syntax in DECODERS or syntax in (RLE, UNCOMPRESSED):
         if element.fragments is None:
             raise Undecodable("not encapsulated")
-        if syntax != UNCOMPRESSED and image.rows * image.columns * image.samples * image.width > LARGEST:
+        if image.rows * image.columns * image.samples * image.width > LARGEST:
             raise Undecodable("frame too large")
         frames = split(element.fragments, image.frames, image.extended_offsets)
-        if len(frames) != image.frames:
+        if len(frames) != image.frames or max(map(len, frames)) > LARGEST:
             raise Undecodable("frames cannot be told apart")
         decode: Callable[[bytes, Image, str], Samples] = {RLE: _rle, UNCOMPRESSED: _uncompressed}.get(syntax, _codec)
         result: list[Leaf] = []
@@ -146,8 +148,6 @@ def _native(element: Element, value: bytes, image: Image) -> list[Leaf]:
 def _interleaved(stored: Samples, image: Image) -> Samples:
     """A native frame's samples, all samples of a pixel together."""
     if image.subsampled:
-        if image.columns % 2:
-            raise Undecodable("YBR_FULL_422 with odd columns")
         pairs = stored.reshape(-1, 4)  # Y1 Y2 Cb Cr for two pixels, PS3.3 C.7.6.3.1.2
         return pairs[:, [0, 2, 3, 1, 2, 3]].reshape(-1)
     if image.planar:
