@@ -62,7 +62,6 @@ def decompress(transfer_syntax: str, encoded: bytes, layout: Layout) -> Samples:
                 encapsulate([encoded]),
                 index=0,
                 raw=True,
-                validate=False,
                 decoding_plugin=_plugin(name),
                 **_options(_precision(encoded, layout), layout),
             )

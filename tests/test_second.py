@@ -189,7 +189,9 @@ SAME_METADATA = [
     ["overlay", "overlay-big-endian"],
 ]
 SAME_PIXELS = [
-    ["words-big-endian", "deflated", "deflated-then-zero", "zeros-behind-last-frame"],
+    ["words-big-endian", "deflated", "deflated-then-zero", "deflated-then-gzip-trailer", "zeros-behind-last-frame"],
+    ["rle", "rle-photometric-unknown", "rle-bits-stored-none", "rle-bits-stored-more-than-allocated"],
+    ["two-samples", "rle-two-samples"],
     ["bytes-big-endian", "bytes-in-words-big-endian"],
     ["colour-by-pixel", "colour-by-plane", "colour-no-planar"],
     ["32-bit", "32-bit-big-endian-words"],

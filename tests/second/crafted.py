@@ -1,103 +1,30 @@
-"""Small DICOM files written element by element, each for one rule of `docs/fingerprint.md`."""
+"""Small DICOM files, each for one rule of `docs/fingerprint.md`."""
 
 import struct
 import zlib
 from collections.abc import Iterator
 
-from tests.second.arrival import part10
-from tests.second.dataset import SHORT
-
-IMPLICIT, EXPLICIT, BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
-DEFLATED, UNCOMPRESSED, RLE = EXPLICIT + ".99", EXPLICIT + ".98", "1.2.840.10008.1.2.5"
-BASELINE = "1.2.840.10008.1.2.4.50"
-UNDEFINED = 0xFFFFFFFF
-SOP = "1.2.826.0.1.3680043.8.498.77"
-
-
-def element(group: int, number: int, vr: str, value: bytes, syntax: str = EXPLICIT, length: int | None = None) -> bytes:
-    """One element; `value` is already in the byte order of the syntax."""
-    order = ">" if syntax == BIG else "<"
-    size = len(value) if length is None else length
-    tag = struct.pack(order + "HH", group, number)
-    if syntax == IMPLICIT:
-        return tag + struct.pack("<I", size) + value
-    if vr.encode() in SHORT:
-        return tag + vr.encode() + struct.pack(order + "H", size) + value
-    return tag + vr.encode() + b"\0\0" + struct.pack(order + "I", size) + value
-
-
-def uid(value: str) -> bytes:
-    """A UID padded to even length."""
-    return value.encode() + b"\0" * (len(value) % 2)
-
-
-def item(content: bytes, delimited: bool = False, big: bool = False) -> bytes:
-    """An item, of defined length or with its delimiter."""
-    order = ">" if big else "<"
-    size = UNDEFINED if delimited else len(content)
-    end = struct.pack(order + "HHI", 0xFFFE, 0xE00D, 0) if delimited else b""
-    return struct.pack(order + "HHI", 0xFFFE, 0xE000, size) + content + end
-
-
-SEQUENCE_END = struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
-
-
-def file(body: bytes, syntax: str = EXPLICIT) -> bytes:
-    """A Part 10 file: SOP Class and Instance UID, then `body`."""
-    return encoded_file(_head(syntax) + body, syntax)
-
-
-def _head(syntax: str = EXPLICIT) -> bytes:
-    """SOP Class and Instance UID."""
-    return element(8, 0x16, "UI", uid("1.2.840.10008.5.1.4.1.1.7"), syntax) + element(8, 0x18, "UI", uid(SOP), syntax)
-
-
-def encoded_file(data_set: bytes, syntax: str = EXPLICIT) -> bytes:
-    """A Part 10 file of a whole data set."""
-    if syntax == DEFLATED:
-        deflate = zlib.compressobj(wbits=-15)
-        data_set = deflate.compress(data_set) + deflate.flush()
-    return part10(
-        [(2, "UI", uid("1.2.840.10008.5.1.4.1.1.7")), (3, "UI", uid(SOP)), (0x10, "UI", uid(syntax))], data_set
-    )
-
-
-def image(value: bytes, syntax: str = EXPLICIT, vr: str = "OW", tag: int = 0x0010, **given: int | str | None) -> bytes:
-    """The image elements and a pixel data element; 2 × 2, 16 bits, one sample unless given; None leaves one out."""
-    fields: dict[str, int | str | None] = {
-        "samples": 1, "photometric": "MONOCHROME2", "planar": None, "frames": None, "rows": 2, "columns": 2,
-        "allocated": 16, "stored": 16, "high": None, "signed": 0,
-    }  # fmt: skip
-    fields |= given
-    if fields["high"] is None and isinstance(fields["stored"], int):
-        fields["high"] = fields["stored"] - 1
-    numbers = {"samples": 2, "photometric": 4, "planar": 6, "frames": 8, "rows": 0x10, "columns": 0x11,
-               "allocated": 0x100, "stored": 0x101, "high": 0x102, "signed": 0x103}  # fmt: skip
-    body = b""
-    for name, number in numbers.items():
-        content = fields[name]
-        if isinstance(content, str):
-            raw = content.encode() + b" " * (len(content) % 2)
-            body += element(0x28, number, "IS" if name == "frames" else "CS", raw, syntax)
-        elif content is not None:
-            body += element(0x28, number, "US", struct.pack(">H" if syntax == BIG else "<H", content), syntax)
-    return body + element(0x7FE0, tag, vr, value, syntax)
-
-
-def words(*values: int) -> bytes:
-    """16-bit samples, little-endian."""
-    return struct.pack(f"<{len(values)}H", *values)
-
-
-def fragments(*parts: bytes, table: bytes = b"") -> bytes:
-    """An encapsulated value, with its delimiter."""
-    return b"".join(item(part) for part in (table, *parts)) + SEQUENCE_END
-
-
-def capsule(*parts: bytes, syntax: str, table: bytes = b"", **given: int | str | None) -> bytes:
-    """A file with encapsulated pixel data."""
-    body = image(b"", EXPLICIT, **given)
-    return file(body[:-12] + element(0x7FE0, 0x10, "OB", fragments(*parts, table=table), length=UNDEFINED), syntax)
+from tests.second.writer import (
+    BASELINE,
+    BIG,
+    DEFLATED,
+    IMPLICIT,
+    RLE,
+    SEQUENCE_END,
+    UNCOMPRESSED,
+    UNDEFINED,
+    capsule,
+    colour_of_bytes,
+    element,
+    encoded_file,
+    file,
+    fragments,
+    head,
+    image,
+    item,
+    with_value,
+    words,
+)
 
 
 def files() -> Iterator[tuple[str, bytes]]:
@@ -140,13 +67,13 @@ def _native() -> Iterator[tuple[str, bytes]]:
     yield "one-bit-422", file(image(b"\x9a", **by_pixel))
     yield "bits-stored-none", file(image(words(0xF001, 2, 3, 4), stored=0, high=0))
     yield "bits-stored-more-than-allocated", file(image(words(0xF001, 2, 3, 4), stored=17, signed=1))
-    yield "planar-of-one-byte", file(_with_value(image(bytes(range(12)), planar=1, **colour_of_bytes()), 6, b"\1"))
+    yield "planar-of-one-byte", file(with_value(image(bytes(range(12)), planar=1, **colour_of_bytes()), 6, b"\1"))
     yield (
         "planar-of-four-bytes",
-        file(_with_value(image(bytes(range(12)), planar=1, **colour_of_bytes()), 6, b"\1\0\0\0")),
+        file(with_value(image(bytes(range(12)), planar=1, **colour_of_bytes()), 6, b"\1\0\0\0")),
     )
-    yield "rows-of-four-bytes", file(_with_value(image(words(1, 2, 3, 4)), 0x10, b"\2\0\1\0"))
-    yield "rows-of-one-byte", file(_with_value(image(words(1, 2, 3, 4)), 0x10, b"\2"))
+    yield "rows-of-four-bytes", file(with_value(image(words(1, 2, 3, 4)), 0x10, b"\2\0\1\0"))
+    yield "rows-of-one-byte", file(with_value(image(words(1, 2, 3, 4)), 0x10, b"\2"))
     for name, frames in (
         ("signed", "+2"), ("long", "0" * 16 + "2"), ("none", "0"), ("negative", "-1"), ("underscore", "1_0"),
         ("two", "1\\2"), ("over-1024", " " * 1024 + "7 "), ("under-1024", " " * 1020 + "2 "),
@@ -187,7 +114,7 @@ def _native() -> Iterator[tuple[str, bytes]]:
     yield "deflated", file(image(words(1, 2, 3, 4)), DEFLATED)
     yield "deflated-then-zero", file(image(words(1, 2, 3, 4)), DEFLATED) + b"\0"
     yield "deflated-then-other", file(image(words(1, 2, 3, 4)), DEFLATED) + b"\1\0"
-    plain = _head() + image(words(1, 2, 3, 4))
+    plain = head() + image(words(1, 2, 3, 4))
     trailer = struct.pack("<II", zlib.crc32(plain), len(plain))
     yield "deflated-then-gzip-trailer", file(image(words(1, 2, 3, 4)), DEFLATED) + trailer
     yield "deflated-then-gzip-trailer-and-zeros", file(image(words(1, 2, 3, 4)), DEFLATED) + trailer + b"\0\0"
@@ -195,17 +122,6 @@ def _native() -> Iterator[tuple[str, bytes]]:
     yield "deflated-then-gzip-trailer-twice", file(image(words(1, 2, 3, 4)), DEFLATED) + trailer * 2
     yield "deflated-cut", file(image(words(1, 2, 3, 4)), DEFLATED)[:-4]
     yield "no-pixel-data", file(b"")
-
-
-def colour_of_bytes() -> dict[str, int | str | None]:
-    """Attributes of RGB bytes."""
-    return {"samples": 3, "allocated": 8, "stored": 8, "vr": "OB", "photometric": "RGB"}
-
-
-def _with_value(body: bytes, number: int, value: bytes) -> bytes:
-    """The image elements with another value in a US element of group 0028."""
-    at = body.index(struct.pack("<HH", 0x28, number) + b"US")
-    return body[:at] + element(0x28, number, "US", value) + body[at + 10 :]
 
 
 def _no_integers() -> dict[str, int | str | None]:
@@ -371,7 +287,7 @@ def _refused() -> Iterator[tuple[str, bytes]]:
     yield "fragments-delimiter-with-length", capsule(b"ab", syntax=BASELINE)[:-8] + long + b"\0\0"
     meta = element(0x0002, 0x0016, "AE", b"HIDDEN")
     yield "file-meta-in-an-item", file(element(0x0008, 0x1032, "SQ", item(meta)))
-    yield "file-meta-in-a-deflated-data-set", encoded_file(meta + _head(), DEFLATED)
+    yield "file-meta-in-a-deflated-data-set", encoded_file(meta + head(), DEFLATED)
     for tag in ((0x8, 0x16), (0x8, 0x18), (0x20, 0x0D), (0x20, 0x0E)):
         others = [element(*other, "UI", b"1.2\0") for other in ((0x8, 0x16), (0x8, 0x18)) if other < tag]
         yield (
@@ -396,7 +312,7 @@ def _values() -> Iterator[tuple[str, bytes]]:
     ):  # fmt: skip
         for size in (most, most + 2):
             content = element(*tag, "UN", b"1" * size)
-            body = content + _head() if tag == (0x08, 0x01) else _head() + content
+            body = content + head() if tag == (0x08, 0x01) else head() + content
             yield f"left-out-{tag[0]:02x}{tag[1]:02x}-of-{size}", encoded_file(body)
     yield "no-instance-uid", encoded_file(element(0x10, 0x10, "PN", b"A^B "))
     yield "instance-uid-empty", encoded_file(element(0x08, 0x18, "UI", b"") + element(0x10, 0x10, "PN", b"A^B "))

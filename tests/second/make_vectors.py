@@ -14,7 +14,7 @@ from typing import Any
 
 import pydicom.data
 
-from tests.second import arrival, cid, crafted, fingerprint, keys, manifest, merkle, sealed
+from tests.second import arrival, cid, crafted, fingerprint, keys, manifest, merkle, sealed, writer
 from tests.second.dataset import Refused
 from tests.second.streams import stream
 
@@ -184,7 +184,7 @@ def arrival_record() -> dict[str, manifest.Value]:
         "origin": "addressed-ae",
         "sop_class": SOP_CLASS,
         "sop_instance": SOP_UID,
-        "transfer_syntax": crafted.EXPLICIT,
+        "transfer_syntax": writer.EXPLICIT,
         "sha256": sha256(_arrived()).digest(),
     }
 
@@ -195,7 +195,7 @@ def arrival_unit(implementation: bytes, version: bytes) -> bytes:
         (0x0001, "OB", b"\0\1"),
         (0x0002, "UI", SOP_CLASS.encode()),
         (0x0003, "UI", SOP_UID.encode()),
-        (0x0010, "UI", crafted.EXPLICIT.encode()),
+        (0x0010, "UI", writer.EXPLICIT.encode()),
         (0x0012, "UI", implementation),
         (0x0013, "SH", version),
         (0x0016, "AE", b"MR1"),
@@ -210,7 +210,7 @@ def arrival_unit(implementation: bytes, version: bytes) -> bytes:
 def _arrived() -> bytes:
     """A data set of three UIDs."""
     uids = {(0x0008, 0x0016): SOP_CLASS, (0x0008, 0x0018): SOP_UID, (0x0020, 0x000D): STUDY_UID}
-    return b"".join(crafted.element(*tag, "UI", crafted.uid(value)) for tag, value in uids.items())
+    return b"".join(writer.element(*tag, "UI", writer.uid(value)) for tag, value in uids.items())
 
 
 def fingerprint_cases() -> list[Json]:
