@@ -1,5 +1,4 @@
-"""The command ``orthanc-ledger``. Exit codes: 0 done; 1 the answer is no (differs, damaged, alarms stand); 2 wrong input or configuration;
-3 a service is away, try again; 130 interrupted."""
+"""The command ``orthanc-ledger``: one parser over the modules of ``commands/``, and what their errors exit with."""
 
 import argparse
 import logging
@@ -27,11 +26,17 @@ from orthanc_ledger.errors import DataError, ServiceAway
 
 COMMANDS = (init, processes, status, studies, nodes, identities, access, audit, verify, fingerprint, compare, queues)
 DEFAULT_CONFIG = "orthanc-ledger.yaml"
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 the answer is no (differs, damaged, alarms stand); 2 wrong input or configuration; "
+    "3 a service is away, try again; 130 interrupted."
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command."""
-    parser = argparse.ArgumentParser(prog="orthanc-ledger", description="A DICOM node that keeps a scan's chain of custody.", epilog=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="orthanc-ledger", description="A DICOM node that keeps a scan's chain of custody.", epilog=EXIT_CODES
+    )
     parser.add_argument("--version", action="version", version=__version__)
     parser.add_argument(
         "--config",
@@ -50,7 +55,9 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     args = build_parser().parse_args(arguments)
-    logging.basicConfig(level=logging.DEBUG if args.verbose else logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=logging.DEBUG if args.verbose else logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
     try:
         code: int = args.run(args)
     except DataError as error:
