@@ -15,6 +15,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at impo
 )
 
 from dicom_scp.ports import Item
+from orthanc_ledger.decoders import DECODERS, NATIVE
 
 EXPLICIT_LE = "1.2.840.10008.1.2.1"
 IMPLICIT_LE = "1.2.840.10008.1.2"
@@ -22,22 +23,10 @@ EXPLICIT_BE = "1.2.840.10008.1.2.2"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 JPEG = "1.2.840.10008.1.2.4."
 
-# Lossless codecs by name in pydicom's decoders, pinned as docs/fingerprint.md pins them.
-DECODERS = {
-    JPEG + "80": "pyjpegls",
-    JPEG + "90": "pylibjpeg",
-    JPEG + "201": "pylibjpeg",
-    JPEG + "202": "pylibjpeg",
-    JPEG + "70": "gdcm",
-    JPEG + "57": "gdcm",
-    "1.2.840.10008.1.2.5": "pydicom",
-}
-NATIVE = (EXPLICIT_LE, DEFLATED, IMPLICIT_LE, EXPLICIT_BE)
-ENCAPSULATED_UNCOMPRESSED = "1.2.840.10008.1.2.1.98"
+_LOSSLESS = tuple(syntax for syntax in DECODERS if syntax not in NATIVE)
 
 # Reversible too, but kept encoded: no decoder is pinned for them.
 _OTHER_LOSSLESS = (
-    ENCAPSULATED_UNCOMPRESSED,
     "1.2.840.10008.1.2.8.1",
     *(JPEG + tail for tail in ("92", "110", "58", "65", "66")),
 )
@@ -53,7 +42,7 @@ _LOSSY = tuple(
 
 # The acceptor's order. Explicit VR first: an implicit stream loses the VRs of private elements for ever. Lossy last:
 # a peer that offers anything else keeps its samples. JPIP is missing on purpose: its pixels lie elsewhere.
-TRANSFER_SYNTAXES = (EXPLICIT_LE, DEFLATED, *DECODERS, *_OTHER_LOSSLESS, IMPLICIT_LE, EXPLICIT_BE, *_LOSSY)
+TRANSFER_SYNTAXES = (EXPLICIT_LE, DEFLATED, *_LOSSLESS, *_OTHER_LOSSLESS, IMPLICIT_LE, EXPLICIT_BE, *_LOSSY)
 
 FIND_MODELS = frozenset({PatientRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelFind})
 GET_MODELS = frozenset({PatientRootQueryRetrieveInformationModelGet, StudyRootQueryRetrieveInformationModelGet})
@@ -110,7 +99,7 @@ def supported(proposed: Iterable[PresentationContext]) -> list[PresentationConte
 
 def wanted(transfer_syntax: str) -> tuple[str, ...]:
     """Transfer syntaxes an object may be sent in, best first: as stored, then native forms if it can be decoded."""
-    if transfer_syntax in NATIVE or transfer_syntax in DECODERS or transfer_syntax == ENCAPSULATED_UNCOMPRESSED:
+    if transfer_syntax in DECODERS:
         return tuple(dict.fromkeys((transfer_syntax, EXPLICIT_LE, IMPLICIT_LE)))
     return (transfer_syntax,)
 

@@ -14,7 +14,8 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset, write_file_meta_info
 from pydicom.uid import UID
 
-from dicom_scp.contexts import DECODERS, ENCAPSULATED_UNCOMPRESSED, EXPLICIT_BE, NATIVE
+from dicom_scp.contexts import EXPLICIT_BE
+from orthanc_ledger.decoders import DECODERS, NATIVE, pydicom_plugin
 from orthanc_ledger.errors import DataError
 from orthanc_ledger.fingerprint import fingerprints
 from orthanc_ledger.instance import open_instance
@@ -67,14 +68,14 @@ def _make_native(dataset: Dataset, syntax: str) -> None:
         for element in dataset.iterall():
             if element.VR in _WORDS and element.value:
                 element.value = np.frombuffer(element.value, f">u{_WORDS[element.VR]}").byteswap().tobytes()
-    elif syntax in DECODERS or syntax == ENCAPSULATED_UNCOMPRESSED:
+    elif syntax in DECODERS and syntax not in NATIVE:
         if "PixelData" not in dataset:
             return
         samples = int(dataset.Rows) * int(dataset.Columns) * int(dataset.SamplesPerPixel)
         size = samples * int(dataset.get("NumberOfFrames") or 1) * int(dataset.BitsAllocated) // 8
         if size > LARGEST:
             raise ValueError(f"the pixel data would have {size} bytes, more than {LARGEST}")
-        dataset.decompress(as_rgb=False, generate_instance_uid=False, decoding_plugin=DECODERS.get(syntax, ""))
+        dataset.decompress(as_rgb=False, generate_instance_uid=False, decoding_plugin=pydicom_plugin(syntax))
     elif syntax not in NATIVE:
         raise ValueError("neither native nor a lossless syntax with a pinned decoder")
 
@@ -93,4 +94,6 @@ def _part10(syntax: str) -> DicomBytesIO:
 def _fingerprint(file: DicomBytesIO) -> bytes:
     file.seek(0)
     (found,) = fingerprints(open_instance(cast(BinaryIO, file)), [None])
+    if found.decode_error is not None:  # what our bounded decoders refuse is not given to pydicom's
+        raise NotConvertible(f"its pixels cannot be decoded: {found.decode_error}")
     return found.fingerprint

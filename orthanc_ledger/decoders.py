@@ -29,19 +29,21 @@ DECODERS: Final = {
     "1.2.840.10008.1.2.4.201": "pylibjpeg-openjpeg",
     "1.2.840.10008.1.2.4.202": "pylibjpeg-openjpeg",
 }
-_PLUGINS: Final = {"pylibjpeg-openjpeg": "pylibjpeg"}
+_PLUGINS: Final = {"pylibjpeg-openjpeg": "pylibjpeg", OWN: "pydicom"}
 # What a third-party decoder raises on hostile bytes; running out of memory or a missing decoder is not among them.
 _DECODER_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError, struct.error)
 
 
 def check_installed(transfer_syntax: str) -> None:
     """Raises ``ConfigError`` when the decoder pinned for a compressed transfer syntax is not installed."""
-    name = DECODERS[transfer_syntax]
-    if _plugin(name) not in get_decoder(UID(transfer_syntax)).available_plugins:
+    if pydicom_plugin(transfer_syntax) not in get_decoder(UID(transfer_syntax)).available_plugins:
+        name = DECODERS[transfer_syntax]
         raise ConfigError(f"decoder {name} for {transfer_syntax} is not installed; install the project's requirements")
 
 
-def _plugin(name: str) -> str:
+def pydicom_plugin(transfer_syntax: str) -> str:
+    """What pydicom calls the decoder pinned for a compressed transfer syntax."""
+    name = DECODERS[transfer_syntax]
     return _PLUGINS.get(name, name)
 
 
@@ -62,7 +64,7 @@ def decompress(transfer_syntax: str, encoded: bytes, layout: Layout) -> Samples:
                 encapsulate([encoded]),
                 index=0,
                 raw=True,
-                decoding_plugin=_plugin(name),
+                decoding_plugin=pydicom_plugin(transfer_syntax),
                 **_options(_precision(encoded, layout), layout),
             )
     except _DECODER_ERRORS as error:
