@@ -17,7 +17,7 @@ from pydicom.uid import UID
 from dicom_scp.contexts import EXPLICIT_BE
 from orthanc_ledger.decoders import DECODERS, NATIVE, pydicom_plugin
 from orthanc_ledger.errors import DataError
-from orthanc_ledger.fingerprint import fingerprints
+from orthanc_ledger.fingerprint import Fingerprint, fingerprints
 from orthanc_ledger.instance import open_instance
 
 LARGEST = 48 << 20  # bytes of a data set, as stored and as sent: three copies of the pixels are held at the peak
@@ -45,7 +45,7 @@ def transcode(reader: BinaryIO, from_syntax: str, to_syntax: str) -> BinaryIO:
         # By type only: pydicom's texts quote values, and what is logged of this error must not name a patient.
         raise NotConvertible(f"{from_syntax} cannot be re-encoded as {to_syntax}: {type(error).__name__}") from error
     del dataset
-    if _fingerprint(file) != expected:
+    if _fingerprint(file).fingerprint != expected:
         raise NotConvertible(f"re-encoding {from_syntax} as {to_syntax} would change the fingerprint")
     file.seek(start)
     return cast(BinaryIO, file)
@@ -56,11 +56,14 @@ def _decode(reader: BinaryIO, syntax: str) -> tuple[Dataset, bytes]:
     file = _part10(syntax)
     if file.write(reader.read(LARGEST + 1)) > LARGEST:
         raise NotConvertible(f"the data set has more than {LARGEST} bytes")
-    expected = _fingerprint(file)
+    found = _fingerprint(file)
+    if syntax not in NATIVE and found.decode_error is not None:
+        # What our bounded decoders refuse is not given to pydicom's.
+        raise NotConvertible(f"its pixels cannot be decoded: {found.decode_error}")
     file.seek(0)
     dataset = dcmread(file)
     dataset.buffer = None  # lets the encoded copy go
-    return dataset, expected
+    return dataset, found.fingerprint
 
 
 def _make_native(dataset: Dataset, syntax: str) -> None:
@@ -91,9 +94,7 @@ def _part10(syntax: str) -> DicomBytesIO:
     return file
 
 
-def _fingerprint(file: DicomBytesIO) -> bytes:
+def _fingerprint(file: DicomBytesIO) -> Fingerprint:
     file.seek(0)
     (found,) = fingerprints(open_instance(cast(BinaryIO, file)), [None])
-    if found.decode_error is not None:  # what our bounded decoders refuse is not given to pydicom's
-        raise NotConvertible(f"its pixels cannot be decoded: {found.decode_error}")
-    return found.fingerprint
+    return found
