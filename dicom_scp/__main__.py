@@ -14,6 +14,7 @@ from dicom_scp.server import Listener
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.config import load
 from orthanc_ledger.errors import DataError
+from orthanc_ledger.reasons import Reason
 from orthanc_ledger.serve import SUPERVISED, stop_event
 
 
@@ -28,6 +29,9 @@ class NodeArchive:
 
     def plan(self, asker: Peer, recipient: Peer, level: Level, uids: Query) -> Plan:
         return self._node.retrieval.plan(asker, recipient, level, uids)
+
+    def count_refusal(self, peer: Peer, reason: Reason) -> None:
+        self._node.retrieval.count_refusal(peer, reason)
 
 
 def main() -> int:

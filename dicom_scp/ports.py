@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 from orthanc_ledger.errors import UidMismatch
 from orthanc_ledger.gate import Refused
 from orthanc_ledger.peer import Peer, Role
+from orthanc_ledger.reasons import Reason
 from orthanc_ledger.retrieve import Item, Level, Plan, Query
 from orthanc_ledger.spool import ArrivalHead, Receipt
 
@@ -92,3 +93,6 @@ class Archive(Protocol):
 
     def plan(self, asker: Peer, recipient: Peer, level: Level, uids: Query) -> Plan:
         """Decide what may go to ``recipient`` (the asker itself for C-GET). Raises LedgerAway."""
+
+    def count_refusal(self, peer: Peer, reason: Reason) -> None:
+        """Count a refusal the leaf gave by itself, for the ledger."""

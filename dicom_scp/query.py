@@ -37,12 +37,17 @@ class Finder:
             _check_level(identifier, context)
             final = self._answer_matches(assoc, assoc.peer, request, context, identifier)
         except BadIdentifier:
-            final = status.IDENTIFIER_REFUSED
+            final = self._refused(assoc.peer, status.IDENTIFIER_REFUSED)
         except AssociationLost:
             raise
         except ServiceAway:
-            final = status.FIND_LEDGER_AWAY
+            final = self._refused(assoc.peer, status.FIND_LEDGER_AWAY)
         _respond(assoc, request, context, final)
+
+    def _refused(self, peer: Peer, answer: status.Answer) -> status.Answer:
+        if answer.comment is not None:
+            self._archive.count_refusal(peer, answer.comment)
+        return answer
 
     def _answer_matches(
         self, assoc: DicomAssociation, peer: Peer, request: C_FIND, context: PresentationContext, identifier: Dataset

@@ -11,7 +11,7 @@ from dicom_scp import status
 from dicom_scp.association import DicomAssociation
 from dicom_scp.contexts import is_storage
 from dicom_scp.dimse import Sink, response_to
-from dicom_scp.ports import ArrivalHead, Inbox, Incoming, Receipt, Refused
+from dicom_scp.ports import Archive, ArrivalHead, Inbox, Incoming, Receipt, Refused
 from orthanc_ledger.errors import CustodyError, Unreadable
 from orthanc_ledger.reasons import Reason
 
@@ -59,8 +59,9 @@ class InboxSink(Sink):
 class Receiver:
     """Serves C-STORE on one port. A research peer's objects are refused before a byte of them is kept."""
 
-    def __init__(self, inbox: Inbox) -> None:
+    def __init__(self, inbox: Inbox, archive: Archive) -> None:
         self._inbox = inbox
+        self._archive = archive
 
     def open_sink(self, assoc: DicomAssociation, context: PresentationContext, command: Dataset) -> Sink:
         """The sink for the data set that follows ``command``; called in the reactor's thread."""
@@ -99,7 +100,10 @@ class Receiver:
                 raise Unreadable("a C-STORE without a data set")
             receipt = request.DataSet.accept()
         except CustodyError as error:
-            return status.store_refusal(error)
+            answer = status.store_refusal(error)
+            if assoc.peer is not None and answer.comment is not None:
+                self._archive.count_refusal(assoc.peer, answer.comment)
+            return answer
         except Exception:
             LOGGER.exception("the inbox failed")
             return status.STORE_FAULT

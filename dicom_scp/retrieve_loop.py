@@ -85,8 +85,18 @@ class Channel:
                     return context
         raise NoContext(f"no presentation context accepted for {item.sop_class} stored as {item.transfer_syntax}")
 
-    def store(self, item: Item, data_set: BinaryIO, context: PresentationContext, message_id: int) -> int:
-        """Send one object; the status of the C-STORE response. Raises AssociationLost, NotConvertible."""
+    def store(
+        self,
+        item: Item,
+        data_set: BinaryIO,
+        context: PresentationContext,
+        message_id: int,
+        leave: Callable[[Item], None],
+    ) -> int:
+        """Send one object; the status of the C-STORE response.
+
+        ``leave`` is called right before its first byte. Raises what that raises, AssociationLost, NotConvertible.
+        """
         syntax = str(context.transfer_syntax[0])
         if syntax != item.transfer_syntax:
             data_set = transcode(data_set, item.transfer_syntax, syntax)
@@ -99,6 +109,7 @@ class Channel:
         if self.originator is not None:
             request.MoveOriginatorApplicationEntityTitle = self.originator.ae_title
             request.MoveOriginatorMessageID = self.originator.message_id
+        leave(item)
         return self.assoc.store(request, context.context_id or 0, data_set)
 
 
@@ -135,10 +146,17 @@ class Retriever:
             return
         recipient = self._destinations.get((request.MoveDestination or "").strip())
         if recipient is None:
-            operation.respond(status.MOVE_DESTINATION_UNKNOWN)
+            operation.respond(self._unknown_destination(assoc.peer))
             return
         destination, originator = recipient, Originator(assoc.peer.ae_title, request.MessageID or 0)
         self._serve(operation, assoc.peer, destination, lambda items: self._route(destination, items, originator))
+
+    def _unknown_destination(self, asker: Peer) -> Answer:
+        """A research asker is not told which titles this node knows."""
+        if asker.role != "research":
+            return status.MOVE_DESTINATION_UNKNOWN
+        self._archive.count_refusal(asker, Reason.DESTINATION)
+        return status.retrieve_refusal(Reason.DESTINATION)
 
     def _serve(
         self, operation: "_Operation", asker: Peer, recipient: Peer, routes: Callable[[Sequence[Item]], Routes]
@@ -147,16 +165,18 @@ class Retriever:
             level, query = unique_keys(operation.identifier(), operation.context)
             plan = self._archive.plan(asker, recipient, level, query)
         except BadIdentifier:
+            self._archive.count_refusal(asker, Reason.BAD_IDENTIFIER)
             operation.respond(status.IDENTIFIER_REFUSED)
             return
         except LedgerAway:
+            self._archive.count_refusal(asker, Reason.LEDGER_UNAVAILABLE)
             operation.respond(status.RETRIEVE_LEDGER_AWAY)
             return
         tally = Tally(total=len(plan.items) + len(plan.withheld))
         try:
             cancelled = not plan.refused and not self._send(operation, plan, tally, routes)
         finally:
-            plan.close(tally.sent)
+            plan.close()
             LOGGER.info(
                 "%s to %s: %d sent, %d failed, %d not tried; %s",
                 *(asker.ae_title, recipient.ae_title, len(tally.sent), len(tally.failed), tally.remaining),
@@ -190,7 +210,7 @@ def _send_item(channel: Channel | None, plan: Plan, item: Item, tally: Tally) ->
         context = channel.context_for(item)
         message_id = (len(tally.sent) + len(tally.failed)) % _MOST_COUNTED + 1
         with plan.open(item) as data_set:
-            answered = channel.store(item, data_set, context, message_id)
+            answered = channel.store(item, data_set, context, message_id, plan.leave)
     except CustodyError as error:
         LOGGER.debug("an object was not sent: %s", type(error).__name__)
         tally.fail(item.sop_instance, status.sub_operation_reason(error))

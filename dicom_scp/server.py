@@ -51,7 +51,7 @@ class Listener:
         served = {"research"} if config.serves == "research" else {"modality", "clinical"}
         self._peers = {peer.ae_title: (peer, _addresses(peer)) for peer in config.peers if peer.role in served}
         self._ae = _application_entity(config)
-        self._receiver = Receiver(inbox)
+        self._receiver = Receiver(inbox, archive)
         retriever = Retriever(archive, config.peers, MoveRoute(self._ae))
         self._handlers: dict[type, Handler] = {
             C_ECHO: _echo,

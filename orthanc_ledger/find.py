@@ -30,16 +30,13 @@ class Catalogue:
     def find_studies(self, asker: Peer, keys: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
         """Studies that match, each as DICOM keyword → value.
 
-        ``keys`` are the identifier's top-level elements by keyword (several values joined by a backslash). An
-        answer holds every
-        keyword supported for this asker, with an empty value where the study has none. Raises LedgerAway, for
-        research peers only.
+        ``keys`` are the identifier's top-level elements by keyword (several values joined by a backslash). An answer
+        holds every keyword supported for this asker, with an empty value where the study has none. Raises LedgerAway,
+        for research peers only.
         """
         releasable: dict[str, set[str]] | None = None
         if asker.role == "research":
-            releasable = {
-                offer.study_uid: set(offer.releasable) for offer in self._gate.offers(asker) if offer.releasable
-            }
+            releasable = self._gate.visible(asker)
             supported, studies = RESEARCH_KEYS, self._index.studies(list(releasable))
         else:
             supported, studies = CLINICAL_KEYS, self._index.studies()

@@ -1,12 +1,12 @@
 """The gate: what a research recipient may have, by the ledger.
 
-``Gate.offer`` is advice (for C-FIND and for choosing); ``Gate.release`` is the decision: it returns only when
-LogRelease has committed. Any error in
-between means denied. No approval is kept from one operation to the next.
+``Gate.offers`` is advice (for C-FIND and for choosing); ``Gate.release`` is the decision: it returns only when
+LogRelease has committed. Any error in between means denied. No approval is kept from one operation to the next.
 """
 
 import secrets
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,11 +30,16 @@ class Refused(DataError):
         self.reason = reason
 
 
+class StandingChanged(LedgerAway):
+    """Something was taken from research, or given back, since the offer was made: make it anew."""
+
+
 @dataclass(frozen=True)
 class Offer:
-    """What an approval lets a recipient have of one study now.
+    """What one approval lets a recipient have of one study now.
 
-    ``releasable`` and ``withheld`` are by SOP Instance UID.
+    ``releasable``, ``withheld`` and ``damaged`` are by SOP Instance UID; ``damaged`` are those of ``withheld`` whose
+    manifest cannot be read here.
     """
 
     study_uid: str
@@ -44,79 +49,102 @@ class Offer:
     standing_version: int
     releasable: Mapping[str, tuple[Instance, Record]]
     withheld: Mapping[str, Reason]
+    damaged: Mapping[str, Instance]
 
 
 @dataclass(frozen=True)
 class Release:
-    """A committed LogRelease: ``instances`` may start to leave before ``lease_end`` (ledger time, seconds of UTC)."""
+    """A committed LogRelease: ``instances`` may start to leave before ``lease_end`` (ledger time, seconds of UTC).
+
+    ``ends_s`` is that end on this host's monotonic clock: setting the clock back lengthens no lease.
+    """
 
     id: bytes
+    study_uid: str
+    request: bytes
     lease_end: int
+    ends_s: float
     instances: Mapping[str, tuple[Instance, Record]]
+
+
+@dataclass(frozen=True)
+class _Custody:
+    """What ledger and manifests say of a study's records: by instance token, or by manifest CID where none can be read.
+
+    ``unproven``: an anchor whose own manifest, or that of an earlier one, cannot be read. Which record of an instance
+    is the first is not known then, so no later one may take its place.
+    """
+
+    version: int
+    current: Mapping[bytes, tuple[Mapping[str, Any], Record]]
+    blocked: Mapping[bytes, Reason]
+    unproven: Mapping[str, Mapping[str, Any]]
+    unreadable: frozenset[str]
 
 
 class Gate:
     """Asks the ledger, trusts nothing else."""
 
-    def __init__(self, ledger: Ledger, index: Index, keyring: Keyring, manifests: Manifests, clock: Clock) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        index: Index,
+        keyring: Keyring,
+        manifests: Manifests,
+        clock: Clock,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._ledger = ledger
         self._index = index
         self._keyring = keyring
         self._manifests = manifests
         self._clock = clock
+        self._monotonic = monotonic
 
-    def offers(self, recipient: Peer) -> list[Offer]:
-        """All a recipient may have now of what this node holds. Raises LedgerAway."""
-        node = node_id(recipient)
-        approved = self._ledger.query("ApprovedStudies", {"node": node})
-        study_uids = {self._index.study_of_token(token) for row in approved for token in row["studies"]} - {None}
-        found = []
-        for study_uid in sorted(uid for uid in study_uids if uid):
-            try:
-                found.append(self.offer(recipient, study_uid))
-            except Refused:
-                continue  # approved once, nothing to be had now
-        return found
+    def approvals(self, recipient: Peer) -> list[Mapping[str, Any]]:
+        """The approvals a recipient has now, the one that lasts longest first. Raises LedgerAway."""
+        approved = self._ledger.query("ApprovedStudies", {"node": node_id(recipient)})
+        return sorted(approved, key=lambda row: -int(row["until"]))
 
-    def offer(self, recipient: Peer, study_uid: str) -> Offer:
-        """What a recipient may have of one study. Raises Refused; LedgerAway."""
+    def visible(self, recipient: Peer) -> dict[str, set[str]]:
+        """Study Instance UID → SOP Instance UIDs, of all a recipient may have now. Raises LedgerAway."""
+        approvals = self.approvals(recipient)
+        found: dict[str, set[str]] = {}
+        for token in {token for row in approvals for token in row["studies"]}:
+            study_uid = self._index.study_of_token(token)
+            if study_uid is not None:
+                offers = self.offers(recipient, study_uid, approvals)
+                found[study_uid] = {sop_uid for offer in offers for sop_uid in offer.releasable}
+        return {study_uid: sop_uids for study_uid, sop_uids in found.items() if sop_uids}
+
+    def offers(self, recipient: Peer, study_uid: str, approvals: Sequence[Mapping[str, Any]]) -> list[Offer]:
+        """What a recipient may have of one study, approval by approval. Raises LedgerAway."""
         study = self._keyring.study(study_uid)
         if study is None:
-            raise Refused(Reason.NO_APPROVAL)
-        node = node_id(recipient)
-        approval = self._approval(node, study.token)
-        standing = self._ledger.query("StandingOf", {"study": study.token})
-        if standing["erased"] != "none":
-            raise Refused(Reason.NO_APPROVAL)
+            return []
+        approvals = [row for row in approvals if study.token in row["studies"]]
+        custody = self._custody(study) if approvals else None
+        if custody is None:
+            return []
         policy = self._ledger.query("GetPolicy", {})
-        excluded = {*policy["excluded_origins"], "research"}
-        releasable: dict[str, tuple[Instance, Record]] = {}
-        withheld: dict[str, Reason] = {}
-        current = self._current_records(study, standing)
-        blocked = {row["instance"]: Reason.WITHHELD_INTEGRITY for row in standing["flagged"]}
-        blocked |= {row["instance"]: Reason.WITHDRAWN for row in standing["withdrawn"]}
-        for instance in self._index.select(studies=[study_uid]):
-            token = tokens.instance_token(study.k_study, instance.sop_uid)
-            if token not in current or instance.sop_class not in approval["sopClasses"]:
-                continue
-            anchor, record = current[token]
-            if (
-                not _covers(approval, anchor)
-                or (policy["require_stored"] and not anchor["stored"])
-                or record.origin in excluded
-            ):
-                continue
-            if token in blocked:
-                withheld[instance.sop_uid] = blocked[token]
-            else:
-                current_one = replace(instance, state="anchored", manifest=anchor["manifestCid"], object=record.object)
-                releasable[instance.sop_uid] = (current_one, record)  # by the ledger, whatever the index says
-        return Offer(study_uid, study, node, approval["request"], standing["version"], releasable, withheld)
+        node = node_id(recipient)
+        return [self._offer(study_uid, study, node, approval, custody, policy) for approval in approvals]
+
+    def refusal(self, recipient: Peer, study_uid: str) -> Reason:
+        """Why a recipient has no approval for a study. Never says whether the study is held."""
+        study = self._keyring.study(study_uid)
+        if study is None:
+            return Reason.NO_APPROVAL
+        try:
+            advice = self._ledger.query("CheckAccess", {"study": study.token, "node": node_id(recipient)})
+        except LedgerAway:  # only asked of what is held: an answer of its own would tell
+            return Reason.NO_APPROVAL
+        return Reason(advice["reason"] or Reason.NO_APPROVAL)
 
     def release(self, offer: Offer, sop_uids: Sequence[str], renews: bytes | None = None) -> Release:
         """Commit a release of some of an offer's instances.
 
-        Raises Refused when the ledger does not give it; LedgerAway.
+        Raises Refused when the ledger does not give it; StandingChanged; LedgerAway.
         """
         chosen = {uid: offer.releasable[uid] for uid in sop_uids}
         leaves = sorted(record.instance for _, record in chosen.values())
@@ -135,46 +163,79 @@ class Gate:
             committed = self._ledger.submit("LogRelease", args, secrets.token_bytes(16))
         except ContractError as error:
             if error.field == "standingVersion":
-                raise LedgerAway("the study's standing changed between question and release; ask again") from error
+                raise StandingChanged("the study's standing changed between question and release") from error
             raise Refused(Reason.APPROVAL_EXPIRED if error.code == "EXPIRED" else Reason.NO_APPROVAL) from error
-        return Release(committed.result["release"], committed.result["leaseEnd"], chosen)
+        lease_end: int = committed.result["leaseEnd"]
+        ends_s = self._monotonic() + lease_end - self._clock()
+        return Release(committed.result["release"], offer.study_uid, offer.request, lease_end, ends_s, chosen)
 
     def running(self, release: Release) -> bool:
         """Whether objects may still start to leave under a release."""
-        return self._clock() < release.lease_end
+        return self._clock() < release.lease_end and self._monotonic() < release.ends_s
 
-    def _approval(self, node: Mapping[str, str], token: bytes) -> Mapping[str, Any]:
-        """The approval that lasts longest. Raises Refused with the reason the ledger advises."""
-        approved = [
-            row for row in self._ledger.query("ApprovedStudies", {"node": dict(node)}) if token in row["studies"]
-        ]
-        if approved:
-            return max(approved, key=lambda row: int(row["until"]))
-        advice = self._ledger.query("CheckAccess", {"study": token, "node": dict(node)})
-        raise Refused(Reason(advice["reason"] or Reason.NO_APPROVAL))
+    def _offer(
+        self,
+        study_uid: str,
+        study: StudyKeys,
+        node: Mapping[str, str],
+        approval: Mapping[str, Any],
+        custody: _Custody,
+        policy: Mapping[str, Any],
+    ) -> Offer:
+        excluded = {*policy["excluded_origins"], "research"}
+        releasable: dict[str, tuple[Instance, Record]] = {}
+        withheld: dict[str, Reason] = {}
+        damaged: dict[str, Instance] = {}
+        for instance in self._index.select(studies=[study_uid]):
+            token = tokens.instance_token(study.k_study, instance.sop_uid)
+            anchor, record = custody.current.get(token, (custody.unproven.get(str(instance.manifest)), None))
+            if anchor is None or instance.sop_class not in approval["sopClasses"] or not _covers(approval, anchor):
+                continue
+            if (policy["require_stored"] and not anchor["stored"]) or (record and record.origin in excluded):
+                continue
+            if record is None:
+                withheld[instance.sop_uid] = Reason.WITHHELD_INTEGRITY
+                if instance.manifest in custody.unreadable:
+                    damaged[instance.sop_uid] = instance
+            elif token in custody.blocked:
+                withheld[instance.sop_uid] = custody.blocked[token]
+            else:
+                current = replace(instance, state="anchored", manifest=anchor["manifestCid"], object=record.object)
+                releasable[instance.sop_uid] = (current, record)  # by the ledger, whatever the index says
+        version = custody.version
+        return Offer(study_uid, study, node, approval["request"], version, releasable, withheld, damaged)
 
-    def _current_records(
-        self, study: StudyKeys, standing: Mapping[str, Any]
-    ) -> dict[bytes, tuple[Mapping[str, Any], Record]]:
-        """Instance token → (its anchor, its current record): the first anchor's, until a confirmed supersession
-        names another.
-
-        A manifest that is missing or differs from its anchor gives no records: nothing of it can be proven, so
-        nothing of it is offered.
-        """
+    def _custody(self, study: StudyKeys) -> _Custody | None:
+        """The current records: the first anchor's, until a confirmed supersession names another. None: erased."""
+        standing = self._ledger.query("StandingOf", {"study": study.token})
+        if standing["erased"] != "none":
+            return None
         replaced = {row["instance"]: row["newManifest"] for row in standing["superseded"]}
         current: dict[bytes, tuple[Mapping[str, Any], Record]] = {}
+        unproven: dict[str, Mapping[str, Any]] = {}
+        unreadable = set()
         for anchor in self._ledger.query("AnchorsOfStudy", {"study": study.token}):
-            try:
-                manifest = self._manifests.read(anchor["manifestCid"], study.token)
-                if (manifest.record_root, manifest.count) != (anchor["root"], anchor["count"]):
-                    raise IntegrityError(f"manifest {manifest.cid}: root or count differ from its anchor")
-            except (IntegrityError, NotHeld):
-                continue
-            for record in manifest.records:
-                if replaced.get(record.instance, anchor["manifestCid"]) == anchor["manifestCid"]:
+            cid = anchor["manifestCid"]
+            records = self._records(study, anchor)
+            if records is None:
+                unreadable.add(cid)
+            if unreadable:
+                unproven[cid] = anchor
+            for record in records or ():
+                if replaced.get(record.instance) == cid or not (unreadable or record.instance in replaced):
                     current.setdefault(record.instance, (anchor, record))
-        return current
+        blocked = {row["instance"]: Reason.WITHHELD_INTEGRITY for row in standing["flagged"]}
+        blocked |= {row["instance"]: Reason.WITHDRAWN for row in standing["withdrawn"]}
+        return _Custody(standing["version"], current, blocked, unproven, frozenset(unreadable))
+
+    def _records(self, study: StudyKeys, anchor: Mapping[str, Any]) -> Sequence[Record] | None:
+        """An anchor's records; None when its manifest is missing, damaged, or not the one that was anchored."""
+        try:
+            manifest = self._manifests.read(anchor["manifestCid"], study.token)
+        except (IntegrityError, NotHeld):
+            return None
+        fits = (manifest.record_root, manifest.count) == (anchor["root"], anchor["count"])
+        return manifest.records if fits else None
 
 
 def node_id(peer: Peer) -> dict[str, str]:

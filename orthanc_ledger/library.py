@@ -2,11 +2,12 @@
 
 import contextlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import BinaryIO
 
 from orthanc_ledger import tokens
-from orthanc_ledger.arrival import read_head
+from orthanc_ledger.arrival import Arrival, read_head
 from orthanc_ledger.content import ContentStore
 from orthanc_ledger.errors import IntegrityError, NotHeld
 from orthanc_ledger.index import Index, Instance
@@ -53,68 +54,36 @@ class Library:
 
     @contextlib.contextmanager
     def open(self, instance: Instance) -> Iterator[BinaryIO]:
-        """An object's data set, standing at its first byte, verified whole: from the spool against its arrival
-        digest, else against its manifest.
+        """An object's data set, standing at its first byte, verified whole: from the spool against its arrival digest,
+        else against its manifest; and its class and transfer syntax against its sealed arrival.
 
-        Raises IntegrityError after alarm and report (this store has no other copy to repair it from); ContentAway.
+        Raises IntegrityError after alarm and report (this store has no other copy to repair it from); NotHeld;
+        ContentAway.
         """
-        if instance.state == "spooled":
+        with contextlib.ExitStack() as stack:
             try:
-                with self._open_spooled(instance, INBOX) as unit:
-                    yield unit
-                    return
+                arrival, unit = stack.enter_context(self._open(instance))
             except NotHeld:
                 fresh = self._index.instance(instance.claim)  # anchored or put aside since
-                if fresh is None or fresh.state == "spooled":
+                if fresh is None or fresh.state == instance.state:
                     raise
-                instance = fresh
-        opened = (
-            self._open_spooled(instance, QUARANTINE)
-            if instance.state == "quarantined"
-            else self._open_anchored(instance)
-        )
-        with opened as unit:
+                arrival, unit = stack.enter_context(self._open(fresh))
+            self._compare(instance, arrival)
             yield unit
 
     def check(self, study_uid: str, record: Record, key_id: bytes) -> None:
         """Verify one anchored object without using it. Raises IntegrityError, NotHeld, ContentAway."""
-        with open_verified(
-            record, self._keyring.ensure_study(study_uid), self._keyring.batch_key(key_id), self._content
-        ):
+        with open_verified(record, self._keys(study_uid), self._keyring.batch_key(key_id), self._content):
             pass
 
-    @contextlib.contextmanager
-    def _open_spooled(self, instance: Instance, queue: str) -> Iterator[BinaryIO]:
-        with self._spool.open(instance.spool_name, queue) as unit:
-            if hash_data_set(unit) != instance.sha256:
-                self._outbox.alarm(
-                    "integrity",
-                    instance.claim,
-                    "a waiting object differs from what arrived: restore the disk or resend it",
-                )
-                raise IntegrityError("spool: the data set differs from what arrived")
-            unit.seek(0)
-            read_head(unit)
-            yield unit
-
-    @contextlib.contextmanager
-    def _open_anchored(self, instance: Instance) -> Iterator[BinaryIO]:
-        study = self._keyring.ensure_study(instance.study_uid)
-        token = tokens.instance_token(study.k_study, instance.sop_uid)
-        with contextlib.ExitStack() as stack:
-            try:
-                record, key_id = self._manifests.record(str(instance.manifest), study.token, token)
-                unit = stack.enter_context(open_verified(record, study, self._keyring.batch_key(key_id), self._content))
-            except (IntegrityError, NotHeld) as error:
-                self._report(instance, study, token)
-                raise IntegrityError(f"withheld: {error}") from error
-            yield unit
-
-    def _report(self, instance: Instance, study: StudyKeys, token: bytes) -> None:
+    def report(self, instance: Instance) -> None:
         """Alarm, and queue FlagTampered with what was found instead.
 
-        The first flag of an instance is number 0 and stays until it is resolved.
+        The first flag of an instance is number 0 and stays until it is resolved. Raises NotHeld when its study's keys
+        are gone.
         """
+        study = self._keys(instance.study_uid)
+        token = tokens.instance_token(study.k_study, instance.sop_uid)
         args = {
             "study": study.token,
             "instance": token,
@@ -123,12 +92,51 @@ class Library:
             "observed": self._observed(instance, study, token),
             "what": [],
         }
-        self._outbox.alarm(
-            "integrity",
-            instance.claim,
-            f"object {instance.object} differs from its anchor and has no healthy copy: it is withheld",
-        )
+        text = f"object {instance.object} differs from its anchor and has no healthy copy: it is withheld"
+        self._outbox.alarm("integrity", instance.claim, text)
         self._outbox.post("FlagTampered", args, once=f"tampered/{token.hex()}/0")
+
+    def _open(self, instance: Instance) -> AbstractContextManager[tuple[Arrival, BinaryIO]]:
+        if instance.state == "anchored":
+            return self._open_anchored(instance)
+        return self._open_spooled(instance, INBOX if instance.state == "spooled" else QUARANTINE)
+
+    @contextlib.contextmanager
+    def _open_spooled(self, instance: Instance, queue: str) -> Iterator[tuple[Arrival, BinaryIO]]:
+        with self._spool.open(instance.spool_name, queue) as unit:
+            if hash_data_set(unit) != instance.sha256:
+                text = "a waiting object differs from what arrived: restore the disk or resend it"
+                self._outbox.alarm("integrity", instance.claim, text)
+                raise IntegrityError("spool: the data set differs from what arrived")
+            unit.seek(0)
+            yield read_head(unit).arrival, unit
+
+    @contextlib.contextmanager
+    def _open_anchored(self, instance: Instance) -> Iterator[tuple[Arrival, BinaryIO]]:
+        study = self._keys(instance.study_uid)
+        token = tokens.instance_token(study.k_study, instance.sop_uid)
+        with contextlib.ExitStack() as stack:
+            try:
+                record, key_id = self._manifests.record(str(instance.manifest), study.token, token)
+                key = self._keyring.batch_key(key_id)
+                opened = stack.enter_context(open_verified(record, study, key, self._content))
+            except (IntegrityError, NotHeld) as error:
+                self.report(instance)
+                raise IntegrityError(f"withheld: {error}") from error
+            yield opened
+
+    def _compare(self, instance: Instance, arrival: Arrival) -> None:
+        """Raises IntegrityError when the index calls an object something else than what was sealed as it arrived."""
+        said = (instance.sop_class, instance.sop_uid, instance.transfer_syntax)
+        if said != (arrival.sop_class, arrival.sop_instance, arrival.transfer_syntax):
+            self._outbox.alarm("index", instance.claim, "the index does not fit the object: somebody changed it")
+            raise IntegrityError("withheld: index and object differ in class, instance or transfer syntax")
+
+    def _keys(self, study_uid: str) -> StudyKeys:
+        study = self._keyring.study(study_uid)
+        if study is None:
+            raise NotHeld("the keyring has no keys of this study: restore it from its backup")
+        return study
 
     def _observed(self, instance: Instance, study: StudyKeys, token: bytes) -> bytes | None:
         """What is there instead, as the ledger may know it; None when nothing can be read."""

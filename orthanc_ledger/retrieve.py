@@ -1,5 +1,6 @@
 """What one retrieve may send, and what is logged of it. The recipient decides the rules (ARCHITECTURE.md, "Out")."""
 
+import contextlib
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -7,14 +8,16 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import BinaryIO, Literal, Protocol
 
-from orthanc_ledger.gate import Gate, Offer, Refused, Release
+from orthanc_ledger.gate import Gate, Offer, Refused, Release, StandingChanged
 from orthanc_ledger.index import Index, Instance
 from orthanc_ledger.library import Library
+from orthanc_ledger.manifest import Record
 from orthanc_ledger.outbox import Outbox
 from orthanc_ledger.peer import Peer
 from orthanc_ledger.reasons import Reason
 
 Level = Literal["PATIENT", "STUDY", "SERIES", "IMAGE"]
+_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +62,17 @@ class Plan(Protocol):
     def open(self, item: Item) -> AbstractContextManager[BinaryIO]:
         """A reader of the encoded data set bytes, front to back, verified whole before this returns.
 
-        Raises IntegrityError (it differs from its anchor), Refused (the lease has ended and was not renewed),
-        ServiceAway.
+        Raises IntegrityError (it differs from its anchor), Refused (there is no lease for it any more), ServiceAway.
         """
 
-    def close(self, sent: Collection[str]) -> None:
-        """Log the outcome; called exactly once, whatever happens.
+    def leave(self, item: Item) -> None:
+        """The last check, right before the first byte of an opened item is sent: from then on it counts as disclosed.
 
-        ``sent``: SOP Instance UIDs the recipient confirmed.
+        Raises Refused (the lease has ended and was not renewed), ServiceAway.
         """
+
+    def close(self) -> None:
+        """Log the outcome; called exactly once, whatever happens."""
 
 
 class Retrieval:
@@ -85,29 +90,38 @@ class Retrieval:
         Raises LedgerAway, for research recipients only.
         """
         if asker.role == "research" and (recipient.role, recipient.organisation) != ("research", asker.organisation):
-            return self._refuse(asker, Reason.DESTINATION)
+            return self._refused(asker, Reason.DESTINATION)
         found = self._index.select(query.patient_ids, query.studies, query.series, query.instances)
         if recipient.role != "research":
             return ClinicalPlan(self._library, found)
-        offers: list[Offer] = []
-        refusals: list[Reason] = []
-        for study_uid in sorted({instance.study_uid for instance in found}):
-            try:
-                offers.append(self._gate.offer(recipient, study_uid))
-            except Refused as refused:
-                refusals.append(refused.reason)
-        plan = ResearchPlan(
-            self._gate, self._library, self._outbox, recipient, offers, {instance.sop_uid for instance in found}
-        )
-        refusals += plan.start()
-        if not plan.items and not plan.withheld:
-            return self._refuse(
-                recipient, next((r for r in refusals if r is not Reason.NO_APPROVAL), Reason.NO_APPROVAL)
-            )
-        return plan
+        for _ in range(_TRIES - 1):
+            with contextlib.suppress(StandingChanged):
+                return self._research_plan(recipient, found)
+        return self._research_plan(recipient, found)
 
-    def _refuse(self, peer: Peer, reason: Reason) -> Plan:
-        self._outbox.deny(peer.organisation, peer.ae_title, reason)
+    def count_refusal(self, peer: Peer, reason: Reason) -> None:
+        """Count a refusal that was given to a research peer."""
+        if peer.role == "research":
+            self._outbox.deny(peer.organisation, peer.ae_title, reason)
+
+    def _research_plan(self, recipient: Peer, found: Sequence[Instance]) -> Plan:
+        approvals = self._gate.approvals(recipient)  # asked whether anything is held or not
+        plan = ResearchPlan(self._gate, self._library, self._outbox, recipient, {row.sop_uid for row in found})
+        reasons = []
+        try:
+            for study_uid in sorted({instance.study_uid for instance in found}):
+                offers = self._gate.offers(recipient, study_uid, approvals)
+                reasons += plan.take(offers) if offers else [self._gate.refusal(recipient, study_uid)]
+        except BaseException:
+            plan.close()
+            raise
+        if plan.items or plan.withheld:
+            return plan
+        telling = (reason for reason in reasons if reason is not Reason.NO_APPROVAL)
+        return self._refused(recipient, next(telling, Reason.NO_APPROVAL))
+
+    def _refused(self, peer: Peer, reason: Reason) -> Plan:
+        self.count_refusal(peer, reason)
         return RefusedPlan(reason)
 
 
@@ -123,7 +137,10 @@ class RefusedPlan:
     def open(self, item: Item) -> AbstractContextManager[BinaryIO]:
         raise Refused(self.refused)
 
-    def close(self, sent: Collection[str]) -> None:
+    def leave(self, item: Item) -> None:
+        raise Refused(self.refused)
+
+    def close(self) -> None:
         """Nothing to log: the refusal was counted when it was made."""
 
 
@@ -141,67 +158,70 @@ class ClinicalPlan:
     def open(self, item: Item) -> AbstractContextManager[BinaryIO]:
         return self._library.open(self._found[item.sop_instance])
 
-    def close(self, sent: Collection[str]) -> None:
+    def leave(self, item: Item) -> None:
+        """A clinical recipient needs no lease."""
+
+    def close(self) -> None:
         """Clinical retrieval is not logged on the ledger."""
 
 
 class ResearchPlan:
-    """What releases on the ledger allow, study by study; a lease that ended is renewed by a new release of what is
-    left.
+    """What releases on the ledger allow, one for each study and approval; a lease that ended is renewed by a new
+    release of what is left.
     """
 
     refused = None
 
-    def __init__(
-        self,
-        gate: Gate,
-        library: Library,
-        outbox: Outbox,
-        recipient: Peer,
-        offers: Sequence[Offer],
-        wanted: Collection[str],
-    ) -> None:
+    def __init__(self, gate: Gate, library: Library, outbox: Outbox, recipient: Peer, wanted: Collection[str]) -> None:
         self._gate = gate
         self._library = library
         self._outbox = outbox
         self._recipient = recipient
-        self._offers = offers
         self._wanted = wanted
-        self._running: dict[str, Release] = {}  # study UID → its newest release
         self._releases: list[Release] = []
-        self._left_under: dict[str, Release] = {}  # SOP Instance UID → the release it left under
-        self._study_of: dict[str, str] = {}
+        self._under: dict[str, Release] = {}  # SOP Instance UID → the newest release it is in
+        self._opened: dict[str, Record] = {}
+        self._left: dict[str, Release] = {}  # SOP Instance UID → the release it left under
         self.items: list[Item] = []
         self.withheld: dict[str, Reason] = {}
 
-    def start(self) -> list[Reason]:
-        """Commit one release a study; returns why studies were refused. Raises LedgerAway."""
+    def take(self, offers: Sequence[Offer]) -> list[Reason]:
+        """Commit one release for each offer of a study that adds something; returns why any was refused.
+
+        Raises StandingChanged, LedgerAway.
+        """
         refusals = []
-        for offer in self._offers:
-            self.withheld |= {uid: reason for uid, reason in offer.withheld.items() if uid in self._wanted}
-            wanted = [uid for uid in offer.releasable if uid in self._wanted]
-            if not wanted:
-                continue
-            try:
-                self._keep(offer.study_uid, self._gate.release(offer, wanted))
-            except Refused as refused:
-                refusals.append(refused.reason)
-                continue
-            self.items += [_item(offer.releasable[uid][0]) for uid in wanted]
-            self._study_of |= dict.fromkeys(wanted, offer.study_uid)
+        for offer in offers:
+            for sop_uid in offer.damaged.keys() & self._wanted:
+                self._library.report(offer.damaged[sop_uid])
+            chosen = [uid for uid in offer.releasable if uid in self._wanted and uid not in self._under]
+            if chosen:
+                try:
+                    self._release(offer, chosen)
+                except Refused as refused:
+                    refusals.append(refused.reason)
+                    continue
+            self.items += [_item(offer.releasable[uid][0]) for uid in chosen]
+        withheld = {uid: reason for offer in offers for uid, reason in offer.withheld.items() if uid in self._wanted}
+        self.withheld |= {uid: reason for uid, reason in withheld.items() if uid not in self._under}
         return refusals
 
     def open(self, item: Item) -> AbstractContextManager[BinaryIO]:
-        release = self._lease(item.sop_instance)
-        instance, _ = release.instances[item.sop_instance]
-        self._left_under[item.sop_instance] = release
+        instance, record = self._lease(item.sop_instance).instances[item.sop_instance]
+        self._opened[item.sop_instance] = record
         return self._library.open(instance)
 
-    def close(self, sent: Collection[str]) -> None:
-        """Queue one LogOutcome a release."""
+    def leave(self, item: Item) -> None:
+        release = self._lease(item.sop_instance)
+        if release.instances[item.sop_instance][1] != self._opened[item.sop_instance]:
+            raise Refused(Reason.NO_APPROVAL)  # superseded since it was opened
+        self._left[item.sop_instance] = release
+
+    def close(self) -> None:
+        """Queue one LogOutcome a release: sent is what began to leave, whatever the recipient says of it."""
         for release in self._releases:
             order = sorted(release.instances, key=lambda uid: release.instances[uid][1].instance)
-            left = [uid in sent and self._left_under.get(uid) is release for uid in order]
+            left = [self._left.get(uid) is release for uid in order]
             args = {
                 "release": release.id,
                 "sent": sum(left),
@@ -212,19 +232,27 @@ class ResearchPlan:
 
     def _lease(self, sop_uid: str) -> Release:
         """The running release of an item. Raises Refused when it ended and the ledger gives no new one; LedgerAway."""
-        study_uid = self._study_of[sop_uid]
-        release = self._running[study_uid]
-        if self._gate.running(release):
-            return release
-        offer = self._gate.offer(self._recipient, study_uid)
-        rest = [uid for uid in release.instances if uid in offer.releasable and uid not in self._left_under]
-        if sop_uid not in rest:
-            raise Refused(offer.withheld.get(sop_uid, Reason.NO_APPROVAL))
-        return self._keep(study_uid, self._gate.release(offer, rest, renews=release.id))
+        release = self._under[sop_uid]
+        while not self._gate.running(release):
+            with contextlib.suppress(StandingChanged):
+                release = self._renew(sop_uid, release)
+        return release
 
-    def _keep(self, study_uid: str, release: Release) -> Release:
-        self._running[study_uid] = release
+    def _renew(self, sop_uid: str, release: Release) -> Release:
+        offers = self._gate.offers(self._recipient, release.study_uid, self._gate.approvals(self._recipient))
+        able = [offer for offer in offers if sop_uid in offer.releasable]
+        if not able:
+            withheld = [offer.withheld[sop_uid] for offer in offers if sop_uid in offer.withheld]
+            raise Refused((withheld or [self._gate.refusal(self._recipient, release.study_uid)])[0])
+        offer = next((offer for offer in able if offer.request == release.request), able[0])
+        ended = (uid for uid, under in self._under.items() if under is release and uid not in self._left)
+        return self._release(offer, [uid for uid in ended if uid in offer.releasable], release)
+
+    def _release(self, offer: Offer, sop_uids: Sequence[str], ended: Release | None = None) -> Release:
+        renews = ended.id if ended is not None and ended.request == offer.request else None
+        release = self._gate.release(offer, sop_uids, renews)
         self._releases.append(release)
+        self._under |= dict.fromkeys(sop_uids, release)
         return release
 
 

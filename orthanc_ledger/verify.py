@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from orthanc_ledger import tokens
-from orthanc_ledger.arrival import read_head
+from orthanc_ledger.arrival import Arrival, read_head
 from orthanc_ledger.content import ContentStore, verify_cid
 from orthanc_ledger.errors import IntegrityError
 from orthanc_ledger.keyring import StudyKeys
@@ -25,8 +25,11 @@ _CHUNK = 1 << 20
 
 
 @contextlib.contextmanager
-def open_verified(record: Record, study: StudyKeys, batch_key: bytes, content: ContentStore) -> Iterator[BinaryIO]:
-    """The unit of an anchored object, standing at the first byte of its data set; verified whole before this returns.
+def open_verified(
+    record: Record, study: StudyKeys, batch_key: bytes, content: ContentStore
+) -> Iterator[tuple[Arrival, BinaryIO]]:
+    """The arrival record of an anchored object, and its unit standing at the first byte of the data set; verified whole
+    before this returns.
 
     Raises IntegrityError, NotHeld, ContentAway.
     """
@@ -44,8 +47,7 @@ def open_verified(record: Record, study: StudyKeys, batch_key: bytes, content: C
         else:
             sealed.seek(0)
             unit = _plaintext(record, study, batch_key, sealed)
-        read_head(unit)
-        yield unit
+        yield read_head(unit).arrival, unit
 
 
 def verify(record: Record, study: StudyKeys, batch_key: bytes, content: ContentStore) -> None:

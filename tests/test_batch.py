@@ -53,8 +53,8 @@ def test_manifest_in_the_store_names_objects_that_open_to_what_arrived(node: Nod
         record = records[prepared.objects[instance.claim]]
         unit_size = (node.spool.folder / INBOX / instance.spool_name).stat().st_size
         assert (record.origin, record.plain_size) == ("addressed-ae", unit_size)
-        with open_verified(record, study, key, node.content) as data_set, node.spool.open(instance.spool_name) as unit:
-            assert unit.read().endswith(data_set.read())
+        with open_verified(record, study, key, node.content) as opened, node.spool.open(instance.spool_name) as unit:
+            assert unit.read().endswith(opened[1].read())
 
 
 def test_fingerprint_of_a_record_is_that_of_the_file_that_was_sent(tmp_path: Path) -> None:

@@ -61,17 +61,18 @@ APPROVAL_REMEMBERED = """
 MODULE = "orthanc_ledger.gate"
 def mutate(module):
     from orthanc_ledger.errors import CustodyError
-    offer, release, offers = module.Gate.offer, module.Gate.release, {}
-    def remembered_offer(self, recipient, study_uid):
-        if study_uid not in offers:
-            offers[study_uid] = offer(self, recipient, study_uid)
-        return offers[study_uid]
+    offers, release, known = module.Gate.offers, module.Gate.release, {}
+    def remembered_offers(self, recipient, study_uid, approvals):
+        known[study_uid] = offers(self, recipient, study_uid, approvals) or known.get(study_uid, [])
+        return known[study_uid]
     def remembered_release(self, offer, sop_uids, renews=None):
         try:
             return release(self, offer, sop_uids, renews)
         except CustodyError:
-            return module.Release(bytes(32), self._clock() + 60, {uid: offer.releasable[uid] for uid in sop_uids})
-    module.Gate.offer, module.Gate.release = remembered_offer, remembered_release
+            chosen = {uid: offer.releasable[uid] for uid in sop_uids}
+            end = self._clock() + 60
+            return module.Release(bytes(32), offer.study_uid, offer.request, end, self._monotonic() + 60, chosen)
+    module.Gate.offers, module.Gate.release = remembered_offers, remembered_release
 """
 
 TAMPERING_SKIPPED = """
@@ -97,8 +98,7 @@ def mutate(module):
         key = HKDF(SHA256(), 32, sealed[1:33], aad).derive(tokens.seal_key(batch_key, record.instance))
         counter = sealed[33:40] + bytes(4) + bytes([1]) + (2).to_bytes(4, "big")
         unit = io.BytesIO(Cipher(algorithms.AES(key), modes.CTR(counter)).decryptor().update(sealed[40:-16]))
-        module.read_head(unit)
-        yield unit
+        yield module.read_head(unit).arrival, unit
     module.open_verified = open_unverified
 """
 

@@ -16,7 +16,7 @@ from orthanc_ledger.assemble import Node
 from orthanc_ledger.batch import Preparer, describe
 from orthanc_ledger.clock import system_clock
 from orthanc_ledger.commands.access import IMAGES
-from orthanc_ledger.errors import LedgerAway
+from orthanc_ledger.errors import IntegrityError, LedgerAway
 from orthanc_ledger.find import Catalogue
 from orthanc_ledger.gate import Gate, Refused
 from orthanc_ledger.instance import open_instance
@@ -116,7 +116,7 @@ def exits(world: World, recipient: Peer = RESEARCH) -> set[str]:
         for asker in (recipient, VIEWER):
             plan = world.retrieval.plan(asker, recipient, level, query)  # type: ignore[arg-type]
             found |= {item.sop_instance for item in plan.items}
-            plan.close([])
+            plan.close()
     return found
 
 
@@ -183,14 +183,13 @@ def test_what_is_anchored_after_the_approval_is_not_covered_unless_future(world:
     drain(world.node)
     assert exits(world) == set(world.sop_uids)
     world.approve(world.request(future=True), "owner", "custodian", days=29)
-    assert "1.2.826.0.1.3680043.10.1.9" not in exits(world)  # the longest approval decides; it covers the past
-    world.ledger("custodian").submit("Revoke", {"id": _first_request(world), "reason": "error"})
     assert exits(world) == {*world.sop_uids, "1.2.826.0.1.3680043.10.1.9"}
 
 
-def _first_request(world: World) -> bytes:
-    rows = world.ledger("owner").query("RequestsByState", {"state": "approved"})
-    return bytes(next(row["id"] for row in rows if not row["future"]))
+def test_a_further_approval_takes_nothing_away(world: World) -> None:
+    world.approve(world.request(), "owner", "custodian", days=10)
+    world.approve(world.request(sopClasses=["1.2.840.10008.5.1.4.1.1.2"]), "owner", "custodian", days=30)
+    assert exits(world) == set(world.sop_uids)
 
 
 def test_only_the_sop_classes_asked_for_leave(world: World) -> None:
@@ -288,20 +287,63 @@ def _bytes(world: World, sop_uid: str) -> bytes:
     plan = world.plan()
     item = next(item for item in plan.items if item.sop_instance == sop_uid)
     with plan.open(item) as data_set:
+        plan.leave(item)
         content = data_set.read()
-    plan.close([sop_uid])
+    plan.close()
     return content
 
 
-def test_a_manifest_that_differs_from_its_anchor_offers_nothing(world: World) -> None:
+@pytest.mark.parametrize("damage", ["missing", "changed"])
+def test_with_an_unreadable_manifest_its_objects_are_withheld_and_flagged(world: World, damage: str) -> None:
     world.approve(world.request(), "owner", "custodian")
+    _damage_first_manifest(world, damage)
+    fresh = replace(world, node=Node(world.node.config))  # nothing cached
+    plan = fresh.plan()
+    assert (plan.refused, list(plan.items)) == (None, [])
+    assert plan.withheld == dict.fromkeys(world.sop_uids, Reason.WITHHELD_INTEGRITY)
+    assert fresh.seen() == set()
+    assert [call.function for call in fresh.node.outbox.posted()] == ["FlagTampered"] * 3
+    assert len(fresh.node.outbox.alarms()) == 3
+
+
+def test_a_second_anchor_does_not_come_forward_when_the_first_cannot_be_read(world: World) -> None:
+    world.approve(world.request(future=True), "owner", "custodian")
+    store(world.node, variant(SOPInstanceUID=world.sop_uids[0], PatientID="SOMEBODY ELSE"))
+    _anchor_conflict(world)
+    store(world.node, variant(SOPInstanceUID="1.2.826.0.1.3680043.10.1.9"))
+    drain(world.node)
+    _damage_first_manifest(world, "missing")
+    assert exits(replace(world, node=Node(world.node.config))) == set()
+
+
+def _damage_first_manifest(world: World, damage: str) -> None:
     manifest = world.node.index.anchored_batches()[0].manifest
     path = next((world.folder / "node" / "data" / "objects").rglob(manifest))
-    path.chmod(0o600)
-    path.write_bytes(path.read_bytes()[:-1] + b"\0")
-    fresh = replace(world, node=Node(world.node.config))  # nothing cached
-    assert exits(fresh) == set()
-    assert fresh.seen() == set()
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.chmod(0o600)
+        path.write_bytes(path.read_bytes()[:-1] + b"\0")
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("sop_class", "1.2.840.10008.5.1.4.1.1.2"), ("transfer_syntax", "1.2.840.10008.1.2.4.50"), ("study_uid", "1.2.3")],
+)
+def test_an_insider_who_changes_the_index_gets_nothing_out(world: World, column: str, value: str) -> None:
+    world.approve(world.request(sopClasses=["1.2.840.10008.5.1.4.1.1.2", MR]), "owner", "custodian")
+    with world.node.index._db.write() as db:
+        db.execute(f"UPDATE instances SET {column} = ?", (value,))
+    plan = world.plan()
+    for item in plan.items:
+        with pytest.raises(IntegrityError, match="index"), plan.open(item):
+            pass
+    plan.close()
+
+
+def leave(plan: Plan, item: Item) -> None:
+    with plan.open(item):
+        plan.leave(item)
 
 
 class TestLease:
@@ -309,12 +351,10 @@ class TestLease:
         world.approve(world.request(), "owner", "custodian")
         plan = world.plan()
         first, second, _ = plan.items
-        with plan.open(first):
-            pass
+        leave(plan, first)
         world.later_s = 61
-        with plan.open(second):
-            pass
-        plan.close([first.sop_instance, second.sop_instance])
+        leave(plan, second)
+        plan.close()
         assert _functions(world).count("LogRelease") == 2
 
     def test_revoked_in_the_middle_the_running_lease_is_the_last(self, world: World) -> None:
@@ -324,13 +364,45 @@ class TestLease:
         first, second, third = plan.items
         world.ledger("owner").submit("Revoke", {"id": request, "reason": "consent-withdrawn"})
         world.later_s = 55
-        with plan.open(first):
-            pass
+        leave(plan, first)
         world.later_s = 61
         for item in (second, third):
             with pytest.raises(Refused), plan.open(item):
                 pass
-        plan.close([first.sop_instance])
+        plan.close()
+
+    def test_a_lease_that_ends_while_the_object_is_verified_lets_nothing_start(self, world: World) -> None:
+        request = world.request()
+        world.approve(request, "owner", "custodian")
+        plan = world.plan()
+        with plan.open(plan.items[0]):
+            world.ledger("owner").submit("Revoke", {"id": request, "reason": "breach"})
+            world.later_s = 61
+            with pytest.raises(Refused):
+                plan.leave(plan.items[0])
+        plan.close()
+        drain(world.node)
+        assert _record(world, "outcome")["sent"] == 0
+
+    def test_a_clock_set_back_lengthens_no_lease(self, world: World) -> None:
+        world.approve(world.request(), "owner", "custodian")
+        passed_s = 0.0
+        gate = world.gate
+        gate._monotonic = lambda: passed_s
+        (offer,) = gate.offers(RESEARCH, world.study_uid, gate.approvals(RESEARCH))
+        release = gate.release(offer, world.sop_uids)
+        assert gate.running(release)
+        world.later_s, passed_s = -3600, 61.0
+        assert not gate.running(release)
+
+    def test_what_began_to_leave_counts_as_sent_whatever_the_recipient_answers(self, world: World) -> None:
+        world.approve(world.request(), "owner", "custodian")
+        plan = world.plan()
+        for item in plan.items:
+            leave(plan, item)
+        plan.close()
+        drain(world.node)
+        assert (_record(world, "outcome")["sent"], _record(world, "outcome")["withheld"]) == (3, 0)
 
     def test_a_lease_never_outlives_the_approval(self, world: World) -> None:
         request = world.request()
@@ -352,9 +424,8 @@ def test_the_release_names_exactly_what_may_leave_and_the_outcome_what_left(worl
     world.approve(world.request(), "owner", "custodian")
     plan = world.plan()
     sent = plan.items[1].sop_instance
-    with plan.open(plan.items[1]):
-        pass
-    plan.close([sent])
+    leave(plan, plan.items[1])
+    plan.close()
     drain(world.node)
     study = world.node.keyring.ensure_study(world.study_uid)
     by_token = {tokens.instance_token(study.k_study, uid): uid for uid in world.sop_uids}
@@ -376,7 +447,7 @@ def _record(world: World, kind: str) -> dict[str, Any]:
 
 def test_what_was_denied_is_counted_for_the_ledger(world: World) -> None:
     for _ in range(3):
-        world.plan().close([])
+        world.plan().close()
     world.node.outbox.post_denials({"organisation": "HospitalMSP", "aeTitle": "ORTHANCLEDGER"})
     (call,) = world.node.outbox.posted()
     assert (call.function, call.args["reason"], call.args["count"]) == ("LogDenials", "no approval", 3)
@@ -418,7 +489,7 @@ def test_a_ledger_that_goes_away_at_any_call_lets_nothing_out(world: World) -> N
             needed += 1
             continue
         assert {item.sop_instance for item in plan.items} == set(world.sop_uids)
-        plan.close([])
+        plan.close()
         break
     assert needed >= 4  # approvals, policy, standing, anchors, release: none may be left out
 

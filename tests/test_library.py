@@ -150,7 +150,7 @@ def test_what_is_served_parses_to_the_instance_that_was_asked_for(node: Node) ->
     manifest = node.manifests.read(str(first.manifest), study.token)
     record = next(record for record in manifest.records if record.object == first.object)
     key = node.keyring.batch_key(manifest.key_id)
-    with open_verified(record, study, key, node.content) as unit:
+    with open_verified(record, study, key, node.content) as (_, unit):
         unit.seek(unit.tell() - first_offset(unit))
         assert open_instance(unit).sop_instance_uid == first.sop_uid
 

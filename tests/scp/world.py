@@ -5,7 +5,7 @@
 
 import sys
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from io import BytesIO
@@ -150,6 +150,7 @@ class FolderPlan:
     errors: Mapping[str, Exception] = field(default_factory=dict)
     closed: list[list[str]] = field(default_factory=list)
     opened: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
     finished: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -167,8 +168,11 @@ class FolderPlan:
         with path.open("rb") as file:
             yield file
 
-    def close(self, sent: Collection[str]) -> None:
-        self.closed.append(list(sent))
+    def leave(self, item: Item) -> None:
+        self.left.append(item.sop_instance)
+
+    def close(self) -> None:
+        self.closed.append(list(self.left))
         self.finished.set()
 
 
@@ -185,6 +189,7 @@ class FolderArchive:
     asked: list[tuple[str, str, Level, Query]] = field(default_factory=list)
     finds: list[dict[str, str]] = field(default_factory=list)
     next_match: threading.Semaphore | None = None
+    counted: list[tuple[str, Reason]] = field(default_factory=list)
 
     def find_studies(self, asker: Peer, keys: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
         self.finds.append(dict(keys))
@@ -210,6 +215,9 @@ class FolderArchive:
         plan = FolderPlan(chosen, self.refuse.get(recipient.ae_title), withheld, self.errors)
         self.plans.append(plan)
         return plan
+
+    def count_refusal(self, peer: Peer, reason: Reason) -> None:
+        self.counted.append((peer.ae_title, reason))
 
 
 def _matches(held: Held, query: Query) -> bool:
