@@ -1,0 +1,45 @@
+"""Refusals the leaf gives by itself are counted for the ledger too, and tell a research peer nothing."""
+
+import pytest
+from pydicom.dataset import Dataset
+from pynetdicom.presentation import build_context
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as StudyFind
+
+from orthanc_ledger.reasons import Reason
+
+from .client import File, associated, get, move, storage, store, study_level
+from .world import Node
+
+CALLER = "TRIAL"
+
+
+def test_a_research_c_store_is_counted(research_node: Node, series: list[File]) -> None:
+    with associated(research_node.port, storage(series), CALLER) as assoc:
+        assert store(assoc, series[0]).Status == 0x0124
+    assert research_node.archive.counted == [(CALLER, Reason.NO_APPROVAL)]
+
+
+def test_a_bad_identifier_is_counted_in_every_service(research_node: Node, series: list[File]) -> None:
+    identifier = Dataset()
+    identifier.QueryRetrieveLevel = "NOWHERE"
+    get(research_node.port, identifier, storage(series), CALLER)
+    move(research_node.port, identifier, "ARCHIVE", CALLER)
+    with associated(research_node.port, [build_context(StudyFind)], CALLER) as assoc:
+        list(assoc.send_c_find(identifier, StudyFind))
+    assert research_node.archive.counted == [(CALLER, Reason.BAD_IDENTIFIER)] * 3
+
+
+def test_a_ledger_that_is_away_is_counted_in_every_service(research_node: Node, series: list[File]) -> None:
+    research_node.archive.ledger_away = True
+    get(research_node.port, study_level(series[0].study), storage(series), CALLER)
+    move(research_node.port, study_level(series[0].study), "ARCHIVE", CALLER)
+    with associated(research_node.port, [build_context(StudyFind)], CALLER) as assoc:
+        list(assoc.send_c_find(study_level(series[0].study), StudyFind))
+    assert research_node.archive.counted == [(CALLER, Reason.LEDGER_UNAVAILABLE)] * 3
+
+
+@pytest.mark.parametrize("destination", ["NOBODY", "A B"])
+def test_a_research_asker_is_not_told_which_destinations_are_known(research_node: Node, destination: str) -> None:
+    out = move(research_node.port, study_level("1.2.3"), destination, CALLER)
+    assert (out.final.Status, out.final.ErrorComment) == (0x0124, Reason.DESTINATION)
+    assert research_node.archive.counted == [(CALLER, Reason.DESTINATION)]
