@@ -69,12 +69,13 @@ def check_access(question: Question) -> Value:
     """Advice: what LogRelease would most likely say. {permitted, reason, request, until}."""
     args = question.args
     answer = {"permitted": False, "reason": Reason.NO_APPROVAL.value, "request": None, "until": None}
-    if erasure_of(question.records, args["study"]) != "none":
-        return {**answer, "reason": Reason.WITHDRAWN.value}
+    erasure = erasure_of(question.records, args["study"])
     for request in requests_of_node(question.records, args["node"]):
         if args["study"] not in request["studies"] or not _node_stands(question, request):
             continue
         state = state_at(request, question.time)
+        if state == "approved" and erasure != "none":
+            return {**answer, "reason": Reason.WITHDRAWN.value}
         if state == "approved":
             return {"permitted": True, "reason": None, "request": request["id"], "until": request["until"]}
         if state == "expired":
