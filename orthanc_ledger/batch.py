@@ -10,7 +10,7 @@ from orthanc_ledger.arrival import read_head, section
 from orthanc_ledger.attributes import WANTED, Attributes, read_attributes
 from orthanc_ledger.content import Batch as ContentBatch
 from orthanc_ledger.content import ContentStore
-from orthanc_ledger.errors import IntegrityError, NotHeld, Unreadable
+from orthanc_ledger.errors import ConfigError, IntegrityError, NotHeld, Unreadable
 from orthanc_ledger.fingerprint import Fingerprint, fingerprints
 from orthanc_ledger.index import Instance
 from orthanc_ledger.instance import open_instance
@@ -140,11 +140,12 @@ def _fingerprints(instance: Instance, unit: BinaryIO, salt: bytes) -> tuple[Fing
         plain, salted = fingerprints(open_instance(section(unit, read_head(unit).part10_offset)), (None, salt))
     except IntegrityError as error:
         raise Unreadable(f"damaged in the spool: {error}") from error
-    except Unreadable:
+    except (Unreadable, OSError, ConfigError):  # a full disk or a missing decoder says nothing of the object
         raise
     except Exception as error:  # a fault of ours in one object must not keep all others from being anchored
-        LOGGER.exception("a fault while fingerprinting an object, which goes to quarantine")
-        raise Unreadable(f"a fault while fingerprinting: {type(error).__name__}: {error}") from error
+        LOGGER.error("a fault while fingerprinting an object, which goes to quarantine: %s", type(error).__name__)
+        LOGGER.debug("the fault", exc_info=True)
+        raise Unreadable(f"a fault while fingerprinting: {type(error).__name__}") from error
     return plain, salted
 
 

@@ -128,3 +128,12 @@ def test_object_that_reads_back_otherwise_is_an_error(node: Node, monkeypatch: p
     monkeypatch.setattr(node.content, "open", open_damaged)
     with pytest.raises(IntegrityError):
         prepare_all(node)
+
+
+def test_a_full_disk_while_decoding_sends_nothing_to_quarantine(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(batch_module, "fingerprints", full)
+    with pytest.raises(OSError, match="No space"):
+        prepare_all(node)
