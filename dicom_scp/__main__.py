@@ -15,7 +15,7 @@ from orthanc_ledger.assemble import Node
 from orthanc_ledger.config import load
 from orthanc_ledger.errors import DataError
 from orthanc_ledger.reasons import Reason
-from orthanc_ledger.serve import SUPERVISED, stop_event
+from orthanc_ledger.serve import SUPERVISED, quiet_libraries, stop_event
 
 
 class NodeArchive:
@@ -38,11 +38,13 @@ def main() -> int:
     """Serve one port. Exit code 2: the configuration is wrong."""
     parser = argparse.ArgumentParser(prog="python -m dicom_scp")
     parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--verbose", action="store_true")
     parser.add_argument("port", choices=("clinical", "research"))
     parser.add_argument(SUPERVISED, action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("pynetdicom").setLevel(logging.WARNING)  # what it tells of messages is patients' data
+    level = logging.DEBUG if args.verbose else logging.INFO
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    quiet_libraries()
     stop = stop_event(args.supervised)
     try:
         node = Node(load(args.config))

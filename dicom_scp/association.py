@@ -104,8 +104,15 @@ class DicomAssociation(Association):
         except AssociationLost as lost:
             LOGGER.info("association with %s lost: %s", self.peer.ae_title, lost)
             self.pdu_socket.hang_up()
-        except Exception:
-            LOGGER.exception("serving %s for %s failed: aborting the association", msg.msg_type, self.peer.ae_title)
+        except Exception as error:
+            # By type only, as its text may quote a patient's data.
+            LOGGER.error(
+                "serving %s for %s failed (%s): aborting the association",
+                msg.msg_type,
+                self.peer.ae_title,
+                type(error).__name__,
+                exc_info=LOGGER.isEnabledFor(logging.DEBUG),
+            )
             self.abort()
         finally:
             self.dimse.cancel_req.clear()

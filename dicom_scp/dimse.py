@@ -20,7 +20,7 @@ LOGGER = logging.getLogger(__name__)
 _LARGEST_MESSAGE = 1 << 20  # bytes of a command and of an identifier; a C-STORE's data set goes elsewhere
 _MOST_WAITING = 16  # requests; asynchronous operations are not negotiated, so more than one is already wrong
 _MOST_CANCELS = 10
-
+_COMMAND = 0x01  # bit of a Message Control Header (PS3.8 E.2)
 
 _Message = TypeVar("_Message", bound=C_ECHO | C_STORE | C_FIND | C_GET | C_MOVE)
 
@@ -57,6 +57,7 @@ class DimseProvider(DIMSEServiceProvider):
                 # pynetdicom and pydicom raise anything on bytes that are no message; the association ends here (Evt19)
                 # instead of the reactor's thread. By type only: their texts quote what arrived.
                 LOGGER.warning("what arrived is no DIMSE message (%s): aborting the association", type(error).__name__)
+                self._discard_unfinished()
                 self.dul.event_queue.put("Evt19")
                 return
 
@@ -64,11 +65,14 @@ class DimseProvider(DIMSEServiceProvider):
         if self.message is None:
             self.message = DIMSEMessage()
         message = self.message
+        if isinstance(message.data_set, Sink) and fragment[0] & _COMMAND:
+            # pynetdicom would take it for a new message and let go of the sink (PS3.7 6.3.1: one command a message).
+            raise ValueError("a command in the middle of a C-STORE's data set")
         single = P_DATA()
         single.presentation_data_value_list.append((context_id, fragment))
         if message.decode_msg(single, self.assoc):
-            self.message = None
             self._deliver(message)
+            self.message = None
         elif isinstance(message, C_STORE_RQ) and not isinstance(message.data_set, Sink):
             self._attach_sink(message)
         elif message.encoded_command_set.tell() + self._held(message) > _LARGEST_MESSAGE:
@@ -86,7 +90,6 @@ class DimseProvider(DIMSEServiceProvider):
                 self.cancel_req[request.MessageIDBeingRespondedTo or 0] = request
             return
         if self.msg_queue.qsize() >= _MOST_WAITING:
-            self.discard(request)
             raise ValueError(f"{_MOST_WAITING} requests wait already and asynchronous operations were not negotiated")
         # A cancel that arrived before its request belongs to an earlier one with the same Message ID.
         self.cancel_req.pop(getattr(request, "MessageID", None) or 0, None)
@@ -111,6 +114,10 @@ class DimseProvider(DIMSEServiceProvider):
 
     def discard_unserved(self) -> None:
         """Discard the unfinished message and all that wait, at the end of an association when nothing can arrive."""
-        self.discard(self.message)
+        self._discard_unfinished()
         while not self.msg_queue.empty():
             self.discard(self.get_msg()[1])
+
+    def _discard_unfinished(self) -> None:
+        message, self.message = self.message, None
+        self.discard(message)

@@ -31,13 +31,13 @@ def read_identifier(encoded: BytesIO, context: PresentationContext) -> Dataset:
         identifier = decode(encoded, syntax.is_implicit_VR, syntax.is_little_endian)
         identifier.decode()  # reads every value
     except Exception as error:  # pydicom raises many types on bytes that are no data set, and only when a value is read
-        raise BadIdentifier(f"the identifier cannot be decoded: {error}") from error
+        raise BadIdentifier(f"the identifier cannot be decoded: {type(error).__name__}") from error
     return identifier
 
 
 def encode_identifier(identifier: Dataset, context: PresentationContext) -> BytesIO:
     """Encode a response's identifier; text that is not ASCII goes out as UTF-8 (PS3.3 C.12.1.1.2)."""
-    if not str(identifier).isascii():
+    if not all(text(element.value).isascii() for element in identifier):
         identifier.SpecificCharacterSet = "ISO_IR 192"
     syntax = _syntax(context)
     encoded = encode(identifier, syntax.is_implicit_VR, syntax.is_little_endian)

@@ -31,6 +31,7 @@ LOGGER = logging.getLogger(__name__)
 
 _ACSE_TIMEOUT_S = 30
 _CONNECTION_TIMEOUT_S = 10
+_WINDING_DOWN = 8  # connections of which the peer needs no longer know: rejected, released
 
 # A-ASSOCIATE-RJ: result, source, reason (PS3.8 9.3.4)
 Rejection = tuple[int, int, int]
@@ -61,6 +62,7 @@ class Listener:
             C_MOVE: retriever.serve_move,
         }
         self._lock = threading.Lock()
+        self._known_addresses = frozenset().union(*(addresses for _, addresses in self._peers.values()))
         self._open: set[DicomAssociation] = set()
         self._admitted: set[DicomAssociation] = set()
         self._server: _Server | None = None
@@ -96,10 +98,19 @@ class Listener:
         with self._lock:
             return list(self._open)
 
-    def accepts_connection(self) -> bool:
-        """Whether one more connection may be opened; those that never associate must not use up all threads."""
+    def accepts_connection(self, remote: str) -> bool:
+        """Whether one more connection from an address may be opened.
+
+        Those that are not associated (yet) are bounded for each address, and together for all addresses that no peer is
+        bound to: whoever only connects can use up neither all threads nor the room of a modality's own address.
+        """
+        address, most = _address(remote), self._config.max_associations
         with self._lock:
-            return len(self._open) < 2 * self._config.max_associations
+            waiting = [_address(assoc.requestor.address) for assoc in self._open - self._admitted]
+        if waiting.count(address) >= most // 2 + _WINDING_DOWN:
+            return False
+        strangers = sum(each not in self._known_addresses for each in waiting)
+        return address in self._known_addresses or strangers < most + _WINDING_DOWN
 
     def associate(self, connection: socket.socket, local: Any, remote: Any) -> None:
         """Start an association on an accepted connection."""
@@ -178,7 +189,7 @@ class _Server(AssociationServer):
         super().server_bind()
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        return self.listener.accepts_connection()
+        return self.listener.accepts_connection(client_address[0])
 
 
 def _application_entity(config: ListenerConfig) -> ApplicationEntity:

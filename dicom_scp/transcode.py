@@ -4,6 +4,8 @@ Many usual C-GET clients accept native syntaxes only, some Implicit VR Little En
 (PS3.5 10.1).
 """
 
+import threading
+import zlib
 from io import SEEK_END
 from typing import BinaryIO, cast
 
@@ -14,13 +16,14 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset, write_file_meta_info
 from pydicom.uid import UID
 
-from dicom_scp.contexts import EXPLICIT_BE
+from dicom_scp.contexts import DEFLATED, EXPLICIT_BE, EXPLICIT_LE
 from orthanc_ledger.decoders import DECODERS, NATIVE, pydicom_plugin
 from orthanc_ledger.errors import DataError
 from orthanc_ledger.fingerprint import Fingerprint, fingerprints
 from orthanc_ledger.instance import open_instance
 
-LARGEST = 48 << 20  # bytes of a data set, as stored and as sent: three copies of the pixels are held at the peak
+LARGEST = 48 << 20  # bytes of a data set, inflated and as sent: three copies of the pixels are held at the peak
+_ONE_AT_A_TIME = threading.Lock()  # that peak is a process's, not an association's
 _WORDS = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}  # VRs whose bytes pydicom leaves in the order they were read in
 
 
@@ -33,6 +36,11 @@ def transcode(reader: BinaryIO, from_syntax: str, to_syntax: str) -> BinaryIO:
 
     Raises NotConvertible: larger than `LARGEST`, not decodable, or its fingerprint would not be the same.
     """
+    with _ONE_AT_A_TIME:
+        return _transcode(reader, from_syntax, to_syntax)
+
+
+def _transcode(reader: BinaryIO, from_syntax: str, to_syntax: str) -> BinaryIO:
     try:
         dataset, expected = _decode(reader, from_syntax)
         _make_native(dataset, from_syntax)
@@ -53,17 +61,31 @@ def transcode(reader: BinaryIO, from_syntax: str, to_syntax: str) -> BinaryIO:
 
 def _decode(reader: BinaryIO, syntax: str) -> tuple[Dataset, bytes]:
     """The decoded data set and its fingerprint."""
-    file = _part10(syntax)
-    if file.write(reader.read(LARGEST + 1)) > LARGEST:
-        raise NotConvertible(f"the data set has more than {LARGEST} bytes")
+    file = _part10(EXPLICIT_LE if syntax == DEFLATED else syntax)
+    file.write(_inflated(reader) if syntax == DEFLATED else _bounded(reader.read(LARGEST + 1)))
     found = _fingerprint(file)
     if syntax not in NATIVE and found.decode_error is not None:
         # What our bounded decoders refuse is not given to pydicom's.
         raise NotConvertible(f"its pixels cannot be decoded: {found.decode_error}")
     file.seek(0)
     dataset = dcmread(file)
-    dataset.buffer = None  # lets the encoded copy go
+    file.close()  # lets the encoded copy go, whoever still refers to it
     return dataset, found.fingerprint
+
+
+def _inflated(reader: BinaryIO) -> bytes:
+    """The data set behind a deflate stream (PS3.5 A.5), which is Explicit VR Little Endian."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflated = _bounded(inflater.decompress(_bounded(reader.read(LARGEST + 1)), LARGEST + 1))
+    if not inflater.eof:
+        raise NotConvertible("the deflated data set breaks off")
+    return inflated
+
+
+def _bounded(data_set: bytes) -> bytes:
+    if len(data_set) > LARGEST:
+        raise NotConvertible(f"the data set has more than {LARGEST} bytes")
+    return data_set
 
 
 def _make_native(dataset: Dataset, syntax: str) -> None:

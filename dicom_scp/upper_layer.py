@@ -8,6 +8,7 @@ import queue
 import select
 import socket
 import threading
+import time
 from contextlib import suppress
 from typing import Any, cast
 
@@ -22,6 +23,10 @@ from orthanc_ledger.errors import ServiceAway
 _LARGEST_PDU = 1 << 20  # an A-ASSOCIATE-RQ with 128 contexts fits; a length beyond it is an attack or noise
 _POLL_MS = 1
 _IDLE_POLL_MS = 100
+
+# States of the upper layer (PS3.8 9.2.1). The reactor may read before it has entered the state of a new connection.
+_AWAITING_REQUEST, _DATA_TRANSFER, _AWAITING_CLOSE = "Sta2", "Sta6", "Sta13"
+_NOT_ASSOCIATED = ("Sta1", _AWAITING_REQUEST, "Sta3", "Sta4", "Sta5")
 
 
 class AssociationLost(ServiceAway):
@@ -39,14 +44,15 @@ class PduSocket(AssociationSocket):
     ) -> None:
         super().__init__(assoc, client_socket, address)
         self._writing = threading.Lock()
+        self._pdu_ends_s = 0.0
         if client_socket is not None:
             self._tune()
 
     def _tune(self) -> None:
         if self.socket is not None:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # A peer that stops in the middle of a PDU must not hold a thread for ever.
             self.socket.settimeout(self.assoc.dimse_timeout)
+            self._connected_s = time.monotonic()
 
     def connect(self, primitive: Any) -> None:
         super().connect(primitive)
@@ -60,27 +66,59 @@ class PduSocket(AssociationSocket):
         poller = select.poll()
         try:
             poller.register(self.socket, select.POLLIN)
-            # Only while data is transferred does nothing of this side pass through the reactor, which may sleep longer.
-            transferring = self.assoc.dul.state_machine.current_state == "Sta6"
-            return bool(poller.poll(_IDLE_POLL_MS if transferring else _POLL_MS))
+            # In these states nothing of this side passes through the reactor, which may sleep longer.
+            idle = self._state in (_AWAITING_REQUEST, _DATA_TRANSFER)
+            return bool(poller.poll(_IDLE_POLL_MS if idle else _POLL_MS))
         except (OSError, ValueError):
             self.event_queue.put("Evt17")
             return False
 
+    @property
+    def _state(self) -> str:
+        return self.assoc.dul.state_machine.current_state
+
+    def begin_pdu(self) -> None:
+        """Set the moment by which the PDU that now begins must be here, however slowly its bytes drip.
+
+        A peer that has not associated has the ACSE timeout from its connection on; in an association, a PDU has the
+        network timeout, as silence has.
+        """
+        if self._state in _NOT_ASSOCIATED:
+            begun_s, timeout_s = self._connected_s, self.assoc.acse_timeout
+        elif self._state == _AWAITING_CLOSE:
+            begun_s, timeout_s = time.monotonic(), self.assoc.acse_timeout
+        else:
+            begun_s, timeout_s = time.monotonic(), self.assoc.network_timeout
+        self._pdu_ends_s = begun_s + cast(float, timeout_s)
+
     def recv(self, nr_bytes: int) -> bytearray:
-        """Exactly ``nr_bytes``, fewer if the connection was closed. Raises OSError for a PDU beyond all reason."""
+        """Exactly ``nr_bytes``, fewer if the connection was closed.
+
+        Raises OSError for a PDU beyond all reason; TimeoutError after silence, or when the PDU's time is over.
+        """
         if nr_bytes > _LARGEST_PDU:
             raise OSError(f"a PDU of {nr_bytes} bytes was announced, at most {_LARGEST_PDU} are taken")
         received = bytearray(nr_bytes)
         view, filled = memoryview(received), 0
         while filled < nr_bytes:
-            count = cast(socket.socket, self.socket).recv_into(view[filled:])
+            count = self._receive_some(view[filled:])
             if not count:
                 break
             filled += count
         view.release()
         del received[filled:]
         return received
+
+    def _receive_some(self, buffer: memoryview) -> int:
+        sock, poller = cast(socket.socket, self.socket), select.poll()
+        left_s = min(self._pdu_ends_s - time.monotonic(), cast(float, self.assoc.dimse_timeout))
+        try:
+            poller.register(sock, select.POLLIN)
+        except ValueError as error:
+            raise OSError("the connection was closed by this side") from error
+        if left_s <= 0 or not poller.poll(left_s * 1000):
+            raise TimeoutError("the peer stopped in the middle of a PDU, or was too slow")
+        return sock.recv_into(buffer)
 
     def send(self, bytestream: bytes) -> None:
         try:
@@ -138,7 +176,11 @@ class UpperLayer(DULServiceProvider):
             super().run_reactor()
         finally:
             # Wakes an acceptor that still waits for the A-ASSOCIATE-RQ of a connection that is gone.
-            self.to_user_queue.put(None)  # type: ignore[arg-type]  # read as "nothing came"
+            self.to_user_queue.put(None)  # read as "nothing came"
+
+    def _read_pdu_data(self) -> None:
+        cast(PduSocket, self.socket).begin_pdu()
+        super()._read_pdu_data()
 
     def send_pdu(self, primitive: Any) -> None:
         if isinstance(primitive, P_DATA):

@@ -55,6 +55,7 @@ class Node:
             lambda sop_uid: tokens.claim_name(k_lookup, sop_uid),
             self.index,
             self.config.spool_reserve_mb << 20,
+            self.config.largest_object_mb << 20,
             system_clock_us,
         )
 

@@ -43,6 +43,7 @@ class Config:
     peers: tuple[Peer, ...] = ()
     batch: BatchLimits = field(default_factory=BatchLimits)
     spool_reserve_mb: int = 1024
+    largest_object_mb: int = 16384
     denial_report_s: float = 1.0
     ledger_retry_s: float = 1.0
 
@@ -72,9 +73,10 @@ def load(path: Path) -> Config:
 def _check(config: Config, path: str) -> None:
     titles = [peer.ae_title for peer in config.peers]
     for title in (config.ae_title, *titles):
-        if not 1 <= len(title.strip()) <= 16 or not title.isascii() or "\\" in title:
+        if not 1 <= len(title) <= 16 or title != title.strip() or not title.isascii() or "\\" in title:
             raise ConfigError(
-                f"{path}: AE title {title!r}: expected 1 to 16 ASCII characters without backslash (PS3.5 6.2)"
+                f"{path}: AE title {title!r}: expected 1 to 16 ASCII characters without backslash and outer spaces "
+                "(PS3.5 6.2)"
             )
     if len(set(titles)) != len(titles):
         raise ConfigError(f"{path}: peers: an AE title stands twice; one title is one peer")

@@ -33,6 +33,7 @@ class Intake:
         self._keyring = keyring
         self._versions: dict[str, int] = {}  # queue → its version when it was last read
         self._entered: set[str] = set()  # names in the inbox that the index has
+        self._unread: set[str] = set()  # names in the inbox that the disk did not let read
         self._noted: set[str] = set()  # names in the conflict queue that were reported
 
     def recover(self) -> None:
@@ -46,9 +47,11 @@ class Intake:
         if version == self._versions.get(INBOX):
             return
         names = self._spool.names(INBOX, but=self._entered)
+        settled = True
         for start in range(0, len(names), _AT_ONCE):
-            self._enter(names[start : start + _AT_ONCE])
-        self._versions[INBOX] = version
+            settled &= self._enter(names[start : start + _AT_ONCE])
+        if settled:
+            self._versions[INBOX] = version
 
     def note_conflicts(self) -> None:
         """Alarm of every new unit of the conflict queue, and queue its report to the ledger, once."""
@@ -81,11 +84,12 @@ class Intake:
         self._entered.discard(instance.spool_name)
         self._index.forget(instance.claim)
 
-    def _enter(self, names: list[str]) -> None:
+    def _enter(self, names: list[str]) -> bool:
+        """False: some could not be read for a full or failing disk, and are to be tried again."""
         # The index answers a repeat with Success: before a unit is entered there, its name must be durable.
         self._spool.sync()
         found: list[tuple[Instance, Attributes]] = []
-        entered = set()
+        entered, unread = set(), set()
         for name in names:
             try:
                 known = self._index.instance(name)
@@ -99,20 +103,29 @@ class Intake:
                 continue  # a person removed it
             except DataError as error:
                 self.quarantine(name, str(error))
+            except OSError as error:
+                unread.add(name)
+                if name not in self._unread:  # said once, not at every try
+                    LOGGER.warning("a unit stays in the inbox, as it cannot be read now: %s", error.strerror)
         if found:
             self._index.enter(found)
         self._entered |= entered
+        self._unread = (self._unread - entered) | unread
+        return not unread
 
     def _read(self, name: str) -> tuple[Instance, Attributes]:
-        """Raises Unreadable, IntegrityError, NotHeld."""
+        """Raises Unreadable, IntegrityError, NotHeld; OSError when the disk is full or fails."""
         with self._spool.open(name) as unit:
             try:
                 return describe(unit, name)
             except DataError:
                 raise
+            except OSError:  # the disk's, not the object's
+                raise
             except Exception as error:  # a fault of ours in one object must not keep all others from being taken in
-                LOGGER.exception("a fault while reading an object, which goes to quarantine")
-                raise Unreadable(f"a fault while reading: {type(error).__name__}: {error}") from error
+                fault = f"a fault while reading: {type(error).__name__}"  # by type only: its text may quote a value
+                LOGGER.error("%s; the object goes to quarantine", fault, exc_info=LOGGER.isEnabledFor(logging.DEBUG))
+                raise Unreadable(fault) from error
 
     def _settle(self, name: str, queue: str, known: Instance) -> None:
         """Remove a unit that repeats what its UID is settled with, else make it a conflict. Raises IntegrityError."""

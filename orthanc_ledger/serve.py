@@ -12,11 +12,15 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from orthanc_ledger.assemble import SPOOL
 from orthanc_ledger.config import Config
 from orthanc_ledger.errors import ConfigError
+from orthanc_ledger.spool import TEMPORARY
 
 LOGGER = logging.getLogger(__name__)
 
@@ -37,26 +41,29 @@ class Child:
     started_s: float = 0.0
 
 
-def children(config: Config, config_path: Path) -> list[Child]:
+def children(config: Config, config_path: Path, verbose: bool = False) -> list[Child]:
     """The processes a configuration asks for."""
     own = [sys.executable, "-m"]
-    found = [Child("anchorer", [*own, "orthanc_ledger", "--config", str(config_path), "anchorer", SUPERVISED])]
+    options = ["--config", str(config_path), *(["--verbose"] if verbose else [])]
+    found = [Child("anchorer", [*own, "orthanc_ledger", *options, "anchorer", SUPERVISED])]
     for port, listen in (("clinical", config.clinical), ("research", config.research)):
-        command = [*own, "dicom_scp", "--config", str(config_path), port, SUPERVISED]
+        command = [*own, "dicom_scp", *options, port, SUPERVISED]
         found += [Child(f"{port} receiver {number}", command) for number in range(max(listen.processes, 1))]
     return found
 
 
-def supervise(config: Config, config_path: Path, stop: threading.Event) -> None:
+def supervise(config: Config, config_path: Path, stop: threading.Event, verbose: bool = False) -> None:
     """Run the node until ``stop`` is set, then end all its processes.
 
-    Raises ConfigError when a process ends at once after its first start: its own message says why.
+    Their temporary files lie in the spool, unnamed: an inflated data set is as much in the clear as a unit, and may be
+    as large. Raises ConfigError when a process ends at once after its first start: its own message says why.
     """
-    running = children(config, config_path)
+    running = children(config, config_path, verbose)
+    environment = {**os.environ, "TMPDIR": str(config.data_dir / SPOOL / TEMPORARY)}
     try:
         while not stop.is_set():
             for child in running:
-                _watch(child)
+                _watch(child, environment)
             stop.wait(0.1)
     finally:
         _end(running)
@@ -78,18 +85,27 @@ def stop_event(supervised: bool = False) -> threading.Event:
     return stop
 
 
-def _watch(child: Child) -> None:
+def quiet_libraries() -> None:
+    """Keep out of the log what the DICOM libraries warn of: their texts quote values, which are patients' data."""
+    for library in ("pydicom", "pynetdicom"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+
+
+def _watch(child: Child, environment: Mapping[str, str]) -> None:
     now_s = time.monotonic()
     if child.process is not None:
         code = child.process.poll()
         if code is None:
             return
+        if child.process.stdin is not None:
+            child.process.stdin.close()
         if code == 2:  # bad configuration: starting again cannot help
             raise ConfigError(f"{child.name}: stopped because of its configuration; its message stands above")
         if now_s - child.started_s < _RESTART_PAUSE_S:
             return
         LOGGER.warning("%s ended with %d, starting it again", child.name, code)
-    child.process = subprocess.Popen(child.command, stdin=subprocess.PIPE)
+    child.process = subprocess.Popen(child.command, stdin=subprocess.PIPE, env=environment)
     child.started_s = now_s
 
 

@@ -24,8 +24,10 @@ from orthanc_ledger.instance import read_identifiers
 INBOX = "inbox"
 CONFLICTS = "conflicts"
 QUARANTINE = "quarantine"
+TEMPORARY = "temporary"  # where the node's processes have their temporary files, which have no names
 
 _UID = re.compile(r"[0-9.]{1,64}")
+_RESERVE_STEP = 16 << 20  # bytes of an object between two looks at the free space
 _YOUNG_NS = 100_000_000  # folder times are as coarse as the kernel's tick: at most 10 ms
 
 
@@ -68,15 +70,20 @@ class Spool:
         claim_name: Callable[[str], str],
         claims: Claims,
         reserve_bytes: int,
+        largest_bytes: int,
         now_us: MicrosecondClock,
     ) -> None:
-        """Open the spool, making its folders. Raises ConfigError when the file system has no O_TMPFILE."""
+        """Open the spool, making its folders. Raises ConfigError when the file system has no O_TMPFILE.
+
+        ``reserve_bytes`` stay free on its file system; no data set of more than ``largest_bytes`` is accepted.
+        """
         self.folder = folder
         self._claim_name = claim_name
         self._claims = claims
         self._reserve_bytes = reserve_bytes
+        self._largest_bytes = largest_bytes
         self._now_us = now_us
-        for name in (INBOX, CONFLICTS, QUARANTINE):
+        for name in (INBOX, CONFLICTS, QUARANTINE, TEMPORARY):
             (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             os.close(_unnamed_file(folder / INBOX))
@@ -94,12 +101,7 @@ class Spool:
         for name, uid in (("Class", head.sop_class), ("Instance", head.sop_instance)):
             if not _UID.fullmatch(uid):
                 raise Unreadable(f"Affected SOP {name} UID: expected 1 to 64 digits and points, got {uid[:64]!r}")
-        disk = os.statvfs(self.folder)
-        free = disk.f_bavail * disk.f_frsize
-        if free < self._reserve_bytes:
-            raise SpoolFull(
-                f"spool {self.folder}: {free} bytes free, reserve is {self._reserve_bytes}: free space or add a disk"
-            )
+        self._check_reserve()
         arrival = Arrival(
             received_us=self._now_us(),
             calling_ae=head.calling_ae,
@@ -113,7 +115,24 @@ class Spool:
             transfer_syntax=head.transfer_syntax,
         )
         claim = self._claim_name(head.sop_instance)
-        return Incoming(self.folder, arrival, head.called_address, claim, self._claims, self._now_us)
+        return Incoming(
+            self.folder,
+            arrival,
+            head.called_address,
+            claim,
+            self._claims,
+            self._largest_bytes,
+            self._check_reserve,
+            self._now_us,
+        )
+
+    def _check_reserve(self) -> None:
+        disk = os.statvfs(self.folder)
+        free = disk.f_bavail * disk.f_frsize
+        if free < self._reserve_bytes:
+            raise SpoolFull(
+                f"spool {self.folder}: {free} bytes free, reserve is {self._reserve_bytes}: free space or add a disk"
+            )
 
     def names(self, queue: str = INBOX, but: Container[str] = ()) -> list[str]:
         """Names of the units in a queue, oldest first, leaving out those in ``but``."""
@@ -195,6 +214,8 @@ class Incoming:
         called_address: str,
         claim: str,
         claims: Claims,
+        largest_bytes: int,
+        check_reserve: Callable[[], None],
         now_us: MicrosecondClock,
     ) -> None:
         self._folder = folder
@@ -202,7 +223,10 @@ class Incoming:
         self._called_address = called_address
         self._claim = claim
         self._claims = claims
+        self._largest_bytes = largest_bytes
+        self._check_reserve = check_reserve
         self._now_us = now_us
+        self._size = 0
         self._digest = hashlib.sha256()
         head = encode_head(arrival, called_address)
         self._data_set_offset = len(head)
@@ -216,9 +240,16 @@ class Incoming:
                 raise
 
     def write(self, data: bytes) -> None:
-        """Append encoded data set bytes. Raises SpoolFull when they cannot be kept."""
+        """Append encoded data set bytes. Raises SpoolFull when they cannot be kept, or are too many."""
         if self._fd is None:
             raise ValueError("this object was already accepted or discarded")
+        before, self._size = self._size, self._size + len(data)
+        if self._size > self._largest_bytes:
+            raise SpoolFull(
+                f"spool: a data set of more than {self._largest_bytes} bytes is not accepted: raise largest_object_mb"
+            )
+        if self._size // _RESERVE_STEP > before // _RESERVE_STEP:
+            self._check_reserve()
         self._digest.update(data)
         with _spool_errors():
             _write_all(self._fd, data)

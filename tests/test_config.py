@@ -63,6 +63,8 @@ def test_defaults_stand_for_what_is_left_out(tmp_path: Path) -> None:
         ({"clinical": 11112}, "clinical.: expected keys and values"),
         ({"ae_title": "A TITLE FAR TOO LONG"}, "AE title 'A TITLE FAR TOO LONG'"),
         ({"ae_title": "BACK\\SLASH"}, "without backslash"),
+        ({"ae_title": "NODE "}, "AE title 'NODE '.*outer spaces"),
+        ({"peers": [{"ae_title": " MRI1", "role": "modality"}]}, "AE title ' MRI1'.*outer spaces"),
         ({"peers": [RESEARCH, RESEARCH]}, "stands twice"),
         ({"peers": [{"ae_title": "R1", "role": "research"}]}, "needs its `organisation`"),
         ({"peers": [{**RESEARCH, "port": 104}]}, "needs `host` and `port`"),

@@ -227,6 +227,26 @@ def test_unit_is_not_taken_back_over_another_of_its_uid(node: Node) -> None:
     assert len(spooled(node)) == 2
 
 
+def test_reserve_is_kept_while_an_object_grows(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    incoming, _ = begin(node, real_file())
+    incoming.write(bytes(15 << 20))
+    full = os.statvfs_result((4096, 4096, 1000, 100, 100, 10, 10, 10, 0, 255))
+    monkeypatch.setattr(spool_module.os, "statvfs", lambda _: full)
+    with pytest.raises(SpoolFull, match="409600 bytes free, reserve is 1048576"):
+        incoming.write(bytes(1 << 20))
+    incoming.discard()
+
+
+def test_object_larger_than_the_largest_is_refused_while_it_arrives(tmp_path: Path) -> None:
+    node = make_node(tmp_path, largest_object_mb=1)
+    incoming, _ = begin(node, real_file())
+    incoming.write(bytes(1 << 20))
+    with pytest.raises(SpoolFull, match=r"more than 1048576 bytes.*largest_object_mb"):
+        incoming.write(b"\x00")
+    incoming.discard()
+    assert store(node, real_file()) is Receipt.STORED
+
+
 def test_file_system_without_unnamed_files_is_refused_at_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unsupported(*_: object) -> int:
         raise OSError(errno.EOPNOTSUPP, "Operation not supported")

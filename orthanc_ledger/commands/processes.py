@@ -9,7 +9,7 @@ from pathlib import Path
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.clock import system_clock_us
 from orthanc_ledger.commands.terminal import open_node
-from orthanc_ledger.serve import SUPERVISED, stop_event, supervise
+from orthanc_ledger.serve import SUPERVISED, quiet_libraries, stop_event, supervise
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -33,11 +33,12 @@ def _serve(args: argparse.Namespace) -> int:
         node.config.clinical.port,
         node.config.research.port,
     )
-    supervise(node.config, Path(args.config), stop)
+    supervise(node.config, Path(args.config), stop, args.verbose)
     return 0
 
 
 def _anchorer(args: argparse.Namespace) -> int:
+    quiet_libraries()
     node: Node = open_node(args)
     stop = stop_event(args.supervised)
     node.anchorer().run(stop, system_clock_us)

@@ -1,6 +1,7 @@
 """Who may associate on which port, and how many at once."""
 
 import socket
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from pynetdicom import build_context
 from pynetdicom.association import Association
 from pynetdicom.pdu import A_ASSOCIATE_RQ
+from pynetdicom.pdu_primitives import A_ASSOCIATE, ImplementationClassUIDNotification, MaximumLengthNotification
 from pynetdicom.sop_class import Verification
 
 from dicom_scp.server import Listener
@@ -131,13 +133,86 @@ def test_a_hundred_associations_at_once(node: Node) -> None:
         assert assoc.send_c_echo().Status == 0x0000
 
 
-def test_connections_that_never_associate_are_bounded(folder: Path, wait_until: Callable[..., None]) -> None:
-    with serving(folder, config(max_associations=2, reserved_associations=0)) as node, ExitStack() as open_ones:
-        silent = [open_ones.enter_context(socket.create_connection((LOCAL, node.port), WAIT_S)) for _ in range(5)]
-        assert silent[4].recv(1) == b""
-        assert len(node.listener.associations) == 4
+def test_connections_that_never_associate_are_bounded_for_an_address(
+    folder: Path, wait_until: Callable[..., None]
+) -> None:
+    with serving(folder, config(max_associations=4, reserved_associations=0)) as node, ExitStack() as open_ones:
+        silent = [open_ones.enter_context(socket.create_connection((LOCAL, node.port), WAIT_S)) for _ in range(11)]
+        assert silent[10].recv(1) == b""
+        assert len(node.listener.associations) == 10
         silent[0].close()
-        wait_until(lambda: len(node.listener.associations) == 3, WAIT_S, "the closed connection is noticed")
+        wait_until(lambda: len(node.listener.associations) == 9, WAIT_S, "the closed connection is noticed")
+
+
+def test_strangers_that_never_associate_leave_room_for_a_modality_at_its_address(
+    folder: Path, wait_until: Callable[..., None]
+) -> None:
+    scanner = Peer("SCANNER", "modality", "HOSPITAL", hosts=("127.0.0.2",))
+    settings = config(peers=[scanner], max_associations=4, reserved_associations=0)
+
+    def connect(address: str) -> socket.socket:
+        connection = socket.create_connection((LOCAL, node.port), WAIT_S, source_address=(address, 0))
+        return open_ones.enter_context(connection)
+
+    with serving(folder, settings) as node, ExitStack() as open_ones:
+        for _ in range(10):
+            connect("127.0.0.3"), connect("127.0.0.4")
+        wait_until(lambda: len(node.listener.associations) >= 12, WAIT_S, "the strangers have what they may have")
+        assert connect("127.0.0.5").recv(1) == b""
+        assert len(node.listener.associations) == 12
+        connection = connect("127.0.0.2")
+        connection.sendall(associate_request())
+        assert connection.recv(1) == b"\x02"  # A-ASSOCIATE-AC
+
+
+def test_drip_fed_association_request_is_cut_off(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dicom_scp.server._ACSE_TIMEOUT_S", 0.3)
+    with serving(folder, config()) as node, socket.create_connection((LOCAL, node.port), WAIT_S) as connection:
+        connection.sendall(b"\x01\x00" + (100_000).to_bytes(4, "big"))
+        connection.settimeout(0.05)
+        deadline = time.monotonic() + WAIT_S / 2
+        assert not drip(connection, lambda: time.monotonic() < deadline)
+
+
+def test_slow_sender_of_a_large_pdu_lives_on_in_an_association(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dicom_scp.server._ACSE_TIMEOUT_S", 0.3)
+    with serving(folder, config()) as node, socket.create_connection((LOCAL, node.port), WAIT_S) as connection:
+        connection.sendall(associate_request())
+        accepted = connection.recv(6)
+        assert accepted[0] == 0x02
+        connection.recv(int.from_bytes(accepted[2:], "big"), socket.MSG_WAITALL)
+        connection.settimeout(0.05)
+        connection.sendall(b"\x04\x00" + (100_000).to_bytes(4, "big"))
+        bytes_sent = iter(range(20))
+        assert drip(connection, lambda: next(bytes_sent, None) is not None)
+
+
+def drip(connection: socket.socket, more: Callable[[], bool]) -> bool:
+    """Send a byte after each socket timeout while there are ``more``; whether the connection is still open then."""
+    while more():
+        try:
+            connection.sendall(b"\x00")
+            connection.recv(1)
+        except TimeoutError:
+            continue
+        except OSError:
+            return False
+        return False
+    return True
+
+
+def associate_request() -> bytes:
+    """An encoded A-ASSOCIATE-RQ of the scanner for verification."""
+    context = build_context(Verification)
+    context.context_id = 1
+    request = A_ASSOCIATE()
+    request.application_context_name = "1.2.840.10008.3.1.1.1"
+    request.calling_ae_title, request.called_ae_title = "SCANNER", NODE
+    request.presentation_context_definition_list = [context]
+    length, implementation = MaximumLengthNotification(), ImplementationClassUIDNotification()
+    implementation.implementation_class_uid = "1.2.3"
+    request.user_information = [length, implementation]
+    return A_ASSOCIATE_RQ(request).encode()
 
 
 def test_silence_beyond_the_network_timeout_ends_an_association(folder: Path, wait_until: Callable[..., None]) -> None:

@@ -117,6 +117,17 @@ def test_text_beyond_ascii_is_answered_in_utf_8(node: Node) -> None:
     assert (answer.SpecificCharacterSet, answer.PatientName) == ("ISO_IR 192", "山田^太郎")
 
 
+def test_character_that_python_would_escape_is_answered_as_it_is(node: Node) -> None:
+    held = node.inbox.held[bundled("CT_small.dcm").sop_instance]
+    assert isinstance(held.keys, dict)
+    held.keys["PatientName"] = "Zero\u200bWidth"
+    identifier = study_level(held.keys["StudyInstanceUID"])
+    identifier.PatientName = ""
+    (_, answer), _ = find(node, identifier)
+    assert answer is not None
+    assert answer.PatientName == "Zero\u200bWidth"
+
+
 def test_patient_root_finds_the_studies_of_one_patient(node: Node) -> None:
     identifier = study_level("")
     identifier.PatientID = bundled("CT_small.dcm").dataset.PatientID

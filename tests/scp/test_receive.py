@@ -175,14 +175,18 @@ def test_store_under_a_query_context_is_not_supported(node: Node, series: list[F
     assert not node.inbox.held
 
 
-def command(sop_instance: str, field: int = 0x0001) -> bytes:
-    """An encoded C-STORE-RQ command that announces a data set."""
+def command(sop_instance: str, field: int = 0x0001, *, data_set: bool = True) -> bytes:
+    """An encoded C-STORE-RQ command that announces a data set; or with another command field, or without one."""
     message = C_STORE_RQ()
     message.command_set.AffectedSOPClassUID = MR
     message.command_set.CommandField = field
     message.command_set.MessageID = 1
     message.command_set.Priority = 0
-    message.command_set.CommandDataSetType = 1
+    message.command_set.CommandDataSetType = 1 if data_set else 0x0101
+    if field == 0x8001:
+        message.command_set.MessageIDBeingRespondedTo, message.command_set.Status = 1, 0
+    if field == 0x0FFF:
+        message.command_set.MessageIDBeingRespondedTo = 1
     message.command_set.AffectedSOPInstanceUID = sop_instance
     for keyword in ("MoveOriginatorApplicationEntityTitle", "MoveOriginatorMessageID"):
         delattr(message.command_set, keyword)
@@ -247,6 +251,20 @@ def test_broken_message_aborts_the_association_only(
     assert not node.inbox.held
     with associated(node.port, storage(series)) as assoc:
         assert answered(store(assoc, series[0])) == (0x0000, None)
+
+
+@pytest.mark.parametrize("field", [0x0010, 0x0020, 0x0030, 0x0FFF, 0x8001], ids="{:#06x}".format)
+def test_second_command_inside_a_data_set_discards_the_object_at_once(
+    node: Node, series: list[File], folder: Path, field: int, wait_until: Callable[..., None]
+) -> None:
+    """C-GET, C-FIND, C-ECHO, C-CANCEL or a response must not make the node forget an open file."""
+    with associated(node.port, storage(series)) as assoc:
+        second = command("1.2.3", field, data_set=False)
+        send_fragments(assoc, command(series[0].sop_instance), b"\x00" + bytes(100), second)
+        assert node.inbox.discarded.acquire(timeout=WAIT_S / 2)
+        wait_until(lambda: not assoc.is_established, WAIT_S, "the association ends")
+    assert len(node.inbox.heads) == 1
+    assert not list(folder.iterdir())
 
 
 def test_message_on_a_context_that_was_not_accepted_aborts(

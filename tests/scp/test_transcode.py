@@ -2,16 +2,18 @@
 
 import subprocess
 import sys
+import zlib
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 
+from dicom_scp import transcode as transcode_module
 from dicom_scp.contexts import wanted
 from dicom_scp.transcode import LARGEST, NotConvertible, transcode
 from orthanc_ledger.errors import DataError
 
-from .client import EXPLICIT, IMPLICIT, JPEG_LOSSY, RLE, bundled
+from .client import DEFLATED, EXPLICIT, IMPLICIT, JPEG_LOSSY, RLE, bundled
 from .test_receive import PEAK_RSS, ROOT
 from .test_retrieve import fingerprint
 
@@ -35,12 +37,17 @@ CONVERTIBLE = [
     "test-SR.dcm",
 ]
 
+# VmHWM, as ru_maxrss of a child counts what its parent held when it was started.
 MEASURE = """
-import resource, sys
-from dicom_scp.transcode import transcode
-with open(sys.argv[1], "rb") as file:
-    size = len(transcode(file, sys.argv[2], sys.argv[3]).read())
-print(size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+import pathlib, sys
+from dicom_scp.transcode import NotConvertible, transcode
+try:
+    with open(sys.argv[1], "rb") as file:
+        size = len(transcode(file, sys.argv[2], sys.argv[3]).read())
+except NotConvertible:
+    size = 0
+(peak,) = (line for line in pathlib.Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+print(size, int(peak.split()[1]) * 1024)
 """
 
 
@@ -89,6 +96,35 @@ def test_pixels_that_grow_beyond_the_limit_are_not_decoded(monkeypatch: pytest.M
         transcode(BytesIO(file.encoded), RLE, EXPLICIT)
 
 
+def test_deflate_bomb_is_not_inflated(tmp_path: Path) -> None:
+    head = bundled("MR_small.dcm").encoded
+    head, size = head[: head.rindex(b"\xe0\x7f\x10\x00")], 300 << 20
+    deflater = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    with (tmp_path / "bomb").open("wb") as file:
+        file.write(deflater.compress(head + b"\xe0\x7f\x10\x00OW\x00\x00" + size.to_bytes(4, "little")))
+        for _ in range(size >> 20):
+            file.write(deflater.compress(bytes(1 << 20)))
+        file.write(deflater.flush())
+    assert (tmp_path / "bomb").stat().st_size < 1 << 20
+    converted, peak = measure(tmp_path / "bomb", DEFLATED, EXPLICIT)
+    assert converted == 0
+    assert peak <= PEAK_RSS
+
+
+def test_deflated_data_set_that_breaks_off_is_refused() -> None:
+    with pytest.raises(NotConvertible, match="breaks off"):
+        transcode(BytesIO(bundled("image_dfl.dcm").encoded[:-100]), DEFLATED, EXPLICIT)
+
+
+def test_re_encodings_do_not_add_up_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def alone(dataset: object, syntax: str) -> None:
+        assert transcode_module._ONE_AT_A_TIME.locked()
+
+    monkeypatch.setattr(transcode_module, "_make_native", alone)
+    transcode(BytesIO(bundled("MR_small.dcm").encoded), EXPLICIT, IMPLICIT)
+    assert not transcode_module._ONE_AT_A_TIME.locked()
+
+
 def test_error_does_not_quote_what_a_library_said(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(dataset: object, syntax: str) -> None:
         raise ValueError("Invalid value for VR PN: 'SECRET^PATIENT'")
@@ -106,8 +142,15 @@ def test_largest_object_is_re_encoded_in_256_mb_of_memory(tmp_path: Path) -> Non
     with (tmp_path / "large").open("wb") as file:
         file.write(head + b"\xe0\x7f\x10\x00OW\x00\x00" + size.to_bytes(4, "little"))
         file.truncate(file.tell() + size)
+    converted, peak = measure(tmp_path / "large", EXPLICIT, IMPLICIT)
+    assert converted > size
+    assert peak <= PEAK_RSS
+
+
+def measure(path: Path, from_syntax: str, to_syntax: str) -> tuple[int, int]:
+    """Bytes of the re-encoded data set, 0 when it was refused, and the most memory that its process held."""
     done = subprocess.run(
-        [sys.executable, "-c", MEASURE, tmp_path / "large", EXPLICIT, IMPLICIT],
+        [sys.executable, "-c", MEASURE, path, from_syntax, to_syntax],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -115,5 +158,4 @@ def test_largest_object_is_re_encoded_in_256_mb_of_memory(tmp_path: Path) -> Non
         check=True,
     )
     converted, peak = map(int, done.stdout.split())
-    assert converted > size
-    assert peak <= PEAK_RSS
+    return converted, peak
