@@ -547,8 +547,15 @@ class TestRunningNode:
         keys = {"QueryRetrieveLevel": "STUDY", "StudyInstanceUID": study["study_instance_uid"]}
         assert live.get("RESEARCH1", "research", **keys)[0].Status == 0x0124
         assert live.find("RESEARCH1", "research", PatientID=study["patient_id"])[0].Status == 0
-        for caller, port in (("RESEARCH1", "research"), ("VIEWER", "clinical")):
-            live.find(caller, port, StudyDate="SECRETDATE", PatientName="SECRETNAME", StudyTime="SECRETTIME")
+        odd = dcmread(next(samples_dir.rglob("mr_0005/*.dcm")))
+        odd.StudyInstanceUID, odd.SOPInstanceUID, odd.StudyDate = "1.2.3.4.6", "1.2.3.4.7", "SECRETDATE"
+        odd.file_meta.MediaStorageSOPInstanceUID = odd.SOPInstanceUID
+        odd.save_as(tmp_path / "odd.dcm")
+        assert live.store(tmp_path / "odd.dcm") == [0]
+        live.wait_anchored(3)
+        answers = live.find("VIEWER", "clinical", StudyInstanceUID=odd.StudyInstanceUID, StudyDate="")
+        assert answers[1].StudyDate == "SECRETDATE"
+        live.find("RESEARCH1", "research", StudyDate="SECRETDATE")
         assert live.move("RESEARCH1", "research", "VIEWER", **keys)[0].Status == 0x0124
         assert live.get("VIEWER", "clinical", **keys)[0].Status == 0
         assert not live.echo("STRANGER", "clinical")
@@ -570,9 +577,9 @@ class TestRunningNode:
         assert study["token"] not in lines
 
     def test_a_confirmed_correction_reaches_clinical_and_research(self, live: LiveNode, samples_dir: Path) -> None:
-        study = live.rows("studies")[0]["study_instance_uid"]
         corrected = live.folder / "corrected.dcm"
-        uid = str(dcmread(corrected, stop_before_pixels=True).SOPInstanceUID)
+        header = dcmread(corrected, stop_before_pixels=True)
+        study, uid = str(header.StudyInstanceUID), str(header.SOPInstanceUID)
         (unit,) = live.rows("conflicts")
         live.command("conflicts", "supersede", unit["id"], "--reason", "patient-mismatch")
         wait_until(lambda: live.rows("conflicts")[0]["state"] == "proposed", 30, "the correction is proposed")
