@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from orthanc_ledger.config import RESERVED_ASSOCIATIONS
 from orthanc_ledger.errors import UidMismatch
 from orthanc_ledger.gate import Refused
 from orthanc_ledger.peer import Peer, Role
@@ -46,8 +47,8 @@ class ListenerConfig:
     host: str
     port: int
     peers: tuple[Peer, ...]
-    max_associations: int = 120
-    reserved_associations: int = 20
+    max_associations: int = 100
+    reserved_associations: int = RESERVED_ASSOCIATIONS
     network_timeout_s: float = 900.0
     dimse_timeout_s: float = 60.0
 

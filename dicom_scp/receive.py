@@ -104,8 +104,9 @@ class Receiver:
             if assoc.peer is not None and answer.comment is not None:
                 self._archive.count_refusal(assoc.peer, answer.comment)
             return answer
-        except Exception:
-            LOGGER.exception("the inbox failed")
+        except Exception as error:  # by type only: foreign texts quote values
+            LOGGER.error("the inbox failed: %s", type(error).__name__)
+            LOGGER.debug("the fault", exc_info=True)
             return status.STORE_FAULT
         refuse = assoc.peer is not None and assoc.peer.duplicate == "refuse"
         return status.STORE_DUPLICATE if receipt is Receipt.CONFLICT and refuse else status.STORED

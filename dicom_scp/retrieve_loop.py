@@ -6,6 +6,7 @@ takes its transfer syntax, and the final response is complete.
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import BinaryIO, Protocol
@@ -97,9 +98,6 @@ class Channel:
 
         ``leave`` is called right before its first byte. Raises what that raises, AssociationLost, NotConvertible.
         """
-        syntax = str(context.transfer_syntax[0])
-        if syntax != item.transfer_syntax:
-            data_set = transcode(data_set, item.transfer_syntax, syntax)
         request = C_STORE()
         request.MessageID = message_id
         request.AffectedSOPClassUID = item.sop_class
@@ -109,8 +107,14 @@ class Channel:
         if self.originator is not None:
             request.MoveOriginatorApplicationEntityTitle = self.originator.ae_title
             request.MoveOriginatorMessageID = self.originator.message_id
-        leave(item)
-        return self.assoc.store(request, context.context_id or 0, data_set)
+        with self._in_syntax(item, data_set, str(context.transfer_syntax[0])) as encoded:
+            leave(item)
+            return self.assoc.store(request, context.context_id or 0, encoded)
+
+    def _in_syntax(self, item: Item, data_set: BinaryIO, syntax: str) -> AbstractContextManager[BinaryIO]:
+        if syntax == item.transfer_syntax:
+            return nullcontext(data_set)
+        return closing(transcode(data_set, item.transfer_syntax, syntax))  # up to 48 MiB, let go at once
 
 
 Routes = Iterator[tuple[Channel | None, Sequence[Item]]]

@@ -1,4 +1,4 @@
-"""Every DIMSE status this node sends, each with its clause. No other file names a status code.
+"""Every DIMSE status this node sends, each with its clause. No other file of the node chooses one.
 
 Success is 0x0000 (PS3.7 C.1.1). The texts of refusals are `orthanc_ledger.reasons`.
 """

@@ -18,7 +18,7 @@ from orthanc_ledger.keyring import BatchKey, Keyring, StudyKeys
 from orthanc_ledger.last_words import LastWords
 from orthanc_ledger.manifest import Manifest, Record
 from orthanc_ledger.seal import seal
-from orthanc_ledger.spool import Spool
+from orthanc_ledger.spool import Spool, claim_of
 from orthanc_ledger.verify import hash_data_set, verify
 
 LOGGER = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ def describe(unit: BinaryIO, name: str) -> tuple[Instance, Attributes]:
     parsed = open_instance(section(unit, head.part10_offset), WANTED)
     arrival = head.arrival
     instance = Instance(
-        claim=name.partition(".")[0],
+        claim=claim_of(name),
         sop_uid=arrival.sop_instance,
         series_uid=parsed.series_instance_uid,
         study_uid=parsed.study_instance_uid,

@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help=f"the node's configuration (default: $ORTHANC_LEDGER_CONFIG or {DEFAULT_CONFIG} here)",
     )
-    parser.add_argument("--verbose", action="store_true", help="log more (may name UIDs)")
+    parser.add_argument("--verbose", action="store_true", help="log more (may name UIDs and values)")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.register(subparsers)

@@ -17,6 +17,10 @@ from orthanc_ledger.peer import Peer
 T = TypeVar("T")
 
 
+RESERVED_ASSOCIATIONS = 20
+"""Of the clinical port's associations, kept for modalities: scanners must not wait for viewers."""
+
+
 @dataclass(frozen=True)
 class Listen:
     """A DICOM port: address, TCP port, number of receiver processes, associations at once in each."""
@@ -94,8 +98,15 @@ def _check(config: Config, path: str) -> None:
         raise ConfigError(
             f"{path}: clinical and research: the two roles need two ports, both are {config.clinical.port}"
         )
-    if config.node_key.is_relative_to(config.data_dir / "keyring"):
-        raise ConfigError(f"{path}: node_key: must not lie beside the keyring it opens ({config.node_key})")
+    if config.node_key.is_relative_to(config.data_dir):
+        raise ConfigError(
+            f"{path}: node_key: must lie outside data_dir, whose backup it would open ({config.node_key})"
+        )
+    if config.clinical.max_associations <= RESERVED_ASSOCIATIONS:
+        raise ConfigError(
+            f"{path}: clinical.max_associations: expected more than the {RESERVED_ASSOCIATIONS} kept for modalities, "
+            f"got {config.clinical.max_associations}"
+        )
 
 
 def _build(kind: type[T], raw: Any, path: str, where: str, base: Path) -> T:
@@ -139,6 +150,6 @@ def _value(hint: Any, raw: Any, path: str, where: str, base: Path) -> Any:
     if hint is str and isinstance(raw, str):
         if where in ("content", "ledger"):
             scheme, _, rest = raw.partition(":")
-            return f"{scheme}:{base / rest}"
+            return raw if "://" in rest else f"{scheme}:{base / rest}"
         return raw
     raise ConfigError(f"{path}: {where}: expected {getattr(hint, '__name__', hint)}, got {raw!r}")

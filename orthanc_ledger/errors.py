@@ -11,7 +11,7 @@ CustodyError
 └── ServiceAway            a service did not answer: retry later
     ├── ContentAway        the content store
     ├── LedgerAway         the ledger
-    └── SpoolFull          the spool is below its reserve
+    └── SpoolFull          the spool cannot take it: below its reserve, object too large, disk fault
 """
 
 
@@ -70,4 +70,4 @@ class LedgerAway(ServiceAway):
 
 
 class SpoolFull(ServiceAway):
-    """The spool is below its reserve; nothing more is accepted."""
+    """The spool cannot take an object: it is below its reserve, the object is too large, or the disk fails."""

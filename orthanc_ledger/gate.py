@@ -1,7 +1,8 @@
 """The gate: what a research recipient may have, by the ledger.
 
-``Gate.offers`` is advice (for C-FIND and for choosing); ``Gate.release`` is the decision: it returns only when
-LogRelease has committed. Any error in between means denied. No approval is kept from one operation to the next.
+``Gate.offers`` chooses: classes, origins, flags and supersession are applied here; coverage and storage too, so that
+nothing is asked for in vain. ``Gate.release`` is the decision: it returns only when LogRelease has committed. Any error
+in between means denied. No approval is kept from one operation to the next.
 """
 
 import secrets

@@ -16,7 +16,7 @@ from orthanc_ledger.index import Index, Instance
 from orthanc_ledger.instance import read_identifiers
 from orthanc_ledger.keyring import Keyring
 from orthanc_ledger.outbox import Outbox
-from orthanc_ledger.spool import CONFLICTS, INBOX, QUARANTINE, Spool
+from orthanc_ledger.spool import CONFLICTS, INBOX, QUARANTINE, Spool, claim_of
 
 LOGGER = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ class Intake:
 
     def _file_quarantined(self, aside: str, reason: str) -> None:
         """Make the index agree with a unit in quarantine; alarm first, as what the index has is not alarmed again."""
-        claim = aside.partition(".")[0]
+        claim = claim_of(aside)
         text = f"{reason}: decide with `orthanc-ledger quarantine` ({aside})"
         known = self._index.instance(claim)
         if known is None:
@@ -165,7 +165,7 @@ class Intake:
             size = unit.seek(0, 2) - head.data_set_offset
         arrival = head.arrival
         return Instance(
-            claim=aside.partition(".")[0],
+            claim=claim_of(aside),
             sop_uid=arrival.sop_instance,
             series_uid="",
             study_uid=study_uid,
@@ -181,7 +181,7 @@ class Intake:
 
     def _note_conflict(self, name: str) -> bool:
         """False: it can only be settled once the first content is taken in. Raises NotHeld."""
-        claim = name.partition(".")[0]
+        claim = claim_of(name)
         holder = self._index.instance(claim)
         if holder is None:
             if self._spool.holds(claim):

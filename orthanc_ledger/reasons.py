@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why something was refused. LO, at most 64 characters (PS3.7 E.2-1)."""
+    """Why something was refused. LO, at most 64 characters (PS3.7 E.2-1). On ledgers for good: add, never change."""
 
     NO_APPROVAL = "no approval"
     APPROVAL_EXPIRED = "approval expired"

@@ -176,7 +176,7 @@ class Spool:
 
     def put_aside(self, name: str, queue: str, source: str = INBOX) -> str:
         """Move a unit to conflict queue or quarantine; returns its name there. Durable on return. Raises NotHeld."""
-        claim = name.partition(".")[0]
+        claim = claim_of(name)
         try:
             with self.open(name, source) as unit:
                 aside = _aside_name(claim, read_head(unit).arrival.sha256)
@@ -192,7 +192,7 @@ class Spool:
 
         Raises NotHeld when it is gone, ConfigError when another object came under its UID meanwhile.
         """
-        claim = name.partition(".")[0]
+        claim = claim_of(name)
         try:
             os.link(self.folder / queue / name, self.folder / INBOX / claim)
         except FileNotFoundError as error:
@@ -320,6 +320,11 @@ class Incoming:
     def _link_conflict(self, fd: int, sha256: bytes) -> Receipt:
         _link_unnamed(fd, self._folder / CONFLICTS, _aside_name(self._claim, sha256))
         return Receipt.CONFLICT
+
+
+def claim_of(name: str) -> str:
+    """The claim in a unit's name: the name itself in the inbox, its beginning in the other queues."""
+    return name.partition(".")[0]
 
 
 def _aside_name(claim: str, sha256: bytes) -> str:

@@ -246,6 +246,22 @@ def keys_of_kind(kind: type, where: str = "") -> dict[str, object]:
     return found
 
 
+class TestCheckpoint:
+    def test_a_ledger_that_is_shorter_or_other_than_a_kept_checkpoint_is_found(self, on: Command) -> None:
+        (kept,) = on("verify", "--log-only", "--json").rows
+        assert on("nodes", "register", "RESEARCH9").code == 0
+        size, root = kept["size"], kept["root"]
+        assert on("verify", "--log-only", "--checkpoint", f"{size}:{root}").code == 0
+        shorter = on("verify", "--log-only", "--checkpoint", f"{size + 2}:{root}")
+        assert (shorter.code, "rolled back" in shorter.out) == (1, True)
+        other = on("verify", "--log-only", "--checkpoint", f"{size}:{bytes(32).hex()}")
+        assert (other.code, "not those of the checkpoint" in other.out) == (1, True)
+
+    @pytest.mark.parametrize("text", ["12", "x:00", f"1:{'g' * 64}"])
+    def test_a_checkpoint_that_is_none_is_named(self, on: Command, text: str) -> None:
+        assert on("verify", "--log-only", "--checkpoint", text).code == 2
+
+
 class TestStudies:
     def test_studies_are_listed(self, on: Command, study: str) -> None:
         (row,) = on("studies", "--json").rows

@@ -41,6 +41,10 @@ def test_relative_paths_count_from_the_files_folder(tmp_path: Path) -> None:
     assert config.ledger == f"embedded:{tmp_path}/data/ledger.db"
 
 
+def test_a_store_behind_http_is_no_path(tmp_path: Path) -> None:
+    assert read(tmp_path, content="kubo:http://127.0.0.1:5001").content == "kubo:http://127.0.0.1:5001"
+
+
 def test_defaults_stand_for_what_is_left_out(tmp_path: Path) -> None:
     config = read(tmp_path)
     assert (config.batch.idle_s, config.batch.max_instances, config.clinical.processes) == (1.0, 1000, 1)
@@ -69,6 +73,8 @@ def test_defaults_stand_for_what_is_left_out(tmp_path: Path) -> None:
         ({"peers": [{"ae_title": "R1", "role": "research"}]}, "needs its `organisation`"),
         ({"peers": [{**RESEARCH, "port": 104}]}, "needs `host` and `port`"),
         ({"research": {"host": "127.0.0.1", "port": 11112}}, "two ports"),
+        ({"node_key": "data/node.key"}, "node_key: must lie outside data_dir"),
+        ({"clinical": {"max_associations": 20}}, "clinical.max_associations: expected more than the 20"),
     ],
 )
 def test_what_is_wrong_is_named_with_the_file(tmp_path: Path, changes: dict[str, Any], named: str) -> None:

@@ -18,7 +18,7 @@ from orthanc_ledger.commands.terminal import (
 from orthanc_ledger.errors import ConfigError, IntegrityError, NotHeld
 from orthanc_ledger.index import Supersession
 from orthanc_ledger.ledger.contract.codes import SUPERSEDE_REASONS
-from orthanc_ledger.spool import CONFLICTS, QUARANTINE
+from orthanc_ledger.spool import CONFLICTS, QUARANTINE, claim_of
 
 _COLUMNS = ("id", "received", "calling_ae", "sop_instance_uid", "state")
 
@@ -99,7 +99,7 @@ def _discard_quarantined(args: argparse.Namespace) -> int:
 
 def _forget_quarantined(node: Node, name: str) -> None:
     """Drop a unit's index row and its alarms. The row may be another's by now: its UID came again."""
-    claim = name.partition(".")[0]
+    claim = claim_of(name)
     holder = node.index.instance(claim)
     if holder is not None and holder.spool_name == name:
         node.index.forget(claim)
@@ -110,7 +110,7 @@ def _discard_conflict(args: argparse.Namespace) -> int:
     node = open_node(args)
     _must_be_undecided(node, args.id)
     node.spool.remove(args.id, CONFLICTS)
-    node.outbox.settle(args.id.partition(".")[0], args.id)
+    node.outbox.settle(claim_of(args.id), args.id)
     tell(args, {"id": args.id, "state": "discarded"}, "discarded; the first content stays")
     return 0
 
@@ -118,7 +118,7 @@ def _discard_conflict(args: argparse.Namespace) -> int:
 def _supersede(args: argparse.Namespace) -> int:
     node = open_node(args)
     _must_be_undecided(node, args.id)
-    claim = args.id.partition(".")[0]
+    claim = claim_of(args.id)
     holder = node.index.instance(claim)
     if holder is None or holder.state != "anchored" or holder.manifest is None:
         raise ConfigError(f"{args.id}: the first content is not anchored yet; try again when `status` shows no backlog")

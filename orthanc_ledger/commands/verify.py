@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from orthanc_ledger.assemble import Node
-from orthanc_ledger.commands.terminal import add_json, open_node, show
-from orthanc_ledger.errors import IntegrityError, NotHeld
+from orthanc_ledger.commands.terminal import add_json, hex_bytes, open_node, show
+from orthanc_ledger.errors import ConfigError, IntegrityError, NotHeld
+from orthanc_ledger.ledger.log import Checkpoint
 from orthanc_ledger.ledger.replay import replay
 
 _VERIFIED, _DAMAGED = "verified", "DAMAGED"
@@ -20,6 +21,11 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument("--study", metavar="UID", help="only this study's objects")
     parser.add_argument("--log-only", action="store_true", help="only the ledger")
+    parser.add_argument(
+        "--checkpoint",
+        metavar="SIZE:ROOT",
+        help="entries and root that an earlier verify printed, kept elsewhere: finds a ledger rolled back since",
+    )
     add_json(parser)
     parser.set_defaults(run=_run)
 
@@ -28,21 +34,31 @@ def _run(args: argparse.Namespace) -> int:
     node = open_node(args)
     if args.study is not None and not node.index.studies([args.study]):
         raise NotHeld(f"--study {args.study}: not held here; `orthanc-ledger studies` lists what is")
-    rows = [_log(node)]
+    rows = [_log(node, args.checkpoint)]
     if not args.log_only:
         rows += _objects(node, args.study)
     show(rows, args.json, ("what", "state", "detail"))
     return 0 if all(row["state"] == _VERIFIED for row in rows) else 1
 
 
-def _log(node: Node) -> dict[str, Any]:
+def _log(node: Node, kept: str | None) -> dict[str, Any]:
+    scheme, _, path = node.config.ledger.partition(":")
+    if scheme != "embedded":
+        raise ConfigError(f"verify replays an embedded ledger; this node's is {scheme}: its peers verify it")
     try:
-        report = replay(Path(node.config.ledger.partition(":")[2]))
+        report = replay(Path(path), _checkpoint(kept) if kept else None)
     except IntegrityError as error:
         return {"what": "ledger", "state": _DAMAGED, "detail": str(error)}
     root = report.root.hex()
     detail = f"{report.size} entries, root {root}"
     return {"what": "ledger", "state": _VERIFIED, "detail": detail, "size": report.size, "root": root}
+
+
+def _checkpoint(text: str) -> Checkpoint:
+    size, colon, root = text.partition(":")
+    if not colon or not size.isdecimal() or len(root) != 64:
+        raise ConfigError(f"--checkpoint {text!r}: expected SIZE:ROOT as `orthanc-ledger verify` prints them")
+    return Checkpoint(int(size), hex_bytes(root))
 
 
 def _objects(node: Node, study_uid: str | None) -> Iterator[dict[str, Any]]:
