@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from orthanc_ledger.batch import BatchLimits, Preparer
+from orthanc_ledger.batch import BatchLimits, OpenBatch, Preparer
 from orthanc_ledger.clock import MicrosecondClock
 from orthanc_ledger.content import ContentStore
 from orthanc_ledger.errors import ConfigError, ContractError, DataError, LedgerAway, ServiceAway
@@ -72,6 +72,7 @@ class Anchorer:
             between=self.take_in,  # clinical peers shall see what comes meanwhile
         )
         self._supersessions = Supersessions(spool, index, outbox, keyring, self._preparer, self._ledger)
+        self._open: dict[str, OpenBatch] = {}  # study UID → its batch that has not closed
         self._waiting: set[str] = set()  # studies that wait for a service
         self._failed: set[str] = set()  # studies and manifests that wait for a person
 
@@ -116,12 +117,13 @@ class Anchorer:
         self._intake.note_conflicts()
 
     def prepare_due(self, now_us: int) -> None:
-        """Prepare one batch of every study whose batch closes now, and what a person decided."""
-        for waiting in self._index.waiting():
-            if waiting.study_uid in self._waiting or waiting.study_uid in self._failed:
-                continue
-            if self._closes(waiting, now_us):
-                self._try_to_prepare(waiting.study_uid)
+        """Add what is new to its study's open batch, finish those that close now, and prepare what a person decided."""
+        waiting_studies = self._index.waiting()
+        for waiting in waiting_studies:
+            if waiting.study_uid not in self._waiting and waiting.study_uid not in self._failed:
+                self._try_to_prepare(waiting, self._closes(waiting, now_us))
+        for study_uid in self._open.keys() - {waiting.study_uid for waiting in waiting_studies}:
+            self._discard(study_uid)  # a person took away all that was in it
         try:
             self._supersessions.prepare_decided()
         except ServiceAway as error:
@@ -153,10 +155,19 @@ class Anchorer:
             or not 0 <= now_us - waiting.oldest_us < limits.max_age_s * 1e6
         )
 
-    def _try_to_prepare(self, study_uid: str) -> None:
+    def _try_to_prepare(self, waiting: Waiting, closes: bool) -> None:
+        study_uid = waiting.study_uid
+        batch = self._open.get(study_uid)
+        if batch is not None and waiting.count == len(batch.claims) and not closes:
+            return
         instances = self._index.waiting_instances(study_uid, self._pace.batch.max_instances)
         try:
-            self._prepare(study_uid, instances)
+            if batch is None:
+                batch = self._open[study_uid] = self._preparer.open(study_uid, INBOX)
+            self._add(batch, instances)
+            if closes:
+                self._finish(study_uid, batch)
+            return
         except StudyErased as error:
             for instance in instances:
                 self._intake.quarantine(instance.spool_name, str(error))
@@ -166,17 +177,32 @@ class Anchorer:
         except (DataError, OSError) as error:  # this study's alone: the others go on
             self._outbox.alarm("batch failed", instances[0].claim, f"a study's batch cannot be prepared: {error}")
             self._failed.add(study_uid)
+        self._discard(study_uid)
 
-    def _prepare(self, study_uid: str, instances: list[Instance]) -> None:
-        seq = self._index.next_seq(study_uid)
-        prepared, rejected = self._preparer.prepare(study_uid, seq, instances, INBOX)
-        for item in rejected:
-            if self._spool.holds(item.instance.spool_name):
-                self._intake.quarantine(item.instance.spool_name, item.reason)
+    def _add(self, batch: OpenBatch, instances: list[Instance]) -> None:
+        for instance in instances:
+            if instance.claim in batch.claims:
+                continue
+            rejected = batch.add(instance)
+            if rejected is None:
+                continue
+            if self._spool.holds(instance.spool_name):
+                self._intake.quarantine(instance.spool_name, rejected.reason)
             else:
-                self._intake.lose(item.instance)
-        if prepared is not None:
-            self._index.keep_prepared(study_uid, prepared.manifest, prepared.objects)
+                self._intake.lose(instance)
+
+    def _finish(self, study_uid: str, batch: OpenBatch) -> None:
+        waiting = self._index.waiting_instances(study_uid, self._pace.batch.max_instances)
+        if batch.claims <= {instance.claim for instance in waiting}:  # else a person took one away: begin anew
+            prepared = batch.finish(self._index.next_seq(study_uid))
+            if prepared is not None:
+                self._index.keep_prepared(study_uid, prepared.manifest, prepared.objects)
+        self._discard(study_uid)
+
+    def _discard(self, study_uid: str) -> None:
+        batch = self._open.pop(study_uid, None)
+        if batch is not None:
+            batch.close()
 
     def _anchor(self, batch: Batch) -> None:
         args = {

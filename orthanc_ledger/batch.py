@@ -1,7 +1,8 @@
 """Preparing a batch: fingerprint, seal, store and verify every object, build the manifest, without the ledger."""
 
+import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -66,40 +67,91 @@ class Preparer:
         self._last_words = last_words
         self._between = between
 
+    def open(self, study_uid: str, queue: str) -> "OpenBatch":
+        """Begin a batch of a study from units in ``queue`` of the spool. Raises ContentAway, StudyErased."""
+        study = self._keyring.ensure_study(study_uid)
+        writer = self._content.begin()
+        try:
+            key = self._keyring.new_batch(study_uid)
+        except BaseException:
+            writer.__exit__(None, None, None)
+            raise
+        return OpenBatch(study, key, writer, queue, self._spool, self._content, self._last_words, self._between)
+
     def prepare(
         self, study_uid: str, seq: int, instances: Iterable[Instance], queue: str
     ) -> tuple[Prepared | None, list[Rejected]]:
-        """Prepare one batch of a study from its units in ``queue`` of the spool.
+        """Prepare a whole batch: what is in it (None when no object was left), and what is not. Raises as OpenBatch."""
+        with contextlib.closing(self.open(study_uid, queue)) as batch:
+            rejected = [item for instance in instances if (item := batch.add(instance)) is not None]
+            return batch.finish(seq), rejected
 
-        Returns the batch (None when no object was left) and what is not in it. Raises ContentAway; StudyErased;
-        IntegrityError when an object read back from the store is not what was written. Nothing was anchored then and
-        the same call may be made again: under a new key, so with new CIDs. What the store already held of the failed
-        attempt stays there: ciphertext that no manifest on the ledger names.
-        """
-        study = self._keyring.ensure_study(study_uid)
-        records: dict[str, Record] = {}
-        rejected: list[Rejected] = []
-        with self._content.begin() as writer:
-            key = self._keyring.new_batch(study_uid)
-            for instance in instances:
-                try:
-                    with self._spool.open(instance.spool_name, queue) as unit:
-                        records[instance.claim] = self._add(instance, unit, study, key, writer)
-                except (Unreadable, NotHeld) as error:
-                    rejected.append(Rejected(instance, str(error)))
-                self._between()
-            if not records:
-                return None, rejected
-            built = manifest.build(study.token, seq, key.key_id, records.values())
-            for block in built.blocks.values():
-                writer.add_block(block)
-            writer.commit()
-        for record in records.values():
-            verify(record, study, key.key, self._content)
+
+class OpenBatch:
+    """A study's batch while its scan still arrives: each object is fingerprinted and sealed when it is added, so that
+    little is left to do when the last one came.
+
+    Raises ContentAway; and IntegrityError when an object read back from the store is not what was written. Nothing was
+    anchored then and the batch may be made again: under a new key, so with new CIDs. What the store already held of the
+    failed attempt stays there: ciphertext that no manifest on the ledger names.
+    """
+
+    def __init__(
+        self,
+        study: StudyKeys,
+        key: BatchKey,
+        writer: ContentBatch,
+        queue: str,
+        spool: Spool,
+        content: ContentStore,
+        last_words: LastWords,
+        between: Callable[[], None],
+    ) -> None:
+        self._study = study
+        self._key = key
+        self._writer = writer
+        self._queue = queue
+        self._spool = spool
+        self._content = content
+        self._last_words = last_words
+        self._between = between
+        self._records: dict[str, Record] = {}
+
+    @property
+    def claims(self) -> Set[str]:
+        """The claims of what is in it."""
+        return self._records.keys()
+
+    def add(self, instance: Instance) -> Rejected | None:
+        """Fingerprint and seal one object; what cannot be is returned, and is not in the batch."""
+        rejected = None
+        try:
+            with self._spool.open(instance.spool_name, self._queue) as unit:
+                self._records[instance.claim] = self._add(instance, unit)
+        except (Unreadable, NotHeld) as error:
+            rejected = Rejected(instance, str(error))
+        self._between()
+        return rejected
+
+    def finish(self, seq: int) -> Prepared | None:
+        """Commit the batch to the content store and read every object back; None when it is empty."""
+        if not self._records:
+            return None
+        built = manifest.build(self._study.token, seq, self._key.key_id, self._records.values())
+        for block in built.blocks.values():
+            self._writer.add_block(block)
+        self._writer.commit()
+        for record in self._records.values():
+            verify(record, self._study, self._key.key, self._content)
             self._between()
-        return Prepared(built, {claim: record.object for claim, record in records.items()}), rejected
+        return Prepared(built, {claim: record.object for claim, record in self._records.items()})
 
-    def _add(self, instance: Instance, unit: BinaryIO, study: StudyKeys, key: BatchKey, writer: ContentBatch) -> Record:
+    def close(self) -> None:
+        """Discard what was not committed."""
+        self._writer.__exit__(None, None, None)
+
+    def _add(self, instance: Instance, unit: BinaryIO) -> Record:
+        study, key = self._study, self._key
         token = tokens.instance_token(study.k_study, instance.sop_uid)
         salt = tokens.salt_key(key.key, token)
         with self._last_words.decoding(instance.claim):
@@ -110,7 +162,7 @@ class Preparer:
             unit.seek(0)
             seal(unit, sink, tokens.seal_key(key.key, token), study.token, token, size)
 
-        stored = writer.add_object(write)
+        stored = self._writer.add_object(write)
         return Record(
             instance=token,
             content_id=tokens.content_id(study.k_study, plain.fingerprint),
