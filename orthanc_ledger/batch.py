@@ -29,7 +29,7 @@ LOGGER = logging.getLogger(__name__)
 class BatchLimits:
     """A study's batch closes when its last object is ``idle_s`` old, or at ``max_instances``, or at ``max_age_s``."""
 
-    idle_s: float = 1.0
+    idle_s: float = 0.75
     max_instances: int = 1000
     max_age_s: float = 30.0
 
@@ -76,7 +76,7 @@ class Preparer:
         except BaseException:
             writer.__exit__(None, None, None)
             raise
-        return OpenBatch(study, key, writer, queue, self._spool, self._content, self._last_words, self._between)
+        return OpenBatch(study, key, writer, queue, self._spool, self._last_words, self._between)
 
     def prepare(
         self, study_uid: str, seq: int, instances: Iterable[Instance], queue: str
@@ -103,7 +103,6 @@ class OpenBatch:
         writer: ContentBatch,
         queue: str,
         spool: Spool,
-        content: ContentStore,
         last_words: LastWords,
         between: Callable[[], None],
     ) -> None:
@@ -112,7 +111,6 @@ class OpenBatch:
         self._writer = writer
         self._queue = queue
         self._spool = spool
-        self._content = content
         self._last_words = last_words
         self._between = between
         self._records: dict[str, Record] = {}
@@ -123,27 +121,27 @@ class OpenBatch:
         return self._records.keys()
 
     def add(self, instance: Instance) -> Rejected | None:
-        """Fingerprint and seal one object; what cannot be is returned, and is not in the batch."""
+        """Fingerprint, seal and read back one object; what cannot be is returned, and is not in the batch."""
         rejected = None
         try:
             with self._spool.open(instance.spool_name, self._queue) as unit:
-                self._records[instance.claim] = self._add(instance, unit)
+                record = self._add(instance, unit)
         except (Unreadable, NotHeld) as error:
             rejected = Rejected(instance, str(error))
+        else:
+            verify(record, self._study, self._key.key, self._writer)  # only what can be read back is published
+            self._records[instance.claim] = record
         self._between()
         return rejected
 
     def finish(self, seq: int) -> Prepared | None:
-        """Commit the batch to the content store and read every object back; None when it is empty."""
+        """Commit the batch to the content store; None when it is empty."""
         if not self._records:
             return None
         built = manifest.build(self._study.token, seq, self._key.key_id, self._records.values())
         for block in built.blocks.values():
             self._writer.add_block(block)
         self._writer.commit()
-        for record in self._records.values():
-            verify(record, self._study, self._key.key, self._content)
-            self._between()
         return Prepared(built, {claim: record.object for claim, record in self._records.items()})
 
     def close(self) -> None:

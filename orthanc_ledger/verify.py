@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from orthanc_ledger import tokens
 from orthanc_ledger.arrival import Arrival, read_head
-from orthanc_ledger.content import ContentStore, verify_cid
+from orthanc_ledger.content import Objects, verify_cid
 from orthanc_ledger.errors import IntegrityError
 from orthanc_ledger.keyring import StudyKeys
 from orthanc_ledger.manifest import Record
@@ -26,7 +26,7 @@ _CHUNK = 1 << 20
 
 @contextlib.contextmanager
 def open_verified(
-    record: Record, study: StudyKeys, batch_key: bytes, content: ContentStore
+    record: Record, study: StudyKeys, batch_key: bytes, content: Objects
 ) -> Iterator[tuple[Arrival, BinaryIO]]:
     """The arrival record of an anchored object, and its unit standing at the first byte of the data set; verified whole
     before this returns.
@@ -50,7 +50,7 @@ def open_verified(
         yield read_head(unit).arrival, unit
 
 
-def verify(record: Record, study: StudyKeys, batch_key: bytes, content: ContentStore) -> None:
+def verify(record: Record, study: StudyKeys, batch_key: bytes, content: Objects) -> None:
     """Raises as ``open_verified`` when the object differs from its record; else returns."""
     with open_verified(record, study, batch_key, content):
         pass
@@ -72,7 +72,7 @@ def hash_data_set(unit: BinaryIO) -> bytes:
     return digest.digest()
 
 
-def observed(record: Record, study: StudyKeys, batch_key: bytes, content: ContentStore) -> bytes:
+def observed(record: Record, study: StudyKeys, batch_key: bytes, content: Objects) -> bytes:
     """SHA-256 of what is there instead of the recorded object: of its data set, or of the sealed bytes when they
     cannot be opened.
     """

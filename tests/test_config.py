@@ -47,7 +47,7 @@ def test_a_store_behind_http_is_no_path(tmp_path: Path) -> None:
 
 def test_defaults_stand_for_what_is_left_out(tmp_path: Path) -> None:
     config = read(tmp_path)
-    assert (config.batch.idle_s, config.batch.max_instances, config.clinical.processes) == (1.0, 1000, 1)
+    assert (config.batch.idle_s, config.batch.max_instances, config.clinical.processes) == (0.75, 1000, 1)
 
 
 @pytest.mark.parametrize(

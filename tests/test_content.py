@@ -306,6 +306,17 @@ class Boundary:
         monkeypatch.setattr(os, name, call)
 
 
+def test_an_object_can_be_read_back_before_its_commit(store: ContentStore) -> None:
+    with store.begin() as batch:
+        stored = batch.add_object(writer_of(b"hello world"))
+        with batch.open(stored.cid) as file:
+            assert file.read() == b"hello world"
+        with pytest.raises(NotHeld):
+            store.open(stored.cid)
+        with pytest.raises(NotHeld):
+            batch.open(CIDS[0])
+
+
 # Three files and their folders with two parents are synced, three names given, and three folders made.
 # A folder that mkdir made although it failed is a folder that is there.
 BOUNDARIES = [

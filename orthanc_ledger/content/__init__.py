@@ -40,6 +40,10 @@ class Batch(Protocol):
         """
         ...
 
+    def open(self, cid: str) -> BinaryIO:
+        """Return an object of this batch as it was written, before its commit. Raises ``NotHeld``, ``ContentAway``."""
+        ...
+
     def add_block(self, block: bytes) -> str:
         """Add a dag-cbor block and return its CID. Raises ``ContentAway``."""
         ...
@@ -47,6 +51,12 @@ class Batch(Protocol):
     def commit(self) -> None:
         """Make all that was added durable, then held. Raises ``ContentAway``."""
         ...
+
+
+class Objects(Protocol):
+    """Where an object can be opened: a store, or a batch before its commit."""
+
+    def open(self, cid: str) -> BinaryIO: ...
 
 
 class ContentStore(Protocol):

@@ -107,6 +107,16 @@ class LocalBatch:
         self._places[staged] = _place(self._objects, cid)
         return Stored(cid, file.size)
 
+    def open(self, cid: str) -> BinaryIO:
+        """Open a staged object's file."""
+        check_file_cid(cid)
+        place = _place(self._objects, cid)
+        for staged, its_place in reversed(self._places.items()):
+            if its_place == place:
+                with _away(f"content store {staged}"):
+                    return io.BufferedReader(_File(staged))
+        raise NotHeld(f"content store: {cid} is not in this batch")
+
     def add_block(self, block: bytes) -> str:
         """Stage a block."""
         staged = self._staging / f"{len(self._places)}"
