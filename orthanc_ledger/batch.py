@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from orthanc_ledger import manifest, tokens
-from orthanc_ledger.arrival import read_head, section
+from orthanc_ledger.arrival import Arrival, read_head, section
 from orthanc_ledger.attributes import WANTED, Attributes, read_attributes
 from orthanc_ledger.content import Batch as ContentBatch
 from orthanc_ledger.content import ContentStore
@@ -204,12 +204,17 @@ def describe(unit: BinaryIO, name: str) -> tuple[Instance, Attributes]:
     head = read_head(unit)
     size = unit.seek(0, 2) - head.data_set_offset
     parsed = open_instance(section(unit, head.part10_offset), WANTED)
-    arrival = head.arrival
-    instance = Instance(
+    instance = waiting_row(head.arrival, name, size, parsed.study_instance_uid, parsed.series_instance_uid)
+    return instance, read_attributes(parsed)
+
+
+def waiting_row(arrival: Arrival, name: str, size: int, study_uid: str, series_uid: str) -> Instance:
+    """The index row of a unit that waits under ``name`` in the spool; ``size`` in bytes of its data set."""
+    return Instance(
         claim=claim_of(name),
         sop_uid=arrival.sop_instance,
-        series_uid=parsed.series_instance_uid,
-        study_uid=parsed.study_instance_uid,
+        series_uid=series_uid,
+        study_uid=study_uid,
         sop_class=arrival.sop_class,
         transfer_syntax=arrival.transfer_syntax,
         size=size,
@@ -219,4 +224,3 @@ def describe(unit: BinaryIO, name: str) -> tuple[Instance, Attributes]:
         state="spooled",
         spool_name=name,
     )
-    return instance, read_attributes(parsed)

@@ -6,11 +6,12 @@ An inbox of 100,000 units is read once at start; from then on only what is new i
 import contextlib
 import logging
 import secrets
+from dataclasses import replace
 
 from orthanc_ledger import tokens
 from orthanc_ledger.arrival import read_head
 from orthanc_ledger.attributes import Attributes
-from orthanc_ledger.batch import describe
+from orthanc_ledger.batch import describe, waiting_row
 from orthanc_ledger.errors import DataError, IntegrityError, NotHeld, Unreadable
 from orthanc_ledger.index import Index, Instance
 from orthanc_ledger.instance import read_identifiers
@@ -163,21 +164,7 @@ class Intake:
             except Unreadable:  # damaged since it was accepted
                 study_uid = ""
             size = unit.seek(0, 2) - head.data_set_offset
-        arrival = head.arrival
-        return Instance(
-            claim=claim_of(aside),
-            sop_uid=arrival.sop_instance,
-            series_uid="",
-            study_uid=study_uid,
-            sop_class=arrival.sop_class,
-            transfer_syntax=arrival.transfer_syntax,
-            size=size,
-            sha256=arrival.sha256,
-            received_us=arrival.received_us,
-            origin=arrival.origin,
-            state="quarantined",
-            spool_name=aside,
-        )
+        return replace(waiting_row(head.arrival, aside, size, study_uid, series_uid=""), state="quarantined")
 
     def _note_conflict(self, name: str) -> bool:
         """False: it can only be settled once the first content is taken in. Raises NotHeld."""

@@ -105,6 +105,38 @@ def test_batch_closes_when_the_newest_object_is_idle(node: Node) -> None:
     assert [batch.count for batch in node.index.unanchored()] == [2]
 
 
+def staged(node: Node) -> int:
+    """Sealed objects that wait for their batch to close."""
+    return sum(path.is_file() for path in (node.config.data_dir / "objects" / "staging").rglob("*"))
+
+
+def test_objects_are_sealed_as_they_come_and_published_when_the_batch_closes(node: Node) -> None:
+    anchorer = anchorer_of(node, idle_s=1000, max_age_s=1000)
+    for number in (1, 2):
+        store(node, variant(SOPInstanceUID=f"1.2.826.0.{number}"))
+        anchorer.take_in()
+        anchorer.prepare_due(system_clock_us())
+        assert staged(node) == number
+    assert node.index.unanchored() == []
+    anchorer.prepare_due(system_clock_us() + HOUR_US)
+    assert ([batch.count for batch in node.index.unanchored()], staged(node)) == ([2], 0)
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_an_object_taken_away_while_its_batch_is_open_is_not_anchored(node: Node, left: int) -> None:
+    anchorer = anchorer_of(node, idle_s=1000, max_age_s=1000)
+    store_many(node, 1 + left)
+    anchorer.take_in()
+    anchorer.prepare_due(system_clock_us())
+    gone = node.index.select()[0]
+    node.spool.remove(gone.spool_name)
+    node.index.forget(gone.claim)
+    for _ in range(2):  # the open batch is given up, then made anew
+        anchorer.prepare_due(system_clock_us() + HOUR_US)
+    assert [batch.count for batch in node.index.unanchored()] == [1] * left
+    assert staged(node) == 0
+
+
 def test_batch_closes_by_number_and_by_age_though_objects_still_come(node: Node) -> None:
     anchorer = anchorer_of(node, idle_s=1000, max_instances=2, max_age_s=60)
     store_many(node, 5)
