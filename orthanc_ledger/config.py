@@ -50,6 +50,12 @@ class Config:
     largest_object_mb: int = 16384
     denial_report_s: float = 1.0
     ledger_retry_s: float = 1.0
+    all_roles: bool = False
+    checkpoint_sinks: tuple[str, ...] = ()
+    checkpoint_within_s: float = 5.0
+    alarm_sinks: tuple[str, ...] = ()
+    sweep_every_h: float = 24.0
+    sweep_mb_s: float = 20.0
 
     def peer(self, ae_title: str) -> Peer | None:
         """The peer of that AE title, or None."""
@@ -145,6 +151,8 @@ def _value(hint: Any, raw: Any, path: str, where: str, base: Path) -> Any:
         return base / raw
     if hint is float and isinstance(raw, (int, float)) and not isinstance(raw, bool) and raw >= 0:
         return float(raw)
+    if hint is bool and isinstance(raw, bool):
+        return raw
     if hint is int and isinstance(raw, int) and not isinstance(raw, bool) and raw >= 0:
         return raw
     if hint is str and isinstance(raw, str):
