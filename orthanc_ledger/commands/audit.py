@@ -1,11 +1,17 @@
-"""audit: what the ledger recorded."""
+"""audit: what the ledger recorded, for people, spreadsheets and audit repositories."""
 
 import argparse
+import csv
+import json
+import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from orthanc_ledger.audit_export import CSV_COLUMNS, audit_event, csv_row
 from orthanc_ledger.commands.terminal import add_json, moment, open_node, show
 from orthanc_ledger.errors import ConfigError, NotHeld
+from orthanc_ledger.ledger import Ledger
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -16,6 +22,12 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--from", dest="start", metavar="TIME", help="from this time on, UTC, as 2026-01-31 or 2026-01-31T12:00"
     )
     parser.add_argument("--until", metavar="TIME", help="before this time")
+    parser.add_argument(
+        "--format",
+        choices=("table", "csv", "fhir"),
+        default="table",
+        help="fhir: AuditEvent resources (R4, IHE BALP), one a line (default: %(default)s)",
+    )
     add_json(parser)
     parser.set_defaults(run=_run)
 
@@ -33,19 +45,33 @@ def _run(args: argparse.Namespace) -> int:
     for name, text in (("from", args.start), ("until", args.until)):
         if text:
             question[name] = _seconds(text)
-    rows = [
-        {**event, "time": moment(event["time"]), "by": _by(event["by"]), "details": _details(event["args"])}
-        for event in node.ledger_as(None).query("Audit", question)
-    ]
-    show(rows, args.json, ("sequence", "time", "function", "by", "details"))
+    ledger = node.ledger_as(None)
+    events = ledger.query("Audit", question)
+    if args.format == "csv":
+        table = csv.DictWriter(sys.stdout, CSV_COLUMNS)
+        table.writeheader()
+        table.writerows(csv_row(event) for event in events)
+    elif args.format == "fhir":
+        owner = _owner(ledger)
+        for event in events:
+            print(json.dumps(audit_event(event, owner)))
+    else:
+        show([_row(event) for event in events], args.json, ("sequence", "time", "function", "by", "details"))
     return 0
 
 
-def _by(caller: dict[str, Any]) -> str:
-    return f"{caller['organisation']} ({caller['role']}, {caller['assurance']})"
+def _owner(ledger: Ledger) -> str:
+    organisations: Mapping[str, str] = ledger.query("GetPolicy", {})["organisations"]
+    return next(msp_id for msp_id, role in organisations.items() if role == "owner")
 
 
-def _details(args: dict[str, Any]) -> str:
+def _row(event: Mapping[str, Any]) -> dict[str, Any]:
+    by = event["by"]
+    who = f"{by['organisation']} ({by['role']}, {by['assurance']})"
+    return {**event, "time": moment(event["time"]), "by": who, "details": _details(event["args"])}
+
+
+def _details(args: Mapping[str, Any]) -> str:
     """The arguments that say something to a person: numbers, codes, nodes; no ids and tokens."""
     words = []
     for name, value in args.items():
