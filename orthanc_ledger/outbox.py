@@ -1,12 +1,12 @@
 """What still has to be told: alarms to people, and calls to the ledger that nobody waits for (denials, outcomes).
 
-Whoever notices something posts it here and goes on; the anchorer submits it. Nothing posted is lost while the ledger is
-away.
+Whoever notices something posts it here and goes on; the anchorer submits the calls, the courier brings notices of the
+alarms to whom the configuration names. Nothing posted is lost while one of them is away.
 """
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,11 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS alarms (
     id INTEGER PRIMARY KEY, time INTEGER NOT NULL, kind TEXT NOT NULL, claim TEXT NOT NULL, text TEXT NOT NULL,
     UNIQUE (kind, claim, text));
+CREATE TABLE IF NOT EXISTS notices (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, time INTEGER NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS calls (id INTEGER PRIMARY KEY, function TEXT NOT NULL, args BLOB NOT NULL, nonce BLOB);
 CREATE TABLE IF NOT EXISTS once (name TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS unanswered (name TEXT PRIMARY KEY, call INTEGER NOT NULL UNIQUE) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS denials (
     organisation TEXT NOT NULL, ae_title TEXT NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL,
     PRIMARY KEY (organisation, ae_title, reason)) WITHOUT ROWID;
@@ -50,8 +53,18 @@ class Alarm:
     text: str
 
 
+@dataclass(frozen=True)
+class Notice:
+    """That an alarm was raised; it stays until it is dropped, also when the alarm is taken back. Ids rise."""
+
+    id: int
+    time: int
+    kind: str
+    text: str
+
+
 class Outbox:
-    """Durable queue of alarms and ledger calls; shared by the node's processes."""
+    """Durable queue of alarms, their notices and ledger calls; shared by the node's processes."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self._db = Database(path, _SCHEMA)
@@ -62,10 +75,13 @@ class Outbox:
         self._db.close()
 
     def alarm(self, kind: str, claim: str, text: str) -> None:
-        """Raise an alarm, and log its kind; the same one stands only once."""
+        """Raise an alarm with its notice, and log its kind; the same one stands only once."""
         with self._db.write() as db:
-            values = (self._clock(), kind, claim, text)
+            now = self._clock()
+            values = (now, kind, claim, text)
             new = db.execute("INSERT OR IGNORE INTO alarms (time, kind, claim, text) VALUES (?, ?, ?, ?)", values)
+            if new.rowcount:
+                db.execute("INSERT INTO notices (time, kind, text) VALUES (?, ?, ?)", (now, kind, text))
         if new.rowcount:
             LOGGER.warning("alarm: %s", kind)
 
@@ -73,27 +89,66 @@ class Outbox:
         """All alarms, oldest first."""
         return [Alarm(*row) for row in self._db.rows("SELECT time, kind, claim, text FROM alarms ORDER BY id")]
 
-    def settle(self, claim: str, unit: str) -> None:
-        """Take back the alarms that name a unit of quarantine or conflict queue, about which a person decided."""
+    def settle(self, claim: str, unit: str = "", kind: str | None = None) -> None:
+        """Take back a claim's alarms: those that name a unit of quarantine or conflict queue, about which a person
+        decided, or those of a kind.
+        """
         with self._db.write() as db:
-            db.execute("DELETE FROM alarms WHERE claim = ? AND instr(text, ?)", (claim, unit))
+            sql = "DELETE FROM alarms WHERE claim = ? AND instr(text, ?) AND kind = COALESCE(?, kind)"
+            db.execute(sql, (claim, unit, kind))
 
-    def post(self, function: str, args: Mapping[str, Any], nonce: bytes | None = None, once: str | None = None) -> None:
-        """Queue a ledger call; with ``once``, only the first call under that name is ever queued."""
+    def notices(self, after: int, limit: int = 100) -> list[Notice]:
+        """Notices with an id above ``after``, oldest first."""
+        sql = "SELECT id, time, kind, text FROM notices WHERE id > ? ORDER BY id LIMIT ?"
+        return [Notice(*row) for row in self._db.rows(sql, after, limit)]
+
+    def drop_notices(self, up_to: int) -> None:
+        """Drop the notices up to an id, that one included; no id is given again."""
+        with self._db.write() as db:
+            db.execute("DELETE FROM notices WHERE id <= ?", (up_to,))
+
+    def post(
+        self,
+        function: str,
+        args: Mapping[str, Any],
+        nonce: bytes | None = None,
+        once: str | None = None,
+        unanswered: str | None = None,
+    ) -> None:
+        """Queue a ledger call.
+
+        With ``once``, only the first call under that name is ever queued; with ``unanswered``, none while another one
+        under that name waits.
+        """
         with self._db.write() as db:
             if once is not None and db.execute("INSERT OR IGNORE INTO once VALUES (?)", (once,)).rowcount == 0:
                 return
-            _queue(db.execute, function, args, nonce)
+            if unanswered is not None and _waits(db.execute, unanswered):
+                return
+            call = _queue(db.execute, function, args, nonce)
+            if unanswered is not None:
+                db.execute("INSERT INTO unanswered VALUES (?, ?)", (unanswered, call))
 
     def posted(self, limit: int = 100) -> list[LedgerCall]:
         """Queued ledger calls, oldest first."""
         rows = self._db.rows("SELECT id, function, args, nonce FROM calls ORDER BY id LIMIT ?", limit)
         return [LedgerCall(number, function, _decode(args), nonce) for number, function, args, nonce in rows]
 
+    def waits(self, name: str) -> bool:
+        """Whether a call posted as ``unanswered`` under that name is still queued."""
+        return _waits(self._db.connection().execute, name)
+
+    def amend(self, call: LedgerCall, args: Mapping[str, Any]) -> LedgerCall:
+        """Give a queued call other arguments, to be submitted with these however often."""
+        with self._db.write() as db:
+            db.execute("UPDATE calls SET args = ? WHERE id = ?", (dag_cbor.encode(dict(args)), call.id))
+        return replace(call, args=dict(args))
+
     def done(self, call: LedgerCall) -> None:
         """Drop a call that was answered."""
         with self._db.write() as db:
             db.execute("DELETE FROM calls WHERE id = ?", (call.id,))
+            db.execute("DELETE FROM unanswered WHERE call = ?", (call.id,))
 
     def deny(self, organisation: str, ae_title: str, reason: str) -> None:
         """Count a refusal to a peer."""
@@ -119,10 +174,14 @@ class Outbox:
             db.execute("DELETE FROM denial_reports")  # AUTOINCREMENT never gives a number again
 
 
-def _queue(execute: Any, function: str, args: Mapping[str, Any], nonce: bytes | None) -> None:
-    execute(
-        "INSERT INTO calls (function, args, nonce) VALUES (?, ?, ?)", (function, dag_cbor.encode(dict(args)), nonce)
-    )
+def _queue(execute: Any, function: str, args: Mapping[str, Any], nonce: bytes | None) -> int:
+    values = (function, dag_cbor.encode(dict(args)), nonce)
+    call: int = execute("INSERT INTO calls (function, args, nonce) VALUES (?, ?, ?)", values).lastrowid
+    return call
+
+
+def _waits(execute: Any, name: str) -> bool:
+    return execute("SELECT 1 FROM unanswered WHERE name = ?", (name,)).fetchone() is not None
 
 
 def _decode(blob: bytes) -> dict[str, Any]:
