@@ -13,12 +13,16 @@ import yaml
 from orthanc_ledger.batch import BatchLimits
 from orthanc_ledger.errors import ConfigError
 from orthanc_ledger.peer import Peer
+from orthanc_ledger.sinks import PathSink, open_sink
 
 T = TypeVar("T")
 
 
 RESERVED_ASSOCIATIONS = 20
 """Of the clinical port's associations, kept for modalities: scanners must not wait for viewers."""
+
+SHORTEST_WITHIN_S = 0.1
+"""A checkpoint in less would be one for each entry."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,30 @@ def _check(config: Config, path: str) -> None:
             f"{path}: clinical.max_associations: expected more than the {RESERVED_ASSOCIATIONS} kept for modalities, "
             f"got {config.clinical.max_associations}"
         )
+    _check_sinks(config, path)
+
+
+def _check_sinks(config: Config, path: str) -> None:
+    for key, urls in (("checkpoint_sinks", config.checkpoint_sinks), ("alarm_sinks", config.alarm_sinks)):
+        if len(set(urls)) != len(urls):
+            raise ConfigError(f"{path}: {key}: a sink stands twice")
+        for url in urls:
+            try:
+                sink = open_sink(url)
+            except ConfigError as error:
+                raise ConfigError(f"{path}: {key}: {error}") from error
+            if not isinstance(sink, PathSink):
+                continue
+            if key == "alarm_sinks":
+                raise ConfigError(f"{path}: {key}: expected command:, http: or https:, got {url!r}")
+            if sink.folder.resolve().is_relative_to(config.data_dir.resolve()):
+                raise ConfigError(
+                    f"{path}: {key}: {url}: must lie outside data_dir: who puts that back would put these back, too"
+                )
+    if config.checkpoint_within_s < SHORTEST_WITHIN_S:
+        raise ConfigError(
+            f"{path}: checkpoint_within_s: expected at least {SHORTEST_WITHIN_S}, got {config.checkpoint_within_s}"
+        )
 
 
 def _build(kind: type[T], raw: Any, path: str, where: str, base: Path) -> T:
@@ -156,8 +184,7 @@ def _value(hint: Any, raw: Any, path: str, where: str, base: Path) -> Any:
     if hint is int and isinstance(raw, int) and not isinstance(raw, bool) and raw >= 0:
         return raw
     if hint is str and isinstance(raw, str):
-        if where in ("content", "ledger"):
-            scheme, _, rest = raw.partition(":")
-            return raw if "://" in rest else f"{scheme}:{base / rest}"
-        return raw
+        scheme, _, rest = raw.partition(":")
+        located = where in ("content", "ledger") and "://" not in rest
+        return f"{scheme}:{base / rest}" if located or (scheme == "path" and rest) else raw
     raise ConfigError(f"{path}: {where}: expected {getattr(hint, '__name__', hint)}, got {raw!r}")

@@ -11,6 +11,7 @@ CustodyError
 └── ServiceAway            a service did not answer: retry later
     ├── ContentAway        the content store
     ├── LedgerAway         the ledger
+    ├── SinkAway           where checkpoints or notices of alarms are kept
     └── SpoolFull          the spool cannot take it: below its reserve, object too large, disk fault
 """
 
@@ -67,6 +68,10 @@ class ContentAway(ServiceAway):
 
 class LedgerAway(ServiceAway):
     """The ledger is away."""
+
+
+class SinkAway(ServiceAway):
+    """A sink did not keep a checkpoint or a notice, or might not have."""
 
 
 class SpoolFull(ServiceAway):

@@ -45,6 +45,18 @@ def test_a_store_behind_http_is_no_path(tmp_path: Path) -> None:
     assert read(tmp_path, content="kubo:http://127.0.0.1:5001").content == "kubo:http://127.0.0.1:5001"
 
 
+def test_a_sinks_folder_counts_from_the_files_folder_and_other_sinks_stay_as_they_are(tmp_path: Path) -> None:
+    urls = ["path:../kept", "path:/media/kept", "command:tee ../kept", "https://host/kept"]
+    config = read(tmp_path, checkpoint_sinks=urls)
+    assert config.checkpoint_sinks == (f"path:{tmp_path}/../kept", *urls[1:])
+
+
+def test_a_sinks_folder_that_a_link_puts_into_data_dir_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "data")
+    with pytest.raises(ConfigError, match="must lie outside data_dir"):
+        read(tmp_path, checkpoint_sinks=["path:elsewhere/checkpoints"])
+
+
 def test_defaults_stand_for_what_is_left_out(tmp_path: Path) -> None:
     config = read(tmp_path)
     assert (config.batch.idle_s, config.batch.max_instances, config.clinical.processes) == (0.75, 1000, 1)
@@ -75,6 +87,14 @@ def test_defaults_stand_for_what_is_left_out(tmp_path: Path) -> None:
         ({"research": {"host": "127.0.0.1", "port": 11112}}, "two ports"),
         ({"node_key": "data/node.key"}, "node_key: must lie outside data_dir"),
         ({"clinical": {"max_associations": 20}}, "clinical.max_associations: expected more than the 20"),
+        ({"checkpoint_sinks": ["ftp://host/"]}, "checkpoint_sinks: sink 'ftp://host/': expected path:FOLDER"),
+        ({"checkpoint_sinks": ["path:"]}, "checkpoint_sinks: sink 'path:'"),
+        ({"checkpoint_sinks": ["path:data/checkpoints"]}, "checkpoint_sinks: path:.*must lie outside data_dir"),
+        ({"checkpoint_sinks": ["path:keys/../data"]}, "must lie outside data_dir"),
+        ({"checkpoint_sinks": ["command:true", "command:true"]}, "checkpoint_sinks: a sink stands twice"),
+        ({"alarm_sinks": ["path:alarms"]}, "alarm_sinks: expected command:, http: or https:"),
+        ({"alarm_sinks": ["smtp:host"]}, "alarm_sinks: sink 'smtp:host'"),
+        ({"checkpoint_within_s": 0}, r"checkpoint_within_s: expected at least 0\.1"),
     ],
 )
 def test_what_is_wrong_is_named_with_the_file(tmp_path: Path, changes: dict[str, Any], named: str) -> None:

@@ -1,0 +1,221 @@
+"""Where checkpoints and notices of alarms go, out of the node's own reach: a folder, a command or an HTTP address.
+
+A URL's scheme chooses: `path:FOLDER`, `command:PROGRAM ARGUMENTS`, `http://…` or `https://…`.
+"""
+
+import contextlib
+import http.client
+import os
+import re
+import shlex
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from orthanc_ledger.errors import ConfigError, IntegrityError, SinkAway
+
+DEADLINE_S = 30.0
+_CHECKPOINT_NAME = re.compile(r"[0-9]{20}")
+
+
+class Sink(Protocol):
+    """Keeps texts. May be called by one thread at a time."""
+
+    def deliver(self, name: str, text: str) -> None:
+        """Have a text kept under a name; returns once the sink says it is. The same again is no error.
+
+        Raises SinkAway when it was not kept, or might not have been; IntegrityError when the sink holds another
+        checkpoint under that name.
+        """
+
+
+@dataclass(frozen=True)
+class PathSink:
+    """Checkpoints in a folder, one file each, on storage that may forbid every change (WORM).
+
+    The folder is never made: a disk that is not mounted must not be mistaken for one that keeps.
+    """
+
+    folder: Path
+
+    def deliver(self, name: str, text: str) -> None:
+        """Durable (file and folder synced) when it returns; what lies there already is never overwritten."""
+        path, rest = self.folder / name, text.encode()
+        try:
+            try:
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            except FileExistsError:
+                rest = _rest(path, rest)
+                descriptor = os.open(path, os.O_WRONLY | os.O_APPEND if rest else os.O_RDONLY)
+            with open(descriptor, "wb") as file:  # also with nothing to write: whoever wrote it may not have synced it
+                file.write(rest)
+                file.flush()
+                os.fsync(file.fileno())
+            _sync_folder(self.folder)
+        except OSError as error:
+            raise SinkAway(f"{path}: cannot be kept: {error.strerror}") from error
+
+
+@dataclass(frozen=True)
+class CommandSink:
+    """A command that gets each text on standard input; exit code 0 means that it is kept. No shell is involved."""
+
+    argv: tuple[str, ...]
+    deadline_s: float = DEADLINE_S
+
+    def deliver(self, name: str, text: str) -> None:
+        quiet = subprocess.DEVNULL
+        try:
+            process = subprocess.Popen(
+                self.argv, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, start_new_session=True
+            )
+        except OSError as error:
+            raise SinkAway(f"{self.argv[0]}: cannot be started: {error.strerror}") from error
+        with process:
+            try:
+                process.communicate(text.encode(), self.deadline_s)
+            except subprocess.TimeoutExpired as error:
+                os.killpg(process.pid, signal.SIGKILL)  # and what it started: its own session's group
+                raise SinkAway(f"{self.argv[0]}: not done within {self.deadline_s} s, stopped") from error
+        if process.returncode:
+            raise SinkAway(f"{self.argv[0]}: expected exit code 0, got {process.returncode}: run it by hand to see why")
+
+
+@dataclass(frozen=True)
+class HttpSink:
+    """An HTTP address that gets each text by POST; 2xx means that it is kept. Redirects are not followed."""
+
+    url: str
+    deadline_s: float = DEADLINE_S
+
+    def deliver(self, name: str, text: str) -> None:
+        parts = urlsplit(self.url)
+        connection = self._connection()
+        try:
+            connection.connect()
+            with _ended_after(self.deadline_s, connection.sock):
+                path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+                connection.request("POST", path, text.encode(), {"Content-Type": "text/plain; charset=utf-8"})
+                status = connection.getresponse().status
+        except (OSError, http.client.HTTPException) as error:
+            raise SinkAway(f"{self.url}: no answer within {self.deadline_s} s: {error}") from error
+        finally:
+            connection.close()
+        if not 200 <= status < 300:
+            raise SinkAway(f"{self.url}: expected HTTP status 2xx, got {status}")
+
+    def _connection(self) -> http.client.HTTPConnection:
+        parts = urlsplit(self.url)
+        host = parts.hostname or ""
+        if parts.scheme == "http":
+            return http.client.HTTPConnection(host, parts.port, timeout=self.deadline_s)
+        context = ssl.create_default_context()
+        return http.client.HTTPSConnection(host, parts.port, timeout=self.deadline_s, context=context)
+
+
+def open_sink(url: str) -> Sink:
+    """The sink that a URL names; nothing is opened before it delivers.
+
+    Raises ConfigError when the scheme is unknown, the rest is missing, or an HTTP address holds a user or password.
+    """
+    scheme, _, rest = url.partition(":")
+    if scheme not in _SCHEMES or not rest.strip():
+        raise ConfigError(
+            f"sink {url!r}: expected path:FOLDER, command:PROGRAM ARGUMENTS, or an http: or https: address"
+        )
+    try:
+        return _SCHEMES[scheme](url)
+    except ValueError as error:
+        raise ConfigError(f"sink {url!r}: {error}") from error
+
+
+def kept(url: str) -> Iterator[str]:
+    """The checkpoints at a path sink, the largest first; nothing at other sinks, which cannot be asked.
+
+    What was not written to its end is passed over: nobody was told that it is kept. Raises SinkAway.
+    """
+    sink = open_sink(url)
+    if not isinstance(sink, PathSink):
+        return
+    try:
+        for name in sorted(filter(_CHECKPOINT_NAME.fullmatch, os.listdir(sink.folder)), reverse=True):
+            content = (sink.folder / name).read_bytes()
+            if _tree_head(content) is not None:
+                yield content.decode("utf-8", "replace")
+    except OSError as error:
+        raise SinkAway(f"{sink.folder}: cannot be read: {error.strerror}") from error
+
+
+def _path_sink(url: str) -> Sink:
+    return PathSink(Path(url.removeprefix("path:")))
+
+
+def _command_sink(url: str) -> Sink:
+    return CommandSink(tuple(shlex.split(url.removeprefix("command:"))))
+
+
+def _http_sink(url: str) -> Sink:
+    parts = urlsplit(url)
+    if not parts.hostname or parts.port == 0 or not re.fullmatch(r"[!-~]+", url):
+        raise ValueError("expected an address of a host, in ASCII, without spaces")
+    parts.hostname.encode("idna")  # raises a ValueError when no name of a host can be so long
+    if parts.username is not None:
+        raise ValueError("a user or password does not belong here: use command: with a program that reads it elsewhere")
+    return HttpSink(url)
+
+
+_SCHEMES: dict[str, Callable[[str], Sink]] = {
+    "path": _path_sink,
+    "command": _command_sink,
+    "http": _http_sink,
+    "https": _http_sink,
+}
+
+
+def _tree_head(note: bytes) -> list[bytes] | None:
+    """Origin, size and root of a checkpoint; None when it was not written to its end."""
+    text, empty_line, signatures = note.rpartition(b"\n\n")
+    return text.split(b"\n")[:3] if empty_line and signatures.endswith(b"\n") else None
+
+
+def _rest(path: Path, content: bytes) -> bytes:
+    """What a delivery that broke off has still to write. Raises IntegrityError when the file holds something else."""
+    held = path.read_bytes()
+    if content.startswith(held):
+        return content[len(held) :]
+    if _tree_head(held) == _tree_head(content):
+        return b""
+    raise IntegrityError(
+        f"{path}: holds another checkpoint of this size: this ledger is not what it was, see docs/checkpoint.md"
+    )
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _ended_after(seconds: float, connected: socket.socket) -> Iterator[None]:
+    """End a connection after so many seconds; its own timeout begins anew with each byte that comes."""
+
+    def end() -> None:
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(connected, socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, end)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
