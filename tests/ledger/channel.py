@@ -84,12 +84,8 @@ class Memory:
     def get(self, key: str) -> Any:
         return self._writes[key][-1][1] if key in self._writes else None
 
-    def put(self, key: str, value: Any) -> None:
-        """Write past the contract: what functions of a later part will write."""
-        self._writes.setdefault(key, []).append((len(self._times), value))
-
-    def scan(self, prefix: str) -> Iterator[tuple[str, Any]]:
-        return ((key, self.get(key)) for key in sorted(self._writes) if key.startswith(prefix))
+    def scan(self, prefix: str, start: str = "") -> Iterator[tuple[str, Any]]:
+        return ((key, self.get(key)) for key in sorted(self._writes) if key.startswith(prefix) and key >= start)
 
     def history(self, key: str) -> Iterator[tuple[int, Any]]:
         return iter(self._writes.get(key, []))
@@ -227,6 +223,15 @@ class Channel:
         request = self.request(**over)
         self.approve(request)
         return request, manifest
+
+    def erase_requested(self, study: bytes = STUDY) -> int:
+        """Erasure asked for by the owner; the study's standing version after it."""
+        return int(self.call(OWNER, "RequestErase", study=study)["version"])
+
+    def erased(self, study: bytes = STUDY) -> None:
+        """What the owner asked for, confirmed after the grace time."""
+        self.wait(int(self.policy["erase_grace_s"]))
+        self.call(CUSTODIAN, "ConfirmErase", study=study)
 
     @staticmethod
     def release(request: bytes, *manifests: str, **over: Any) -> dict[str, Any]:

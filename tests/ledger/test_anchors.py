@@ -59,8 +59,23 @@ def test_the_custodian_confirms_what_it_stores(channel: Channel) -> None:
     assert channel.ask("AnchorsOfStudy", study=STUDY)[0]["stored"] is True
 
 
-@pytest.mark.parametrize("state", ["requested", "erased"])
-def test_nothing_is_anchored_for_a_study_in_erasure(memory: Channel, state: str) -> None:
-    memory.host.put(f"erasure/{STUDY.hex()}", {"state": state})
-    memory.refuses("WRONG_STATE", state, OWNER, "Anchor", **ARGS)
-    memory.anchor(study=OTHER_STUDY)
+def test_anchors_are_listed_by_their_cid_from_any_place_on(channel: Channel) -> None:
+    cids = sorted(channel.anchor(study=study) for study in (STUDY, OTHER_STUDY) * 3)
+    channel.call(CUSTODIAN, "ConfirmStored", manifestCid=cids[0])
+    shown = channel.ask("Anchors")
+    assert [row["manifestCid"] for row in shown] == cids
+    assert [row["stored"] for row in shown] == [True, *[False] * 5]
+    assert channel.ask("Anchors", from_=cids[2], limit=2) == shown[2:4]
+    between = cid("nothing")
+    assert channel.ask("Anchors", from_=between) == [row for row in shown if row["manifestCid"] > between]
+
+
+def test_nothing_is_anchored_for_an_erased_study(channel: Channel) -> None:
+    channel.erase_requested()
+    channel.call(OWNER, "Anchor", **ARGS)
+    channel.erased()
+    channel.refuses("WRONG_STATE", "erased", OWNER, "Anchor", **{**ARGS, "manifestCid": cid("n")})
+    channel.anchor(study=OTHER_STUDY)
+    assert (
+        channel.call(OWNER, "Anchor", **ARGS)["sequence"] == channel.ask("AnchorsOfStudy", study=STUDY)[0]["sequence"]
+    )

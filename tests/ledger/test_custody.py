@@ -1,14 +1,12 @@
-"""Conflicts, supersession, tampering, and the study's standing."""
+"""Conflicts and supersession, and the study's standing."""
 
 from typing import Any
 
-import pytest
-
 from tests.ledger.channel import (
     CUSTODIAN,
+    DAY,
     DIGEST,
     INSTANCE,
-    OTHER_DIGEST,
     OTHER_STUDY,
     OWNER,
     STUDY,
@@ -19,11 +17,6 @@ from tests.ledger.channel import (
 
 def superseding(old: str, new: str, **over: Any) -> dict[str, Any]:
     args = {"study": STUDY, "instance": INSTANCE, "oldManifest": old, "newManifest": new, "reason": "wrong-worklist"}
-    return {**args, **over}
-
-
-def flagging(manifest: str, **over: Any) -> dict[str, Any]:
-    args = {"study": STUDY, "instance": INSTANCE, "n": 0, "manifestCid": manifest, "observed": DIGEST, "what": []}
     return {**args, **over}
 
 
@@ -69,31 +62,51 @@ def test_a_supersession_names_two_anchors_of_the_study(channel: Channel) -> None
     channel.refuses("INVALID", "newManifest", OWNER, "Supersede", **superseding(here, here))
 
 
-@pytest.mark.parametrize("organisation", [OWNER, CUSTODIAN])
-def test_a_tampered_instance_is_flagged_by_owner_or_custodian(channel: Channel, organisation: str) -> None:
-    manifest = channel.anchor()
-    channel.repeats(organisation, "FlagTampered", **flagging(manifest, what=["(0028,0010)", 0]))
-    standing = channel.ask("StandingOf", study=STUDY)
-    assert standing["flagged"] == [{"instance": INSTANCE, "manifestCid": manifest, "n": 0}]
-    assert standing["version"] == 1
-    assert version(channel, OTHER_STUDY) == 0
+def test_a_cancelled_supersession_is_not_confirmed(channel: Channel) -> None:
+    pending = channel.call(OWNER, "Supersede", **superseding(channel.anchor(), channel.anchor()))["id"]
+    channel.repeats(CUSTODIAN, "Cancel", id=pending)
+    channel.refuses("WRONG_STATE", "cancelled", CUSTODIAN, "ConfirmSupersede", id=pending)
+    assert channel.ask("StandingOf", study=STUDY)["superseded"] == []
 
 
-def test_a_flag_cannot_be_rewritten(channel: Channel) -> None:
-    manifest = channel.anchor()
-    channel.call(OWNER, "FlagTampered", **flagging(manifest))
-    channel.refuses("CONFLICT", "n", CUSTODIAN, "FlagTampered", **flagging(manifest, observed=OTHER_DIGEST))
-    channel.refuses("INVALID", "n", OWNER, "FlagTampered", **flagging(manifest, n=2))
-    channel.call(OWNER, "FlagTampered", **flagging(manifest, n=1, observed=None))
-    assert [flag["n"] for flag in channel.ask("StandingOf", study=STUDY)["flagged"]] == [0, 1]
-
-
-def test_a_flag_names_an_anchor_of_the_study(channel: Channel) -> None:
-    elsewhere = channel.anchor(study=OTHER_STUDY)
-    channel.refuses("NOT_FOUND", "manifestCid", OWNER, "FlagTampered", **flagging(cid("none")))
-    channel.refuses("INVALID", "manifestCid", OWNER, "FlagTampered", **flagging(elsewhere))
+def test_nothing_is_superseded_in_an_erased_study(channel: Channel) -> None:
+    old, new = channel.anchor(), channel.anchor()
+    pending, confirmed = (channel.call(OWNER, "Supersede", **superseding(old, new))["id"] for _ in range(2))
+    channel.call(CUSTODIAN, "ConfirmSupersede", id=confirmed)
+    channel.erase_requested()
+    channel.erased()
+    channel.refuses("WRONG_STATE", "erased", OWNER, "Supersede", **superseding(new, old))
+    channel.refuses("WRONG_STATE", "erased", CUSTODIAN, "ConfirmSupersede", id=pending)
+    assert channel.call(CUSTODIAN, "ConfirmSupersede", id=confirmed) == {"version": 1}
 
 
 def test_the_standing_of_an_untouched_study(channel: Channel) -> None:
-    untouched = {"version": 0, "superseded": [], "flagged": [], "withdrawn": [], "erased": "none"}
+    untouched = {"version": 0, "superseded": [], "flagged": [], "resolved": [], "withdrawn": [], "erased": "none"}
     assert channel.ask("StandingOf", study=STUDY) == untouched
+
+
+def test_everything_that_takes_or_gives_back_raises_the_standing_by_one(channel: Channel) -> None:
+    old, new = channel.anchor(), channel.anchor()
+    versions = []
+
+    def count(organisation: str, function: str, **args: Any) -> Any:
+        result = channel.call(organisation, function, **args)
+        versions.append(version(channel))
+        return result
+
+    withdrawal = count(OWNER, "Withdraw", study=STUDY, reason="113001")["id"]
+    count(OWNER, "Reinstate", id=withdrawal)
+    count(CUSTODIAN, "Reinstate", id=withdrawal)
+    flag = {"study": STUDY, "instance": INSTANCE, "n": 0, "manifestCid": old}
+    count(OWNER, "FlagTampered", observed=None, what=[], **flag)
+    count(CUSTODIAN, "Resolve", **flag)
+    count(OWNER, "Resolve", **flag)
+    pending = count(OWNER, "Supersede", **superseding(old, new))["id"]
+    count(CUSTODIAN, "ConfirmSupersede", id=pending)
+    count(CUSTODIAN, "RequestErase", study=STUDY)
+    count(OWNER, "CancelErase", study=STUDY)
+    count(OWNER, "RequestErase", study=STUDY)
+    channel.wait(7 * DAY)
+    count(CUSTODIAN, "ConfirmErase", study=STUDY)
+    assert versions == [1, 1, 2, 3, 3, 4, 4, 5, 6, 7, 8, 8]
+    assert version(channel, OTHER_STUDY) == 0

@@ -53,6 +53,7 @@ def test_approved_studies_are_those_of_running_approvals_of_the_node(channel: Ch
         {
             "request": request,
             "studies": [STUDY],
+            "dataset": None,
             "sopClasses": [MR_IMAGE],
             "release": "identified",
             "until": channel.now + 10 * DAY,

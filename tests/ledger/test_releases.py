@@ -175,13 +175,22 @@ def test_a_gate_that_did_not_see_the_flag_is_refused(channel: Channel) -> None:
     assert channel.call(OWNER, "LogRelease", **channel.release(request, manifest, standingVersion=1))
 
 
-@pytest.mark.parametrize("state", ["requested", "erased"])
-def test_a_study_in_erasure_is_not_released(memory: Channel, state: str) -> None:
-    request, manifest = memory.approved()
-    memory.host.put(f"erasure/{STUDY.hex()}", {"state": state})
-    refused(memory, "WRONG_STATE", state, memory.release(request, manifest))
-    assert memory.ask("CheckAccess", study=STUDY, node=LAB_NODE)["reason"] == "withdrawn"
-    assert memory.ask("ApprovedStudies", node=LAB_NODE)[0]["studies"] == []
+def test_a_study_in_erasure_is_not_released(channel: Channel) -> None:
+    request, manifest = channel.approved()
+    version = channel.erase_requested()
+    refused(channel, "WRONG_STATE", "requested", channel.release(request, manifest, standingVersion=version))
+    assert channel.ask("CheckAccess", study=STUDY, node=LAB_NODE)["reason"] == "withdrawn"
+    assert channel.ask("ApprovedStudies", node=LAB_NODE)[0]["studies"] == []
+    channel.erased()
+    refused(channel, "WRONG_STATE", "erased", channel.release(request, manifest, standingVersion=version))
+
+
+def test_a_cancelled_erasure_gives_the_study_back_to_gates_that_ask_again(channel: Channel) -> None:
+    request, manifest = channel.approved()
+    channel.erase_requested()
+    channel.call(CUSTODIAN, "CancelErase", study=STUDY)
+    refused(channel, "WRONG_STATE", "standingVersion", channel.release(request, manifest))
+    assert channel.call(OWNER, "LogRelease", **channel.release(request, manifest, standingVersion=2))
 
 
 def test_a_renewal_is_a_new_release(channel: Channel) -> None:

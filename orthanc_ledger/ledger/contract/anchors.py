@@ -1,9 +1,11 @@
 """Anchors: which manifests there are, of which study, and which of them the custodian stores."""
 
 from orthanc_ledger.errors import ContractError
-from orthanc_ledger.ledger.contract.call import Effect, Question, State, Transaction, Value
+from orthanc_ledger.ledger.contract.call import Effect, Question, State, Transaction, Value, differing
 from orthanc_ledger.ledger.contract.paging import page
+from orthanc_ledger.ledger.contract.standing import check_not_erased
 
+_ANCHORS = "anchor/"
 _CONTENT = ("study", "root", "count", "kind", "from", "profile")
 
 
@@ -12,14 +14,12 @@ def anchor(tx: Transaction) -> Effect:
     key = anchor_key(args["manifestCid"])
     first = tx.state.get(key)
     if first is not None:
-        for name in _CONTENT:
-            if first.get(name) != args.get(name):
-                raise ContractError("CONFLICT", name, "this manifest is anchored with another value")
+        if name := differing(first, args, _CONTENT):
+            raise ContractError("CONFLICT", name, "this manifest is anchored with another value")
         return Effect(_place(first), repeats=key)
     _check_kind(tx)
     study: bytes = args["study"]
-    if (erasure := erasure_of(tx.state, study)) != "none":
-        raise ContractError("WRONG_STATE", erasure)
+    check_not_erased(tx.state, study)
     record = {**args, "time": tx.call.time, "sequence": tx.call.sequence}
     index = f"studyAnchor/{study.hex()}/{tx.call.sequence:020d}/{args['manifestCid']}"
     return Effect(_place(record), {key: record, index: args["manifestCid"]}, studies=(study,))
@@ -37,6 +37,13 @@ def get_anchor(question: Question) -> Value:
     return _shown(question, question.record(anchor_key(question.args["manifestCid"]), "manifestCid"))
 
 
+def anchors(question: Question) -> Value:
+    """All anchors by manifest CID, so that a sweep can go on where it stopped."""
+    start = anchor_key(question.args.get("from", ""))
+    found = question.records.scan(_ANCHORS, start)
+    return page((_shown(question, record) for _, record in found), question.args)
+
+
 def anchors_of_study(question: Question) -> Value:
     """In the order of their commits."""
     prefix = f"studyAnchor/{question.args['study'].hex()}/"
@@ -44,18 +51,18 @@ def anchors_of_study(question: Question) -> Value:
     return page((_shown(question, record) for record in found if record is not None), question.args)
 
 
+def check_anchored(tx: Transaction, name: str) -> None:
+    """Raises ContractError NOT_FOUND when the manifest an argument names has no anchor, INVALID for another study's."""
+    if tx.record(anchor_key(tx.args[name]), name)["study"] != tx.args["study"]:
+        raise ContractError("INVALID", name, "anchored for another study")
+
+
 def anchor_key(manifest_cid: str) -> str:
-    return f"anchor/{manifest_cid}"
+    return _ANCHORS + manifest_cid
 
 
 def is_stored(state: State, manifest_cid: str) -> bool:
     return state.get(_stored_key(manifest_cid)) is not None
-
-
-def erasure_of(state: State, study: bytes) -> str:
-    """`none`, `requested` or `erased`."""
-    record = state.get(f"erasure/{study.hex()}")
-    return "none" if record is None else str(record["state"])
 
 
 def _check_kind(tx: Transaction) -> None:

@@ -1,9 +1,6 @@
 """Running a call: the checks every function has in common, then the function, then the event."""
 
-import hashlib
 from collections.abc import Mapping
-
-import dag_cbor
 
 from orthanc_ledger.errors import ContractError
 from orthanc_ledger.ledger.contract import policy as policies
@@ -20,7 +17,9 @@ from orthanc_ledger.ledger.contract.call import (
     Transaction,
     Value,
 )
-from orthanc_ledger.ledger.contract.functions import FUNCTIONS, QUERIES
+from orthanc_ledger.ledger.contract.certificates import is_revoked
+from orthanc_ledger.ledger.contract.functions import FUNCTIONS
+from orthanc_ledger.ledger.contract.queries import QUERIES
 
 NONCE_BYTES = 16
 
@@ -41,9 +40,11 @@ def apply(state: State, call: Call) -> Applied:
     role = policy["organisations"].get(call.caller.organisation)
     if role is None:
         raise ContractError("NOT_PERMITTED", "organisation", f"{call.caller.organisation} is not in the policy")
+    if is_revoked(state, call.caller):
+        raise ContractError("NOT_PERMITTED", "certificate", f"{call.caller.serial} was revoked by its organisation")
     if role not in function.roles:
         raise ContractError("NOT_PERMITTED", "role", f"{call.function} is for {', '.join(function.roles)}, not {role}")
-    transaction = Transaction(state, policy, role, call, _content_id(call) if function.content_id else b"")
+    transaction = Transaction(state, policy, role, call)
     return _applied(transaction, function.run(transaction))
 
 
@@ -75,11 +76,6 @@ def _check_skew(policy: Mapping[str, Value], call: Call) -> None:
     most = policy["max_clock_skew_s"]
     if most and abs(call.time - call.host_time) > most:
         raise ContractError("SKEW", "time", f"{call.time} is more than {most} s from the host's clock {call.host_time}")
-
-
-def _content_id(call: Call) -> bytes:
-    content: list[Value] = [call.function, dict(call.args), call.caller.organisation, call.nonce]
-    return hashlib.sha256(dag_cbor.encode(content)).digest()
 
 
 def _applied(tx: Transaction, effect: Effect) -> Applied:

@@ -10,9 +10,13 @@ from orthanc_ledger.ledger.contract.call import Value
 Check = Callable[[Value], bool]
 
 MAX_COUNT = 100_000
+MAX_VERSION = 1 << 31
+MAX_PROOF = 17  # the longest path in a tree of MAX_COUNT leaves
 MAX_STUDIES = 256
 MAX_SOP_CLASSES = 256
 MAX_ANCHORS = 1024
+MAX_INSTANCES = 1024
+MAX_RELEASES = 1024
 MAX_TIME = 1 << 40
 
 # CIDv1, dag-cbor, sha2-256, 32 bytes, base32: the four bytes 01 71 12 20 and the two unused bits at the end are fixed.
@@ -21,6 +25,7 @@ _MSP_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}")
 _AE_TITLE = re.compile(r"(?! )[ -\[\]-~]{1,16}(?<! )")  # PS3.5 6.2 AE: no backslash, spaces at the ends mean nothing
 _UID = re.compile(r"(?=.{1,64}\Z)(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*")  # PS3.5 9.1
 _KEY = re.compile(r"[!-~]{1,400}")
+_SERIAL = re.compile(r"[1-9a-f][0-9a-f]{0,39}")  # RFC 5280 4.1.2.2: positive, at most 20 octets
 _TAG = re.compile(r"\([0-9A-F]{4},[0-9A-F]{4}\)")
 
 
@@ -82,11 +87,6 @@ def unique(check: Check, least: int, most: int) -> Check:
     return holds
 
 
-def unavailable(value: Value) -> bool:
-    """No value passes: for arguments of what this contract does not offer."""
-    return False
-
-
 def boolean(value: Value) -> bool:
     return type(value) is bool
 
@@ -123,6 +123,19 @@ def node(value: Value) -> bool:
     return msp_id(value["organisation"]) and ae_title(value["aeTitle"])
 
 
+def serial(value: Value) -> bool:
+    """A certificate's serial number, as a caller's is given."""
+    return type(value) is str and _SERIAL.fullmatch(value) is not None
+
+
+def proof(value: Value) -> bool:
+    """A study token's inclusion in a dataset: {index, path}, the path as RFC 6962 2.1.1."""
+    if type(value) is not dict or set(value) != {"index", "path"} or type(value["path"]) is not list:
+        return False
+    path = value["path"]
+    return integer(0, MAX_COUNT - 1)(value["index"]) and len(path) <= MAX_PROOF and all(digest(node) for node in path)
+
+
 def count_from(least: int) -> Check:
     return integer(least, MAX_COUNT)
 
@@ -130,9 +143,11 @@ def count_from(least: int) -> Check:
 digest = octets(32)
 record_id = octets(32)
 study_token = octets(16)
+dataset_id = octets(16)
 instance_token = octets(32)
 time = integer(0, MAX_TIME)
 count = count_from(1)
+version = integer(1, MAX_VERSION)
 
 PAGE: dict[str, Argument] = {"offset": optional(integer(0, 1 << 53)), "limit": optional(integer(1, 1 << 20))}
 """Arguments of every query that gives a list: skip `offset` items, give `limit` at most (all, when left out)."""

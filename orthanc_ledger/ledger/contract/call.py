@@ -1,8 +1,12 @@
 """What goes into the contract and what comes out of it: calls, the state's read ports, effects."""
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, Protocol
+
+import dag_cbor
 
 from orthanc_ledger.errors import ContractError
 
@@ -27,7 +31,7 @@ class Call:
 
     function: str
     args: Mapping[str, Value]
-    nonce: bytes  # 16 bytes; part of the id, where a function has one
+    nonce: bytes  # 16 bytes; part of the id of functions that give one
     caller: Caller
     time: int  # the transaction's time, UTC seconds: what every rule goes by
     host_time: int  # the host's own clock, only compared with `time`
@@ -67,8 +71,8 @@ class State(Protocol):
 class Records(State, Protocol):
     """What a query may read besides."""
 
-    def scan(self, prefix: str) -> Iterator[tuple[str, Value]]:
-        """All keys that start with the prefix and their values, ascending by key."""
+    def scan(self, prefix: str, start: str = "") -> Iterator[tuple[str, Value]]:
+        """All keys ≥ `start` that start with the prefix, and their values, ascending by key."""
 
     def history(self, key: str) -> Iterator[tuple[int, Value]]:
         """(sequence, value) of every write of the key, first to last."""
@@ -82,7 +86,12 @@ class Transaction:
     policy: Mapping[str, Value]
     role: str  # owner, custodian or research: from the policy
     call: Call
-    id: bytes  # SHA-256 for functions marked id, else empty
+
+    @cached_property
+    def id(self) -> bytes:
+        """Of what this call makes: a hash of its content, so that nobody chooses it and a repeat is recognised."""
+        content: list[Value] = [self.call.function, dict(self.args), self.caller.organisation, self.call.nonce]
+        return hashlib.sha256(dag_cbor.encode(content)).digest()
 
     @property
     def args(self) -> Mapping[str, Value]:
@@ -105,6 +114,16 @@ class Transaction:
             "assurance": self.caller.assurance,
             "serial": self.caller.serial,
         }
+
+    @property
+    def stamp(self) -> dict[str, Value]:
+        """Who and when: the end of every record of a decision."""
+        return {"by": self.by, "time": self.call.time}
+
+    @property
+    def noted(self) -> dict[str, Value]:
+        """The call as a record: its arguments as given, who and when."""
+        return {**self.args, **self.stamp}
 
 
 @dataclass(frozen=True)
@@ -133,6 +152,11 @@ class Question:
     def record(self, key: str, argument: str) -> Value:
         """As `Transaction.record`."""
         return _record(self.records, key, argument)
+
+
+def differing(first: Mapping[str, Value], args: Mapping[str, Value], names: Iterable[str]) -> str | None:
+    """The first of these arguments that an earlier call's record has otherwise; None when the call is a repeat."""
+    return next((name for name in names if first.get(name) != args.get(name)), None)
 
 
 def _record(state: State, key: str, argument: str) -> Value:

@@ -1,4 +1,4 @@
-"""The closed lists: no text that a person typed enters the ledger. What each code means to people: docs/ledger.md."""
+"""The closed lists: no text that a person typed enters the ledger. What each code means to people: docs/contract.md."""
 
 ROLES = ("owner", "custodian", "research")
 NODE_ROLES = {"owner": ("modality", "clinical"), "research": ("research",)}
@@ -9,6 +9,9 @@ ORIGINS = ("tls-modality", "addressed-ae", "rest-user", "stow", "backfill", "res
 DENIAL_REASONS = ("purpose", "consent", "ethics", "scope", "duplicate", "incomplete", "other")
 REVOCATION_REASONS = ("completed", "consent-withdrawn", "breach", "error", "other")
 SUPERSEDE_REASONS = ("patient-mismatch", "wrong-worklist", "wrong-laterality", "metadata-corrected", "quality", "other")
+RETRIEVAL_OUTCOMES = ("complete", "partial", "failed")
+WITHDRAWAL_REASONS = ("113001", "113037", "113038", "113039")
+"""PS3.16 CID 7011 Rejection Reason: quality, patient safety, incorrect worklist entry, retention; DCM codes."""
 
 DEIDENTIFICATION_PROFILES = tuple(str(code) for code in range(113100, 113113))
 """PS3.16 CID 7050 De-identification Method, DCM codes."""

@@ -1,5 +1,7 @@
 """Nodes: AE titles of an organisation, proposed by it and confirmed by the custodian, version by version."""
 
+from collections.abc import Mapping
+
 from orthanc_ledger.errors import ContractError
 from orthanc_ledger.ledger.contract.call import Effect, Question, State, Transaction, Value
 from orthanc_ledger.ledger.contract.codes import NODE_ROLES
@@ -24,7 +26,7 @@ def register_node(tx: Transaction) -> Effect:
     version = head["versions"] + 1
     changes = {
         _key("node", node): {**head, "versions": version, "proposed": version},
-        _key("nodeVersion", node, version): {**content, "by": tx.by, "time": tx.call.time},
+        _key("nodeVersion", node, version): {**content, **tx.stamp},
     }
     return Effect({"node": node, "version": version}, changes)
 
@@ -39,7 +41,7 @@ def confirm_node(tx: Transaction) -> Effect:
         raise ContractError("WRONG_STATE", "version", f"the proposed version is {head['proposed']}")
     changes = {
         _key("node", node): {**head, "proposed": None, "confirmed": version},
-        key: {"by": tx.by, "time": tx.call.time},
+        key: tx.stamp,
     }
     return Effect(None, changes)
 
@@ -54,7 +56,7 @@ def revoke_node(tx: Transaction) -> Effect:
     revocations = head["revocations"] + 1
     changes = {
         _key("node", node): {**head, "proposed": None, "confirmed": None, "revocations": revocations},
-        _key("nodeRevocation", node, revocations): {"by": tx.by, "time": tx.call.time},
+        _key("nodeRevocation", node, revocations): tx.stamp,
     }
     return Effect(None, changes)
 
@@ -68,13 +70,15 @@ def node_head(state: State, node: Value) -> Value | None:
     return state.get(_key("node", node))
 
 
-def is_confirmed(state: State, node: Value, revocations: int) -> bool:
-    """Whether the node is confirmed and was not revoked since the time it had been revoked so often.
+def node_stands(policy: Mapping[str, Value], state: State, request: Value) -> bool:
+    """Whether the node a request is for may still have what is approved on it.
 
     A node that is confirmed anew after a revocation does not get its old approvals back.
     """
-    head = node_head(state, node)
-    return head is not None and head["confirmed"] is not None and head["revocations"] == revocations
+    head = node_head(state, request["node"])
+    if head is None or request["node"]["organisation"] not in policy["organisations"]:
+        return False
+    return head["confirmed"] is not None and head["revocations"] == request["revocations"]
 
 
 def node_path(node: Value) -> str:

@@ -3,10 +3,12 @@
 from collections.abc import Iterator, Mapping
 
 from orthanc_ledger.errors import ContractError
-from orthanc_ledger.ledger.contract.call import Effect, Question, Records, Transaction, Value
-from orthanc_ledger.ledger.contract.nodes import is_confirmed, node_head, node_path
+from orthanc_ledger.ledger.contract.call import Effect, Question, Records, State, Transaction, Value, differing
+from orthanc_ledger.ledger.contract.datasets import dataset_stands, find_dataset
+from orthanc_ledger.ledger.contract.nodes import node_head, node_path, node_stands
 from orthanc_ledger.ledger.contract.paging import page
 from orthanc_ledger.ledger.contract.policy import needed_roles
+from orthanc_ledger.ledger.contract.standing import check_not_erased
 
 DAY_S = 86_400
 STATES = ("open", "approved", "expired", "denied", "revoked")
@@ -17,6 +19,7 @@ def request_access(tx: Transaction) -> Effect:
     key = _request_key(tx.id)
     if tx.state.get(key) is not None:
         return Effect({"id": tx.id}, repeats=key)
+    _check_subject(args)
     if args["release"] not in tx.policy["release_forms"]:
         raise ContractError("INVALID", "release", f"offered: {', '.join(tx.policy['release_forms'])}")
     if args["days"] > tx.policy["max_days"]:
@@ -29,21 +32,18 @@ def request_access(tx: Transaction) -> Effect:
         raise ContractError("NOT_FOUND", "node", "not registered")
     if head["confirmed"] is None:
         raise ContractError("WRONG_STATE", "node", "not confirmed")
-    record = {
-        **args,
-        "id": tx.id,
-        "by": tx.by,
-        "time": tx.call.time,
-        "revocations": head["revocations"],
-        "state": "open",
-        "until": None,
-        "coveredUntil": None,
-    }
-    return Effect({"id": tx.id}, {key: record, f"nodeRequest/{node_path(node)}/{tx.id.hex()}": True}, _studies(record))
+    if "dataset" in args:
+        find_dataset(tx, "dataset")
+        if not dataset_stands(tx.state, args):
+            raise ContractError("WRONG_STATE", "dataset", "this version was withdrawn")
+    start = {"revocations": head["revocations"], "state": "open", "until": None, "coveredUntil": None}
+    record = {**tx.noted, "id": tx.id, **start}
+    index = f"nodeRequest/{node_path(node)}/{tx.id.hex()}"
+    return Effect({"id": tx.id}, {key: record, index: True}, named_studies(record))
 
 
 def approve(tx: Transaction) -> Effect:
-    args, request = tx.args, find_request(tx, "id")
+    args, request = tx.args, find_request(tx, tx.args["id"], "id")
     needs = needed_roles(tx.policy, request["release"])
     if tx.role not in needs:
         raise ContractError("NOT_PERMITTED", "role", f"this release needs {', '.join(needs)}")
@@ -57,9 +57,9 @@ def approve(tx: Transaction) -> Effect:
     others = [tx.state.get(_approval_key(args["id"], role)) for role in needs if role != tx.role]
     decided = _approved(tx, request, others) if all(others) else request
     result = {name: decided[name] for name in ("id", "state", "until")}
-    approval = {"until": args["until"], "release": args["release"], "by": tx.by, "time": tx.call.time, "result": result}
+    approval = {"until": args["until"], "release": args["release"], **tx.stamp, "result": result}
     changes = {key: approval} if decided is request else {key: approval, _request_key(args["id"]): decided}
-    return Effect(result, changes, _studies(request))
+    return Effect(result, changes, named_studies(request))
 
 
 def deny(tx: Transaction) -> Effect:
@@ -67,7 +67,7 @@ def deny(tx: Transaction) -> Effect:
 
 
 def revoke(tx: Transaction) -> Effect:
-    if tx.role == "research" and find_request(tx, "id")["by"]["organisation"] != tx.caller.organisation:
+    if tx.role == "research" and find_request(tx, tx.args["id"], "id")["by"]["organisation"] != tx.caller.organisation:
         raise ContractError("NOT_PERMITTED", "id", "a request of another organisation")
     return _end(tx, "revocation", "revoked", from_states=("open", "approved"))
 
@@ -81,9 +81,9 @@ def requests_by_state(question: Question) -> Value:
     return page((request for request in found if request["state"] == question.args["state"]), question.args)
 
 
-def find_request(tx: Transaction, argument: str) -> Value:
-    """The request that the argument names. Raises ContractError NOT_FOUND."""
-    return tx.record(_request_key(tx.args[argument]), argument)
+def find_request(tx: Transaction, request: bytes, argument: str) -> Value:
+    """The request that an argument names. Raises ContractError NOT_FOUND."""
+    return tx.record(_request_key(request), argument)
 
 
 def requests_of_node(records: Records, node: Value) -> Iterator[Value]:
@@ -98,18 +98,45 @@ def state_at(request: Mapping[str, Value], time: int) -> str:
     return "expired" if expired else str(request["state"])
 
 
+def fallen(policy: Mapping[str, Value], state: State, request: Value) -> str | None:
+    """What a request rests on and stands no more: its `node`, or the `dataset` it is on; None when both stand."""
+    if not node_stands(policy, state, request):
+        return "node"
+    return None if dataset_stands(state, request) else "dataset"
+
+
+def check_stands(tx: Transaction, request: Value) -> None:
+    """Raises ContractError WRONG_STATE node or dataset."""
+    if (part := fallen(tx.policy, tx.state, request)) is not None:
+        raise ContractError("WRONG_STATE", part, "revoked, withdrawn or outside the policy since the request")
+
+
+def named_studies(request: Mapping[str, Value]) -> tuple[bytes, ...]:
+    """The studies a request names; none for one on a dataset."""
+    return tuple(request.get("studies", ()))
+
+
+def _check_subject(args: Mapping[str, Value]) -> None:
+    """A request is on named studies, or on one version of a dataset."""
+    named, dataset, version = ("studies" in args, "dataset" in args, "version" in args)
+    if dataset != version or named == dataset:
+        raise ContractError("INVALID", "dataset", "expected either studies, or dataset and version")
+
+
 def _check_approvable(tx: Transaction, request: Value) -> None:
     args = tx.args
     if request["state"] != "open":
         raise ContractError("WRONG_STATE", request["state"])
     if args["release"] != request["release"]:
         raise ContractError("INVALID", "release", f"requested: {request['release']}")
-    if not is_confirmed(tx.state, request["node"], request["revocations"]):
-        raise ContractError("WRONG_STATE", "node", "revoked since the request")
+    check_stands(tx, request)
+    for study in named_studies(request):
+        check_not_erased(tx.state, study)
     if args["until"] <= tx.call.time:
         raise ContractError("EXPIRED", "until", f"now is {tx.call.time}")
-    if args["until"] > tx.call.time + request["days"] * DAY_S:
-        raise ContractError("INVALID", "until", f"later than the {request['days']} days asked for")
+    days = min(request["days"], tx.policy["max_days"])
+    if args["until"] > tx.call.time + days * DAY_S:
+        raise ContractError("INVALID", "until", f"later than {days} days from now")
 
 
 def _approved(tx: Transaction, request: Value, others: list[Value]) -> Value:
@@ -122,17 +149,15 @@ def _approved(tx: Transaction, request: Value, others: list[Value]) -> Value:
 
 
 def _end(tx: Transaction, kind: str, state: str, from_states: tuple[str, ...]) -> Effect:
-    args, request = tx.args, find_request(tx, "id")
+    args, request = tx.args, find_request(tx, tx.args["id"], "id")
     key = f"{kind}/{args['id'].hex()}"
     first = tx.state.get(key)
-    if first is not None and first["by"]["organisation"] == tx.caller.organisation:
-        same = all(first.get(name) == args.get(name) for name in ("reason", "textCommitment"))
-        if same:
-            return Effect(None, repeats=key)
+    own = first if first is not None and first["by"]["organisation"] == tx.caller.organisation else None
+    if own is not None and not differing(own, args, ("reason", "textCommitment")):
+        return Effect(None, repeats=key)
     if request["state"] not in from_states:
         raise ContractError("WRONG_STATE", request["state"])
-    record = {**args, "by": tx.by, "time": tx.call.time}
-    return Effect(None, {key: record, _request_key(args["id"]): {**request, "state": state}}, _studies(request))
+    return Effect(None, {key: tx.noted, _request_key(args["id"]): {**request, "state": state}}, named_studies(request))
 
 
 def _shown(question: Question, request: Value) -> Value:
@@ -142,10 +167,6 @@ def _shown(question: Question, request: Value) -> Value:
         role: {name: approval[name] for name in ("until", "by", "time")} for role, approval in found.items() if approval
     }
     return {**request, "state": state_at(request, question.time), "needs": needs, "approvals": approvals}
-
-
-def _studies(request: Mapping[str, Value]) -> tuple[bytes, ...]:
-    return tuple(request["studies"])
 
 
 def _request_key(request_id: bytes) -> str:

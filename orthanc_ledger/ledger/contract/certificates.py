@@ -1,0 +1,18 @@
+"""Certificates an organisation has taken back: nothing signed with them is accepted from then on."""
+
+from orthanc_ledger.ledger.contract.call import Caller, Effect, State, Transaction
+
+
+def revoke_certificate(tx: Transaction) -> Effect:
+    key = _key(tx.caller.organisation, tx.args["serial"])
+    if tx.state.get(key) is not None:
+        return Effect(None, repeats=key)
+    return Effect(None, {key: tx.stamp})
+
+
+def is_revoked(state: State, caller: Caller) -> bool:
+    return state.get(_key(caller.organisation, caller.serial)) is not None
+
+
+def _key(organisation: str, serial: str) -> str:
+    return f"revokedCertificate/{organisation}/{serial}"
