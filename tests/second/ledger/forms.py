@@ -1,0 +1,237 @@
+"""The forms of arguments, and the table of functions and queries: the columns *who* and *arguments* of the page."""
+
+import re
+from base64 import b32encode
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.second.ledger.cbor import Value
+
+Form = Callable[[Value], bool]
+
+SOME = 1 << 53
+"""Where the page gives no upper bound: far more than any vector has."""
+
+ROLES = "owner custodian research"
+DUO = [f"DUO:00000{n:02d}" for n in (4, 6, 7, 11, 42, 12, 15, 16, *range(18, 23), *range(24, 30), *range(43, 47))]
+DENIALS = """no approval|approval expired|ledger unavailable|withheld: integrity|withdrawn|release form not available|\
+destination not permitted|spool full|not readable|uid mismatch|duplicate uid|bad identifier"""
+
+
+def octets(size: int) -> Form:
+    """Bytes of one length."""
+    return lambda value: type(value) is bytes and len(value) == size
+
+
+def number(low: int, high: int = SOME) -> Form:
+    """An integer, no boolean, both bounds included."""
+    return lambda value: type(value) is int and low <= value <= high
+
+
+def words(*allowed: str) -> Form:
+    """One of some texts."""
+    return lambda value: type(value) is str and value in allowed
+
+
+def text(pattern: str) -> Form:
+    """A text that the pattern matches whole."""
+    return lambda value: type(value) is str and re.fullmatch(pattern, value) is not None
+
+
+def listed(form: Form, low: int, high: int) -> Form:
+    """A list of one form's values without repetition."""
+    return lambda value: (
+        type(value) is list
+        and low <= len(value) <= high
+        and all(map(form, value))
+        and all(item not in value[:at] for at, item in enumerate(value))
+    )
+
+
+def record(**fields: Form) -> Form:
+    """A map with exactly these fields."""
+    return lambda value: (
+        type(value) is dict and value.keys() == fields.keys() and all(fields[k](value[k]) for k in fields)
+    )
+
+
+def is_manifest_cid(value: Value) -> bool:
+    """CIDv1 dag-cbor sha2-256, lower-case base32: 290 bits for 36 bytes, so the last two are zero."""
+    if type(value) is not str or not re.fullmatch("b[a-z2-7]{58}", value):
+        return False
+    bits = "".join(f"{'abcdefghijklmnopqrstuvwxyz234567'.index(letter):05b}" for letter in value[1:])
+    raw = int(bits[:288], 2).to_bytes(36, "big")
+    return raw[:4] == b"\x01\x71\x12\x20" and value[1:] == b32encode(raw).decode().lower().rstrip("=")
+
+
+FORMS: dict[str, Form] = {
+    "map": lambda value: type(value) is dict,
+    "token": octets(16),
+    "digest": octets(32),
+    "observed": lambda value: value is None or octets(32)(value),
+    "cid": is_manifest_cid,
+    "count": number(1, 100_000),
+    "sum": number(0, 100_000),
+    "number": number(0),
+    "version": number(1),
+    "flag": number(0, 999_999),
+    "days": number(1, 3650),
+    "bool": lambda value: type(value) is bool,
+    "true": lambda value: value is True,
+    "serial": text("0|[1-9a-f][0-9a-f]{0,39}"),
+    "aeTitle": text(r"[ -\[\]-~]{1,16}"),
+    "node": record(organisation=text(".+"), aeTitle=text(r"[ -\[\]-~]{1,16}")),
+    "nodeRole": words("modality", "clinical", "research"),
+    "certs": listed(octets(32), 0, 2),
+    "kind": words("original", "derived"),
+    "profile": words(*map(str, range(113100, 113113))),
+    "supersede": words(
+        "patient-mismatch", "wrong-worklist", "wrong-laterality", "metadata-corrected", "quality", "other"
+    ),
+    "withdraw": words("113001", "113037", "113038", "113039"),
+    "deny": words("purpose", "consent", "ethics", "scope", "duplicate", "incomplete", "other"),
+    "revoke": words("completed", "consent-withdrawn", "breach", "error", "other"),
+    "denial": words(*DENIALS.split("|")),
+    "retrieval": words("complete", "partial", "failed"),
+    "release": words("identified", "deidentified"),
+    "studies": listed(octets(16), 1, 256),
+    "instances": listed(octets(32), 1, 1024),
+    "classes": listed(text(r"(?=.{1,64}$)(0|[1-9]\d*)(\.(0|[1-9]\d*))+"), 1, 256),
+    "duo": listed(words(*DUO), 1, len(DUO)),
+    "anchors": listed(is_manifest_cid, 1, 1024),
+    "releases": listed(octets(32), 1, 1024),
+    "what": listed(lambda value: text(r"\([0-9A-F]{4},[0-9A-F]{4}\)")(value) or number(0)(value), 0, 64),
+    "proof": record(
+        index=number(0),
+        path=lambda value: type(value) is list and len(value) <= 17 and all(map(octets(32), value)),
+    ),
+    "text": text(".+"),
+    "requestState": words("open", "approved", "expired", "denied", "revoked"),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One function: whether marked *id*, the roles that may call it (empty: by its own rules), forms by argument."""
+
+    is_id: bool
+    roles: tuple[str, ...]
+    forms: dict[str, Form]
+    required: frozenset[str]
+
+    def wrong(self, args: Value) -> str | None:
+        """The argument that is at fault, or None: unknown ones first, then in the table's order."""
+        for name in args:
+            if name not in self.forms:
+                return name
+        for name, form in self.forms.items():
+            if (name in self.required) if name not in args else not form(args[name]):
+                return name
+        return None
+
+
+def _rows(table: str) -> dict[str, Row]:
+    """A row a line; one that begins with a blank goes on from the last."""
+    rows = {}
+    for line in table.strip().replace("\n ", " ").splitlines():
+        name, who, arguments = (part.strip() for part in line.split("|"))
+        pairs = [pair.split(":") for pair in arguments.split()]
+        rows[name.rstrip("*")] = Row(
+            name.endswith("*"),
+            tuple(who.split()),
+            {argument.rstrip("?"): FORMS[form] for argument, form in pairs},
+            frozenset(argument for argument, _ in pairs if not argument.endswith("?")),
+        )
+    return rows
+
+
+FUNCTIONS = _rows("""
+InitPolicy           | owner custodian          | policy:map
+ProposePolicy*       | owner custodian          | policy:map
+ConfirmPolicy        | owner custodian          | id:digest
+Anchor               | owner                    | manifestCid:cid study:token root:digest count:count kind:kind
+            from?:digest profile?:profile
+ConfirmStored        | custodian                | manifestCid:cid
+ReportConflict*      | owner                    | study:token instance:digest presented:digest
+Supersede*           | owner                    | study:token instance:digest oldManifest:cid newManifest:cid
+            reason:supersede
+ConfirmSupersede     | custodian                | id:digest
+Withdraw*            | owner                    | study:token instances?:instances reason:withdraw
+Reinstate            | owner custodian          | id:digest
+FlagTampered         | owner custodian          | study:token instance:digest n:flag manifestCid:cid
+            observed:observed what:what
+Resolve              | owner custodian          | study:token instance:digest n:flag manifestCid:cid
+ReportRepair*        | owner custodian          | study:token instance:digest node:node
+RegisterNode         | owner research           | aeTitle:aeTitle role:nodeRole certDigests:certs
+ConfirmNode          | custodian                | node:node version:version
+RevokeNode           |                          | node:node
+RegisterDataset      | owner custodian          | id:token version:version root:digest count:count
+            descriptorDigest:digest duo:duo
+WithdrawDataset      | owner custodian          | id:token version:version
+RequestAccess*       | research                 | studies?:studies dataset?:token version?:version
+            sopClasses:classes duo:duo days:days node:node release:release future:bool publicKeyDigest?:digest
+            descriptionDigest:digest
+Approve              | owner custodian          | id:digest until:number release:release
+Deny                 | owner custodian          | id:digest reason:deny textCommitment?:digest
+Revoke               | owner custodian research | id:digest reason:revoke textCommitment?:digest
+LogRelease*          | owner custodian          | request:digest study:token proof?:proof anchors:anchors
+            instancesRoot:digest count:count standingVersion:number node:node renews?:digest
+LogOutcome           | owner custodian          | release:digest sent:sum withheld:sum bitmapDigest:digest
+LogDenials           | owner custodian          | reportingNode:node peer?:node unregistered?:true reason:denial
+            seq:number count:count
+LogRetrieval         | research                 | release:digest outcome:retrieval
+ReportTamper         | research                 | release:digest instance:digest observed:digest
+RequestErase         | owner custodian          | study:token
+CancelErase          | owner custodian          | study:token
+ConfirmErase         | owner custodian          | study:token
+ErasureDone          | owner custodian research | study:token
+Cancel               | owner custodian          | id:digest
+RevokeCertificate    | owner custodian research | serial:serial
+RegisterTrainingRun* | research                 | dataset?:token version?:version codeDigest:digest releases:releases
+RegisterModel*       | research                 | digest:digest run:digest metricsDigest:digest
+""")
+
+QUERIES = _rows("""
+CheckAccess     | | study:token node:node proof?:proof
+ApprovedStudies | | node:node offset?:number limit?:number
+GetAnchor       | | manifestCid:cid
+Anchors         | | from?:cid limit?:number
+AnchorsOfStudy  | | study:token offset?:number limit?:number
+StandingOf      | | study:token
+GetRequest      | | id:digest
+RequestsByState | | state:requestState offset?:number limit?:number
+Audit           | | study?:token organisation?:text from?:number until?:number offset?:number limit?:number
+HistoryOf       | | key:text offset?:number limit?:number
+Nodes           | | offset?:number limit?:number
+Datasets        | | offset?:number limit?:number
+Pending         | | offset?:number limit?:number
+GetPolicy       | |
+""")
+
+POLICY: dict[str, Form] = {
+    "organisations": lambda value: (
+        type(value) is dict
+        and 2 <= len(value) <= 256
+        and all(map(words(*ROLES.split()), value.values()))
+        and sum(role == "owner" for role in value.values()) == 1
+        and sum(role == "custodian" for role in value.values()) == 1
+    ),
+    "approvals": listed(words("owner", "custodian"), 1, 2),
+    "identified_needs": listed(words("owner", "custodian"), 1, 2),
+    "release_forms": listed(words("identified", "deidentified"), 1, 2),
+    "max_days": number(1, 3650),
+    "lease_s": number(1, 60),
+    "require_stored": lambda value: type(value) is bool,
+    "erase_grace_s": number(0),
+    "max_clock_skew_s": number(0),
+    "excluded_origins": lambda value: type(value) is list and all(map(text(".+"), value)),
+    "certificates": lambda value: (
+        type(value) is dict and all(type(item) is bytes and 1 <= len(item) <= 4096 for item in value.values())
+    ),
+}
+
+
+def wrong_field(policy: Value) -> str | None:
+    """The policy's field that is at fault, or None: unknown ones first, then in the table's order."""
+    required = frozenset(POLICY) - {"certificates"}
+    return Row(False, (), POLICY, required).wrong(policy)

@@ -1,0 +1,141 @@
+"""The product's contract against the second implementation's vectors, and those against the table written by hand."""
+
+import csv
+import json
+from base64 import b64decode
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from hashlib import sha256
+from typing import Any
+
+import dag_cbor
+import pytest
+
+from orthanc_ledger.errors import ContractError
+from orthanc_ledger.ledger.contract import answer, apply
+from orthanc_ledger.ledger.contract.call import Applied, Call, Caller, Event
+from tests.second import make_contract_vectors
+from tests.second.ledger import table
+from tests.second.ledger.cast import COLUMNS
+
+FOLDER = make_contract_vectors.FOLDER
+FILES = sorted(make_contract_vectors.FILES)
+
+
+@dataclass
+class Records:
+    """Every write of every key, in memory; the host of one ledger."""
+
+    rows: dict[str, list[tuple[int, Any]]] = field(default_factory=dict)
+    commits: int = 0
+
+    def get(self, key: str) -> Any:
+        return self.rows[key][-1][1] if key in self.rows else None
+
+    def scan(self, prefix: str, start: str = "") -> Iterator[tuple[str, Any]]:
+        for key in sorted(self.rows):
+            if key.startswith(prefix) and key >= start:
+                yield key, self.get(key)
+
+    def history(self, key: str) -> Iterator[tuple[int, Any]]:
+        yield from self.rows.get(key, [])
+
+    def write(self, applied: Applied, sequence: int) -> None:
+        self.commits = sequence
+        for key, value in applied.changes.items():
+            self.rows.setdefault(key, []).append((sequence, value))
+
+    def whole(self) -> dict[str, Any]:
+        return {key: rows[-1][1] for key, rows in self.rows.items()}
+
+
+def plain(value: Any) -> Any:
+    """A vector's value: DAG-JSON bytes as bytes."""
+    if isinstance(value, dict):
+        if value.keys() == {"/"}:
+            encoded = value["/"]["bytes"]
+            return b64decode(encoded + "=" * (-len(encoded) % 4))
+        return {name: plain(item) for name, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list) else value
+
+
+@cache
+def all_stories() -> dict[str, dict[str, Any]]:
+    """Every story on disk by its name."""
+    files = (json.loads((FOLDER / f"{name}.json").read_text()) for name in FILES)
+    return {story["name"]: plain(story) for stories in files for story in stories}
+
+
+def beginning(story: dict[str, Any]) -> tuple[Records, dict[str, Any]]:
+    """The ledger that a story begins on, by the vectors alone, and the policy it was started with."""
+    if "start" not in story:
+        return Records(), story["policy"]
+    before = all_stories()[story["start"]]
+    records, policy = beginning(before)
+    tell(before, records, policy)
+    return records, policy
+
+
+def tell(story: dict[str, Any], records: Records, policy: dict[str, Any]) -> None:
+    """Makes the product take every step, and compares each outcome."""
+    started_with = sha256(dag_cbor.encode(policy)).digest()
+    for number, step in enumerate(story["steps"]):
+        where = f"{story['name']}, step {number}: {step['function']} by {step['by']}"
+        caller = Caller(step["by"], step.get("assurance", "person"), step.get("serial", "1"))
+        times = (step["at"], step.get("host_at", step["at"]), records.commits + 1)
+        call = Call(step["function"], step["args"], step.get("nonce", bytes(16)), caller, *times, started_with)
+        assert take(call, records) == step["then"], where
+
+
+def take(call: Call, records: Records) -> dict[str, Any]:
+    """What the product makes of a call, as the vectors say it; its changes are written."""
+    try:
+        applied = apply(records, call)
+    except ContractError as error:
+        return {"error": [error.code, error.field]}
+    if applied.repeats is not None:
+        assert (applied.changes, applied.event) == ({}, None)
+        return {"result": applied.result, "repeats": next(records.history(applied.repeats))[0]}
+    records.write(applied, call.sequence)
+    assert applied.event == Event(call.function, records.get(f"event/{call.sequence:020d}"))
+    return {"result": applied.result, "sequence": call.sequence}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_product_tells_every_story_as_the_second_implementation_does(name):
+    told = [story for story in all_stories().values() if story["name"] in names_in(name)]
+    for story in told:
+        records, policy = beginning(story)
+        before = records.whole()
+        tell(story, records, policy)
+        assert records.whole() == before | story["state"], story["name"]
+        for question in story["queries"]:
+            assert asked(records, question) == question, story["name"]
+
+
+def names_in(name: str) -> set[str]:
+    """The names of a file's stories."""
+    return {story["name"] for story in json.loads((FOLDER / f"{name}.json").read_text())}
+
+
+def asked(records: Records, question: dict[str, Any]) -> dict[str, Any]:
+    """The question with the product's answer."""
+    bare = {part: question[part] for part in ("at", "query", "args")}
+    try:
+        return bare | {"answer": answer(records, question["query"], question["args"], question["at"])}
+    except ContractError as error:
+        return bare | {"error": [error.code, error.field]}
+
+
+def test_the_table_written_by_hand_is_what_the_second_implementation_does():
+    with (FOLDER / "table.csv").open(newline="") as file:
+        by_hand = {
+            (row["function"], row["state"], column): row[column] for row in csv.DictReader(file) for column in COLUMNS
+        }
+    assert {(function, state, column): came for function, state, column, came, _ in table.cells()} == by_hand
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_committed_vectors_are_what_the_second_implementation_makes(name):
+    assert (FOLDER / f"{name}.json").read_text() == make_contract_vectors.text(name)
