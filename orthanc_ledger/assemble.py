@@ -9,6 +9,7 @@ from orthanc_ledger.anchorer import Anchorer, Pace
 from orthanc_ledger.clock import system_clock, system_clock_us
 from orthanc_ledger.config import Config
 from orthanc_ledger.content import ContentStore, open_store
+from orthanc_ledger.datasets import Datasets
 from orthanc_ledger.find import Catalogue
 from orthanc_ledger.gate import Gate
 from orthanc_ledger.index import Index
@@ -23,6 +24,7 @@ from orthanc_ledger.spool import Spool
 INDEX = "index.db"
 OUTBOX = "outbox.db"
 KEYRING = "keyring.db"
+DATASETS = "datasets.db"
 SPOOL = "spool"
 
 
@@ -81,8 +83,12 @@ class Node:
         return Library(self.spool, self.index, self.keyring, self.content, self.manifests, self.outbox)
 
     @cached_property
+    def datasets(self) -> Datasets:
+        return Datasets(self.config.data_dir / DATASETS, self.outbox)
+
+    @cached_property
     def gate(self) -> Gate:
-        return Gate(self.ledger, self.index, self.keyring, self.manifests, system_clock)
+        return Gate(self.ledger, self.index, self.keyring, self.manifests, self.datasets, system_clock)
 
     @cached_property
     def retrieval(self) -> Retrieval:

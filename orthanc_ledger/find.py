@@ -1,10 +1,10 @@
 """C-FIND at study level: which studies match, and what a peer may be told of them (PS3.4 C.2.2, C.6)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from orthanc_ledger.attributes import STUDY
 from orthanc_ledger.gate import Gate
-from orthanc_ledger.index import Index
+from orthanc_ledger.index import Index, Instance
 from orthanc_ledger.peer import Peer
 
 _COUNTS = ("ModalitiesInStudy", "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances")
@@ -34,31 +34,32 @@ class Catalogue:
         holds every keyword supported for this asker, with an empty value where the study has none. Raises LedgerAway,
         for research peers only.
         """
-        releasable: dict[str, set[str]] | None = None
-        if asker.role == "research":
-            releasable = self._gate.visible(asker)
-            supported, studies = RESEARCH_KEYS, self._index.studies(list(releasable))
-        else:
-            supported, studies = CLINICAL_KEYS, self._index.studies()
         wanted = {
             keyword: set(value.split("\\"))
             for keyword, value in keys.items()
             if value not in ("", "*") and keyword in STUDY
         }
+        if asker.role == "research":
+            approvals = self._gate.approvals(asker)
+            supported, studies = RESEARCH_KEYS, self._index.studies(self._gate.studies(approvals))
+        else:
+            supported, studies = CLINICAL_KEYS, self._index.studies()
         if not wanted.keys() <= set(supported):
             return  # a key this asker may not match on matches nothing
         for study_uid, _, attributes in studies:
-            if all(attributes[keyword] in values for keyword, values in wanted.items()):
-                visible = None if releasable is None else releasable[study_uid]
-                answer = {**attributes, **self._counts(study_uid, visible)}
-                yield {keyword: answer[keyword] for keyword in supported}
+            if not all(attributes[keyword] in values for keyword, values in wanted.items()):
+                continue
+            held = self._index.select(studies=[study_uid])
+            if asker.role == "research":  # asked of what matches only: an approved dataset may hold thousands
+                offers = self._gate.offers(asker, study_uid, approvals)
+                visible = {sop_uid for offer in offers for sop_uid in offer.releasable}
+                held = [instance for instance in held if instance.sop_uid in visible]
+                if not held:
+                    continue
+            answer = {**attributes, **self._counts(study_uid, held)}
+            yield {keyword: answer[keyword] for keyword in supported}
 
-    def _counts(self, study_uid: str, visible: set[str] | None) -> dict[str, str]:
-        held = [
-            instance
-            for instance in self._index.select(studies=[study_uid])
-            if visible is None or instance.sop_uid in visible
-        ]
+    def _counts(self, study_uid: str, held: Sequence[Instance]) -> dict[str, str]:
         series = {instance.series_uid for instance in held}
         modalities = {
             attributes["Modality"] for uid, attributes in self._index.series_attributes(study_uid) if uid in series

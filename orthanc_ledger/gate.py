@@ -7,13 +7,14 @@ in between means denied. No approval is kept from one operation to the next.
 
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from orthanc_ledger import merkle, tokens
 from orthanc_ledger.clock import Clock
-from orthanc_ledger.errors import ContractError, DataError, IntegrityError, LedgerAway, NotHeld
+from orthanc_ledger.datasets import Datasets, StudyList
+from orthanc_ledger.errors import ContractError, DataError, IntegrityError, LedgerAway, NotHeld, ServiceAway
 from orthanc_ledger.index import Index, Instance
 from orthanc_ledger.keyring import Keyring, StudyKeys
 from orthanc_ledger.ledger import Ledger
@@ -36,6 +37,19 @@ class StandingChanged(LedgerAway):
 
 
 @dataclass(frozen=True)
+class Approval:
+    """A running approval: of the studies with these tokens, a dataset's verified list or those the request names.
+
+    ``covered_until``: only of anchors committed before this entry of the ledger; None: of later ones too.
+    """
+
+    request: bytes
+    studies: StudyList | Collection[bytes]
+    sop_classes: Collection[str]
+    covered_until: int | None
+
+
+@dataclass(frozen=True)
 class Offer:
     """What one approval lets a recipient have of one study now.
 
@@ -46,7 +60,7 @@ class Offer:
     study_uid: str
     study: StudyKeys
     node: Mapping[str, str]
-    request: bytes
+    approval: Approval
     standing_version: int
     releasable: Mapping[str, tuple[Instance, Record]]
     withheld: Mapping[str, Reason]
@@ -92,6 +106,7 @@ class Gate:
         index: Index,
         keyring: Keyring,
         manifests: Manifests,
+        datasets: Datasets,
         clock: Clock,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -99,31 +114,38 @@ class Gate:
         self._index = index
         self._keyring = keyring
         self._manifests = manifests
+        self._datasets = datasets
         self._clock = clock
         self._monotonic = monotonic
 
-    def approvals(self, recipient: Peer) -> list[Mapping[str, Any]]:
-        """The approvals a recipient has now, the one that lasts longest first. Raises LedgerAway."""
-        approved = self._ledger.query("ApprovedStudies", {"node": node_id(recipient)})
-        return sorted(approved, key=lambda row: -int(row["until"]))
+    def approvals(self, recipient: Peer) -> list[Approval]:
+        """The approvals a recipient has now, the one that lasts longest first. Raises LedgerAway.
 
-    def visible(self, recipient: Peer) -> dict[str, set[str]]:
-        """Study Instance UID → SOP Instance UIDs, of all a recipient may have now. Raises LedgerAway."""
-        approvals = self.approvals(recipient)
-        found: dict[str, set[str]] = {}
-        for token in {token for row in approvals for token in row["studies"]}:
-            study_uid = self._index.study_of_token(token)
-            if study_uid is not None:
-                offers = self.offers(recipient, study_uid, approvals)
-                found[study_uid] = {sop_uid for offer in offers for sop_uid in offer.releasable}
-        return {study_uid: sop_uids for study_uid, sop_uids in found.items() if sop_uids}
+        One on a dataset whose list is not here, or not the registered one, is left out: it opens nothing.
+        """
+        rows = self._ledger.query("ApprovedStudies", {"node": node_id(recipient)})
+        registered = self._ledger.query("Datasets", {}) if any(row["dataset"] for row in rows) else []
+        datasets = {(dataset["id"], dataset["version"]): dataset for dataset in registered}
+        found = []
+        for row in sorted(rows, key=lambda row: -int(row["until"])):
+            named = row["dataset"]
+            studies = row["studies"] if named is None else self._list(datasets[named["id"], named["version"]])
+            if studies is not None:
+                found.append(Approval(row["request"], studies, row["sopClasses"], row["coveredUntil"]))
+        return found
 
-    def offers(self, recipient: Peer, study_uid: str, approvals: Sequence[Mapping[str, Any]]) -> list[Offer]:
+    def studies(self, approvals: Sequence[Approval]) -> list[str]:
+        """Study Instance UIDs of what is held here of the studies that approvals are of."""
+        tokens = {token for approval in approvals for token in approval.studies}
+        held = (self._index.study_of_token(token) for token in tokens)
+        return [study_uid for study_uid in held if study_uid is not None]
+
+    def offers(self, recipient: Peer, study_uid: str, approvals: Sequence[Approval]) -> list[Offer]:
         """What a recipient may have of one study, approval by approval. Raises LedgerAway."""
         study = self._keyring.study(study_uid)
         if study is None:
             return []
-        approvals = [row for row in approvals if study.token in row["studies"]]
+        approvals = [approval for approval in approvals if study.token in approval.studies]
         custody = self._custody(study) if approvals else None
         if custody is None:
             return []
@@ -136,11 +158,15 @@ class Gate:
         study = self._keyring.study(study_uid)
         if study is None:
             return Reason.NO_APPROVAL
+        question = {"study": study.token, "node": node_id(recipient)}
         try:
-            advice = self._ledger.query("CheckAccess", {"study": study.token, "node": node_id(recipient)})
-        except LedgerAway:  # only asked of what is held: an answer of its own would tell
-            return Reason.NO_APPROVAL
-        return Reason(advice["reason"] or Reason.NO_APPROVAL)
+            for proof in ({}, *self._proofs(study.token)):
+                advice = self._ledger.query("CheckAccess", {**question, **proof})
+                if advice["reason"] not in (None, Reason.NO_APPROVAL):
+                    return Reason(advice["reason"])
+        except (ServiceAway, IntegrityError):  # only asked of what is held: an answer of its own would tell
+            pass
+        return Reason.NO_APPROVAL
 
     def release(self, offer: Offer, sop_uids: Sequence[str], renews: bytes | None = None) -> Release:
         """Commit a release of some of an offer's instances.
@@ -150,7 +176,7 @@ class Gate:
         chosen = {uid: offer.releasable[uid] for uid in sop_uids}
         leaves = sorted(record.instance for _, record in chosen.values())
         args: dict[str, Any] = {
-            "request": offer.request,
+            "request": offer.approval.request,
             "study": offer.study.token,
             "anchors": sorted({str(instance.manifest) for instance, _ in chosen.values()}),
             "instancesRoot": merkle.root(leaves),
@@ -158,6 +184,8 @@ class Gate:
             "standingVersion": offer.standing_version,
             "node": dict(offer.node),
         }
+        if isinstance(offer.approval.studies, StudyList):
+            args["proof"] = offer.approval.studies.proof(offer.study.token)
         if renews is not None:
             args["renews"] = renews
         try:
@@ -168,7 +196,7 @@ class Gate:
             raise Refused(Reason.APPROVAL_EXPIRED if error.code == "EXPIRED" else Reason.NO_APPROVAL) from error
         lease_end: int = committed.result["leaseEnd"]
         ends_s = self._monotonic() + lease_end - self._clock()
-        return Release(committed.result["release"], offer.study_uid, offer.request, lease_end, ends_s, chosen)
+        return Release(committed.result["release"], offer.study_uid, offer.approval.request, lease_end, ends_s, chosen)
 
     def running(self, release: Release) -> bool:
         """Whether objects may still start to leave under a release."""
@@ -179,18 +207,18 @@ class Gate:
         study_uid: str,
         study: StudyKeys,
         node: Mapping[str, str],
-        approval: Mapping[str, Any],
+        approval: Approval,
         custody: _Custody,
         policy: Mapping[str, Any],
     ) -> Offer:
-        excluded = {*policy["excluded_origins"], "research"}
+        excluded = never_given(policy)
         releasable: dict[str, tuple[Instance, Record]] = {}
         withheld: dict[str, Reason] = {}
         damaged: dict[str, Instance] = {}
         for instance in self._index.select(studies=[study_uid]):
             token = tokens.instance_token(study.k_study, instance.sop_uid)
             anchor, record = custody.current.get(token, (custody.unproven.get(str(instance.manifest)), None))
-            if anchor is None or instance.sop_class not in approval["sopClasses"] or not _covers(approval, anchor):
+            if anchor is None or instance.sop_class not in approval.sop_classes or not _covers(approval, anchor):
                 continue
             if (policy["require_stored"] and not anchor["stored"]) or (record and record.origin in excluded):
                 continue
@@ -204,7 +232,7 @@ class Gate:
                 current = replace(instance, state="anchored", manifest=anchor["manifestCid"], object=record.object)
                 releasable[instance.sop_uid] = (current, record)  # by the ledger, whatever the index says
         version = custody.version
-        return Offer(study_uid, study, node, approval["request"], version, releasable, withheld, damaged)
+        return Offer(study_uid, study, node, approval, version, releasable, withheld, damaged)
 
     def _custody(self, study: StudyKeys) -> _Custody | None:
         """The current records: the first anchor's, until a confirmed supersession names another. None: erased."""
@@ -226,8 +254,25 @@ class Gate:
                 if replaced.get(record.instance) == cid or not (unreadable or record.instance in replaced):
                     current.setdefault(record.instance, (anchor, record))
         blocked = {row["instance"]: Reason.WITHHELD_INTEGRITY for row in standing["flagged"]}
-        blocked |= {row["instance"]: Reason.WITHDRAWN for row in standing["withdrawn"]}
+        for withdrawal in standing["withdrawn"]:
+            instances = current if withdrawal["instances"] is None else withdrawal["instances"]
+            blocked |= dict.fromkeys(instances, Reason.WITHDRAWN)
         return _Custody(standing["version"], current, blocked, unproven, frozenset(unreadable))
+
+    def _list(self, dataset: Mapping[str, Any]) -> StudyList | None:
+        """The list of a dataset on the ledger; None when it is not here, or is not the one that was registered."""
+        try:
+            return self._datasets.open(dataset["descriptorDigest"], dataset["root"])
+        except (NotHeld, IntegrityError):
+            return None
+
+    def _proofs(self, token: bytes) -> Iterator[dict[str, Any]]:
+        """That a study is in a dataset, as an argument of CheckAccess: once for each dataset that holds it."""
+        naming = self._datasets.naming(token)
+        for dataset in self._ledger.query("Datasets", {}) if naming else ():
+            studies = self._list(dataset) if dataset["descriptorDigest"] in naming else None
+            if studies is not None and token in studies:
+                yield {"proof": studies.proof(token)}
 
     def _records(self, study: StudyKeys, anchor: Mapping[str, Any]) -> Sequence[Record] | None:
         """An anchor's records; None when its manifest is missing, damaged, or not the one that was anchored."""
@@ -244,5 +289,10 @@ def node_id(peer: Peer) -> dict[str, str]:
     return {"organisation": peer.organisation, "aeTitle": peer.ae_title}
 
 
-def _covers(approval: Mapping[str, Any], anchor: Mapping[str, Any]) -> bool:
-    return approval["coveredUntil"] is None or anchor["sequence"] < approval["coveredUntil"]
+def never_given(policy: Mapping[str, Any]) -> set[str]:
+    """Origins of objects that no approval gives."""
+    return {*policy["excluded_origins"], "research"}
+
+
+def _covers(approval: Approval, anchor: Mapping[str, Any]) -> bool:
+    return approval.covered_until is None or anchor["sequence"] < approval.covered_until

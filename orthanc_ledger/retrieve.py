@@ -244,12 +244,12 @@ class ResearchPlan:
         if not able:
             withheld = [offer.withheld[sop_uid] for offer in offers if sop_uid in offer.withheld]
             raise Refused((withheld or [self._gate.refusal(self._recipient, release.study_uid)])[0])
-        offer = next((offer for offer in able if offer.request == release.request), able[0])
+        offer = next((offer for offer in able if offer.approval.request == release.request), able[0])
         ended = (uid for uid, under in self._under.items() if under is release and uid not in self._left)
         return self._release(offer, [uid for uid in ended if uid in offer.releasable], release)
 
     def _release(self, offer: Offer, sop_uids: Sequence[str], ended: Release | None = None) -> Release:
-        renews = ended.id if ended is not None and ended.request == offer.request else None
+        renews = ended.id if ended is not None and ended.request == offer.approval.request else None
         release = self._gate.release(offer, sop_uids, renews)
         self._releases.append(release)
         self._under |= dict.fromkeys(sop_uids, release)

@@ -1,28 +1,26 @@
 """The gate and what it lets a research recipient have, through every exit: C-FIND, and retrieves at every level."""
 
 import hashlib
-import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from node_make import drain, make_node, part10, real_file, store, variant
+from gate_world import FOREIGN, MR, RESEARCH, SIBLING, VIEWER, World, exits, make_world
+from node_make import drain, part10, real_file, store, variant
 from pydicom import dcmread
 
 from orthanc_ledger import merkle, tokens
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.batch import Preparer, describe
 from orthanc_ledger.clock import system_clock
-from orthanc_ledger.commands.access import IMAGES
 from orthanc_ledger.errors import IntegrityError, LedgerAway
 from orthanc_ledger.find import Catalogue
-from orthanc_ledger.gate import Gate, Refused
+from orthanc_ledger.gate import Refused
 from orthanc_ledger.instance import open_instance
 from orthanc_ledger.last_words import LastWords
-from orthanc_ledger.ledger import Committed, Ledger, open_ledger
-from orthanc_ledger.ledger.identity import load_identity
+from orthanc_ledger.ledger import Committed, Ledger
 from orthanc_ledger.ledger.log import LogFile
 from orthanc_ledger.manifest import Manifest
 from orthanc_ledger.peer import Peer
@@ -30,104 +28,10 @@ from orthanc_ledger.reasons import Reason
 from orthanc_ledger.retrieve import Item, Plan, Query, Retrieval
 from orthanc_ledger.spool import CONFLICTS
 
-DAY_S = 86_400
-RESEARCH = Peer("RESEARCH1", "research", "ResearchMSP", host="127.0.0.1", port=1)
-SIBLING = Peer("RESEARCH2", "research", "ResearchMSP", host="127.0.0.1", port=2)
-FOREIGN = Peer("FOREIGN1", "research", "ForeignMSP", host="127.0.0.1", port=3)
-VIEWER = Peer("VIEWER", "clinical", host="127.0.0.1", port=4)
-MR = "1.2.840.10008.5.1.4.1.1.4"
-
-
-@dataclass
-class World:
-    """A node, its clock moved by hand, and one study of three MR slices that is anchored."""
-
-    node: Node
-    folder: Path
-    study_uid: str
-    sop_uids: list[str]
-    later_s: int = 0
-
-    def clock(self) -> int:
-        return system_clock() + self.later_s
-
-    def ledger(self, who: str, kind: str = "person") -> Ledger:
-        folder = self.folder / "node" / "organisations" / who / "identities" / kind
-        return open_ledger(self.node.config.ledger, load_identity(folder), self.clock)
-
-    @property
-    def gate(self) -> Gate:
-        node = self.node
-        return Gate(self.ledger("owner", "node"), node.index, node.keyring, node.manifests, self.clock)
-
-    @property
-    def retrieval(self) -> Retrieval:
-        return Retrieval(self.node.index, self.node.library, self.gate, self.node.outbox)
-
-    def request(self, **changes: Any) -> bytes:
-        """Ask for the study as RESEARCH1; the request's id."""
-        self.ledger("research").submit("RegisterNode", {"aeTitle": "RESEARCH1", "role": "research", "certDigests": []})
-        node = {"organisation": "ResearchMSP", "aeTitle": "RESEARCH1"}
-        self.ledger("custodian").submit("ConfirmNode", {"node": node, "version": 1})
-        study = self.node.keyring.ensure_study(self.study_uid)
-        asked = {
-            "studies": [study.token],
-            "sopClasses": IMAGES,
-            "duo": ["DUO:0000042"],
-            "days": 30,
-            "node": node,
-            "release": "identified",
-            "future": False,
-            "descriptionDigest": bytes(32),
-        }
-        committed = self.ledger("research").submit("RequestAccess", {**asked, **changes}, secrets.token_bytes(16))
-        return bytes(committed.result["id"])
-
-    def approve(self, request: bytes, *roles: str, days: int = 30) -> None:
-        for role in roles:
-            until = self.clock() + days * DAY_S
-            self.ledger(role).submit("Approve", {"id": request, "until": until, "release": "identified"})
-
-    def plan(self, recipient: Peer = RESEARCH, asker: Peer | None = None) -> Plan:
-        return self.retrieval.plan(asker or recipient, recipient, "STUDY", Query(studies=(self.study_uid,)))
-
-    def seen(self, peer: Peer = RESEARCH) -> set[str]:
-        """Studies that C-FIND shows."""
-        return {match["StudyInstanceUID"] for match in Catalogue(self.node.index, self.gate).find_studies(peer, {})}
-
-
-def exits(world: World, recipient: Peer = RESEARCH) -> set[str]:
-    """SOP Instance UIDs a recipient may get by any retrieve: every level, by UID or by patient, asked by itself or
-    by others.
-    """
-    instances = world.node.index.select()
-    queries = [
-        (
-            "PATIENT",
-            Query(patient_ids=tuple({attributes["PatientID"] for _, _, attributes in world.node.index.studies()})),
-        ),
-        ("STUDY", Query(studies=(world.study_uid,))),
-        ("STUDY", Query(studies=(world.study_uid, "1.2.3"))),
-        ("SERIES", Query(studies=(world.study_uid,), series=tuple({row.series_uid for row in instances}))),
-        ("IMAGE", Query(instances=tuple(row.sop_uid for row in instances))),
-    ]
-    found: set[str] = set()
-    for level, query in queries:
-        for asker in (recipient, VIEWER):
-            plan = world.retrieval.plan(asker, recipient, level, query)  # type: ignore[arg-type]
-            found |= {item.sop_instance for item in plan.items}
-            plan.close()
-    return found
-
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    node = make_node(tmp_path)
-    slices = [variant(SOPInstanceUID=f"1.2.826.0.1.3680043.10.1.{n}", InstanceNumber=str(n)) for n in (1, 2, 3)]
-    for ds in slices:
-        store(node, ds)
-    drain(node)
-    return World(node, tmp_path, slices[0].StudyInstanceUID, [ds.SOPInstanceUID for ds in slices])
+    return make_world(tmp_path)
 
 
 def test_without_a_request_every_exit_is_closed(world: World) -> None:
@@ -237,6 +141,91 @@ def test_a_flagged_instance_is_withheld_and_the_rest_leaves(world: World) -> Non
     world.ledger("custodian").submit("FlagTampered", flag)
     assert exits(world) == set(world.sop_uids[1:])
     assert world.plan().withheld == {flagged: Reason.WITHHELD_INTEGRITY}
+
+
+class TestStanding:
+    """What owner or custodian took from research, and what both gave back."""
+
+    def withdraw(self, world: World, *sop_uids: str) -> bytes:
+        study = world.node.keyring.ensure_study(world.study_uid)
+        args: dict[str, Any] = {"study": study.token, "reason": "113001"}
+        if sop_uids:
+            args["instances"] = [tokens.instance_token(study.k_study, uid) for uid in sop_uids]
+        return bytes(world.ledger("owner").submit("Withdraw", args).result["id"])
+
+    def reinstate(self, world: World, withdrawal: bytes, *roles: str) -> None:
+        for role in roles:
+            world.ledger(role).submit("Reinstate", {"id": withdrawal})
+
+    def test_a_withdrawn_instance_is_withheld_and_the_rest_leaves(self, world: World) -> None:
+        world.approve(world.request(), "owner", "custodian")
+        self.withdraw(world, world.sop_uids[0])
+        assert exits(world) == set(world.sop_uids[1:])
+        assert world.plan().withheld == {world.sop_uids[0]: Reason.WITHDRAWN}
+
+    def test_a_withdrawn_study_leaves_through_no_exit_but_to_clinical_peers(self, world: World) -> None:
+        world.approve(world.request(future=True), "owner", "custodian")
+        self.withdraw(world)
+        store(world.node, variant(SOPInstanceUID="1.2.826.0.1.3680043.10.1.9"))
+        drain(world.node)
+        everything = {*world.sop_uids, "1.2.826.0.1.3680043.10.1.9"}
+        assert exits(world) == set()
+        assert world.seen() == set()
+        assert world.plan().withheld == dict.fromkeys(everything, Reason.WITHDRAWN)
+        assert exits(world, VIEWER) == everything
+        assert world.seen(VIEWER) == {world.study_uid}
+
+    @pytest.mark.parametrize("instances", [0, 1])
+    def test_what_is_withdrawn_comes_back_when_both_say_so(self, world: World, instances: int) -> None:
+        world.approve(world.request(), "owner", "custodian")
+        withdrawal = self.withdraw(world, *world.sop_uids[:instances])
+        self.reinstate(world, withdrawal, "owner")
+        assert exits(world) == (set(world.sop_uids[instances:]) if instances else set())
+        self.reinstate(world, withdrawal, "custodian")
+        assert exits(world) == set(world.sop_uids)
+
+    def test_what_is_withdrawn_twice_is_reinstated_twice(self, world: World) -> None:
+        world.approve(world.request(), "owner", "custodian")
+        whole, one = self.withdraw(world), self.withdraw(world, world.sop_uids[0])
+        self.reinstate(world, whole, "owner", "custodian")
+        assert exits(world) == set(world.sop_uids[1:])
+        self.reinstate(world, one, "owner", "custodian")
+        assert exits(world) == set(world.sop_uids)
+
+    def test_withdrawn_during_a_retrieve_the_running_lease_is_the_last(self, world: World) -> None:
+        world.approve(world.request(), "owner", "custodian")
+        plan = world.plan()
+        leave(plan, plan.items[0])
+        self.withdraw(world)
+        world.later_s = 61
+        with pytest.raises(Refused) as refused, plan.open(plan.items[1]):
+            pass
+        assert refused.value.reason is Reason.WITHDRAWN
+        plan.close()
+
+    def test_a_flag_that_both_resolved_withholds_no_more(self, world: World) -> None:
+        world.approve(world.request(), "owner", "custodian")
+        study = world.node.keyring.ensure_study(world.study_uid)
+        (row,) = world.node.index.select(instances=[world.sop_uids[0]])
+        flagged = {
+            "study": study.token,
+            "instance": tokens.instance_token(study.k_study, row.sop_uid),
+            "n": 0,
+            "manifestCid": row.manifest,
+        }
+        world.ledger("custodian").submit("FlagTampered", {**flagged, "observed": None, "what": []})
+        for role, left in (("owner", world.sop_uids[1:]), ("custodian", world.sop_uids)):
+            world.ledger(role).submit("Resolve", flagged)
+            assert exits(world) == set(left)
+
+    def test_a_study_in_erasure_is_withdrawn(self, world: World) -> None:
+        world.approve(world.request(), "owner", "custodian")
+        study = world.node.keyring.ensure_study(world.study_uid)
+        world.ledger("owner").submit("RequestErase", {"study": study.token})
+        assert exits(world) == set()
+        assert world.seen() == set()
+        world.ledger("custodian").submit("CancelErase", {"study": study.token})
+        assert exits(world) == set(world.sop_uids)
 
 
 def test_a_second_anchor_of_an_instance_by_an_insider_is_never_served(world: World) -> None:
@@ -480,8 +469,7 @@ def test_a_ledger_that_goes_away_at_any_call_lets_nothing_out(world: World) -> N
     node = world.node
     needed = 0
     while True:
-        ledger = LedgerAfter(world.ledger("owner", "node"), needed)
-        gate = Gate(ledger, node.index, node.keyring, node.manifests, world.clock)
+        gate = world.gate_by(LedgerAfter(world.ledger("owner", "node"), needed))
         retrieval = Retrieval(node.index, node.library, gate, node.outbox)
         try:
             plan = retrieval.plan(RESEARCH, RESEARCH, "STUDY", Query(studies=(world.study_uid,)))
@@ -496,7 +484,7 @@ def test_a_ledger_that_goes_away_at_any_call_lets_nothing_out(world: World) -> N
 
 def test_clinical_retrieval_never_asks_the_ledger(world: World) -> None:
     node = world.node
-    gate = Gate(LedgerAfter(world.ledger("owner", "node"), 0), node.index, node.keyring, node.manifests, world.clock)
+    gate = world.gate_by(LedgerAfter(world.ledger("owner", "node"), 0))
     plan = Retrieval(node.index, node.library, gate, node.outbox).plan(
         VIEWER, VIEWER, "STUDY", Query(studies=(world.study_uid,))
     )
