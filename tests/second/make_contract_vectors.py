@@ -8,13 +8,15 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from tests.second.ledger import openings, table
+from tests.second.ledger import arguments, openings, stories_general, table
 from tests.second.ledger.story import Story
 
 FOLDER = Path(__file__).parents[1] / "vectors" / "contract"
 
 FILES: dict[str, Callable[[], list[Story]]] = {
     "openings": openings.all_openings,
+    "general": stories_general.stories,
+    "arguments": arguments.stories,
     "table": lambda: [story for *_, story in table.cells()],
 }
 

@@ -73,6 +73,7 @@ FORMS: dict[str, Form] = {
     "count": number(1, 100_000),
     "sum": number(0, 100_000),
     "number": number(0),
+    "denied": number(1),
     "version": number(1),
     "flag": number(0, 999_999),
     "days": number(1, 3650),
@@ -112,12 +113,13 @@ FORMS: dict[str, Form] = {
 
 @dataclass(frozen=True)
 class Row:
-    """One function: whether marked *id*, the roles that may call it (empty: by its own rules), forms by argument."""
+    """One function: whether marked *id*, the roles that may call it (empty: by its own rules), its arguments."""
 
     is_id: bool
     roles: tuple[str, ...]
     forms: dict[str, Form]
     required: frozenset[str]
+    form_names: dict[str, str]
 
     def wrong(self, args: Value) -> str | None:
         """The argument that is at fault, or None: unknown ones first, then in the table's order."""
@@ -141,6 +143,7 @@ def _rows(table: str) -> dict[str, Row]:
             tuple(who.split()),
             {argument.rstrip("?"): FORMS[form] for argument, form in pairs},
             frozenset(argument for argument, _ in pairs if not argument.endswith("?")),
+            {argument.rstrip("?"): form for argument, form in pairs},
         )
     return rows
 
@@ -171,14 +174,14 @@ WithdrawDataset      | owner custodian          | id:token version:version
 RequestAccess*       | research                 | studies?:studies dataset?:token version?:version
             sopClasses:classes duo:duo days:days node:node release:release future:bool publicKeyDigest?:digest
             descriptionDigest:digest
-Approve              | owner custodian          | id:digest until:number release:release
+Approve              |                          | id:digest until:number release:release
 Deny                 | owner custodian          | id:digest reason:deny textCommitment?:digest
 Revoke               | owner custodian research | id:digest reason:revoke textCommitment?:digest
 LogRelease*          | owner custodian          | request:digest study:token proof?:proof anchors:anchors
             instancesRoot:digest count:count standingVersion:number node:node renews?:digest
-LogOutcome           | owner custodian          | release:digest sent:sum withheld:sum bitmapDigest:digest
+LogOutcome           |                          | release:digest sent:sum withheld:sum bitmapDigest:digest
 LogDenials           | owner custodian          | reportingNode:node peer?:node unregistered?:true reason:denial
-            seq:number count:count
+            seq:number count:denied
 LogRetrieval         | research                 | release:digest outcome:retrieval
 ReportTamper         | research                 | release:digest instance:digest observed:digest
 RequestErase         | owner custodian          | study:token
@@ -234,4 +237,4 @@ POLICY: dict[str, Form] = {
 def wrong_field(policy: Value) -> str | None:
     """The policy's field that is at fault, or None: unknown ones first, then in the table's order."""
     required = frozenset(POLICY) - {"certificates"}
-    return Row(False, (), POLICY, required).wrong(policy)
+    return Row(False, (), POLICY, required, {}).wrong(policy)

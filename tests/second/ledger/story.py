@@ -37,7 +37,7 @@ class Story:
         self.now = at = other.pop("at", self.now + 1)
         nonce = other.pop("nonce", 0)
         shown = {"at": at, "by": by, **other, "function": function, "args": args}
-        if nonce:
+        if nonce != 0:
             shown["nonce"] = nonce if isinstance(nonce, bytes) else bytes([nonce]) * 16
         given = {"assurance": "person", "serial": "1", "host_at": at, "nonce": bytes(16)} | other | shown
         who = (given["by"], given["assurance"], given["serial"])

@@ -1,0 +1,279 @@
+"""Every argument of every function and query: missing, unknown, of the wrong form, and at both bounds."""
+
+from tests.second.ledger.cast import (
+    CUSTODIAN,
+    DATASET_REQUEST,
+    LAB,
+    M1,
+    OWNER,
+    POLICY,
+    REQUEST,
+    STUDY,
+    Args,
+    anchor,
+    digest,
+    manifest,
+    node,
+    release,
+    request,
+    token,
+)
+from tests.second.ledger.cbor import Value
+from tests.second.ledger.forms import FUNCTIONS, QUERIES
+from tests.second.ledger.openings import after, variant
+from tests.second.ledger.story import Story
+from tests.second.ledger.table import cells
+
+_DIGESTS = [digest(f"many {number}") for number in range(1025)]
+_TOKENS = [token(f"many {number}") for number in range(257)]
+_MANIFESTS = [manifest(f"many {number}") for number in range(1025)]
+_CLASSES = [f"1.2.840.{number}" for number in range(257)]
+_NOT_TOKEN: list[Value] = [STUDY[:15], STUDY + b"\0", STUDY.hex(), None]
+_NOT_DIGEST: list[Value] = [digest("a")[:31], digest("a") + b"\0", digest("a").hex()]
+
+# By form: values that are not of it.
+WRONG: dict[str, list[Value]] = {
+    "map": [None, [], "policy"],
+    "token": _NOT_TOKEN,
+    "digest": [*_NOT_DIGEST, None],
+    "observed": _NOT_DIGEST,
+    "cid": [
+        M1.upper(),
+        M1[:-1],
+        M1 + "a",
+        # the same bits but for the two that must be zero
+        M1[:-1] + "abcdefghijklmnopqrstuvwxyz234567"["abcdefghijklmnopqrstuvwxyz234567".index(M1[-1]) + 1],
+        "bafkrei" + M1[7:],
+        "z" + M1[1:],
+        M1.encode(),
+        "",
+    ],
+    "count": [0, 100_001, -1, True, "1", None],
+    "sum": [-1, False, "0", None],
+    "number": [-1, False, "0", None],
+    "denied": [0, True, "1", None],
+    "version": [0, -1, True, "1"],
+    "flag": [-1, False, "0", None],
+    "days": [0, 3651, True, "30"],
+    "bool": [0, 1, "true", None],
+    "true": [False, 1, None],
+    "serial": ["", "02", "2A", "-2", "2g", "2" * 41, 2, None],
+    "aeTitle": ["", "A" * 17, "A\\B", "A\nB", b"LABBOX", None],
+    "node": [
+        "LABBOX",
+        {"organisation": LAB},
+        {"aeTitle": "LABBOX"},
+        node(LAB) | {"port": 104},
+        node(LAB, "A" * 17),
+        node(LAB) | {"organisation": 1},
+        None,
+    ],
+    "nodeRole": ["viewer", "", "Research", None],
+    "certs": [_DIGESTS[:3], [_DIGESTS[0]] * 2, [_DIGESTS[0][:31]], ["a"], None],
+    "kind": ["copy", "Original", None],
+    "profile": ["113099", "113113", "", 113100],
+    "supersede": ["patient", "", None],
+    "withdraw": ["113000", "113002", 113001, None],
+    "deny": ["breach", "", None],
+    "revoke": ["purpose", "", None],
+    "denial": ["No approval", "", None],
+    "retrieval": ["done", "", None],
+    "release": ["raw", "", None],
+    "studies": [[], _TOKENS, [STUDY, STUDY], [STUDY[:15]], STUDY],
+    "instances": [[], _DIGESTS, [_DIGESTS[0]] * 2, [STUDY], None],
+    "classes": [[], _CLASSES, _CLASSES[:1] * 2, ["1.2.840."], ["1." + "2" * 63], [12], None],
+    "duo": [["DUO:0000005"], ["DUO:42"], ["DUO:0000006"] * 2, "DUO:0000006", None],
+    "anchors": [[], _MANIFESTS, [M1, M1], ["M1"], M1],
+    "releases": [[], _DIGESTS, [_DIGESTS[0]] * 2, [STUDY], None],
+    "what": [list(range(65)), [0, 0], [-1], ["(0010,001)"], ["0010,0010"], [True], None],
+    "proof": [
+        {"index": 0},
+        {"path": []},
+        {"index": -1, "path": []},
+        {"index": True, "path": []},
+        {"index": 0, "path": _DIGESTS[:18]},
+        {"index": 0, "path": [STUDY]},
+        {"index": 0, "path": [], "size": 5},
+        [],
+        None,
+    ],
+    "text": [1, b"a", None],
+    "requestState": ["closed", "", None],
+}
+
+# By form: values at its bounds, and forms that look odd and are right.
+AT_BOUNDS: dict[str, list[Value]] = {
+    "count": [1, 100_000],
+    "sum": [0],
+    "days": [1, 365],
+    "serial": ["2", "f" * 40],
+    "aeTitle": ["A", "A" * 16, "A B"],
+    "certs": [[], _DIGESTS[:2]],
+    "studies": [[STUDY], [STUDY, *_TOKENS[:255]]],
+    "instances": [_DIGESTS[:1], _DIGESTS[:1024]],
+    "classes": [_CLASSES[:1], _CLASSES[:256], ["1." + "2" * 62]],
+    "anchors": [[M1], [M1, *_MANIFESTS[:1023]]],
+    "releases": [_DIGESTS[:1], _DIGESTS[:1024]],
+    "what": [[], list(range(64)), ["(FFFE,E000)", 0]],
+    "observed": [None],
+}
+
+
+def usual() -> dict[str, tuple[str, str, Args]]:
+    """For each function a call that commits: (opening, by, args)."""
+    calls: dict[str, tuple[str, str, Args]] = {}
+    for function, *_, came, story in cells():
+        if came == "yes" and story.start:
+            step = story.steps[-1]
+            calls.setdefault(function, (story.start.name, step["by"], step["args"]))
+    return calls
+
+
+def stories() -> list[Story]:
+    """One for the wrong arguments of each function, one for those at the bounds, one for the queries'."""
+    told = []
+    for function, (opening, by, args) in usual().items():
+        told.append(_wrong_arguments(after(opening, f"{function}: wrong arguments"), function, by, args))
+        if set(FUNCTIONS[function].form_names.values()) & AT_BOUNDS.keys():
+            told.append(_at_bounds(after(opening, f"{function}: arguments at their bounds"), function, by, args))
+    return [*told, _order(), *_by_own_rules(), _policies(), _proposals(), _wrong_questions()]
+
+
+def _wrong_arguments(story: Story, function: str, by: str, args: Args) -> Story:
+    row = FUNCTIONS[function]
+    for name, form in row.form_names.items():
+        if name in row.required:
+            without = {other: value for other, value in args.items() if other != name}
+            story.refused(f"INVALID {name}", by, function, without)
+        for value in WRONG[form]:
+            story.refused(f"INVALID {name}", by, function, args | {name: value})
+    story.refused("INVALID comment", by, function, args | {"comment": "free text"})
+    story.refused("INVALID Id", by, function, args | {"Id": digest("a")})
+    for nonce in (b"", bytes(15), bytes(17)):
+        story.refused("INVALID nonce", by, function, args, **({"nonce": nonce}))
+    story.does(by, function, args)
+    return story
+
+
+def _at_bounds(story: Story, function: str, by: str, args: Args) -> Story:
+    nonce = 1
+    for name, form in FUNCTIONS[function].form_names.items():
+        for value in AT_BOUNDS.get(form, []):
+            nonce += 1
+            came = story.tries(by, function, args | {name: value}, nonce=nonce)
+            assert came != f"INVALID {name}", came
+    return story
+
+
+def _order() -> Story:
+    story = after("asked", "arguments: which one is named when several are wrong")
+    several = {"comment": "", "reason": "", "id": b""}
+    story.refused("INVALID comment", OWNER, "Deny", several)
+    story.refused("INVALID id", OWNER, "Deny", {"reason": ""})
+    story.refused("INVALID id", OWNER, "Deny", {"reason": "", "id": b"", "textCommitment": b""})
+    story.refused("INVALID reason", OWNER, "Deny", {"textCommitment": b"", "id": REQUEST})
+    story.refused("INVALID reason", OWNER, "Deny", {"id": REQUEST, "reason": ""}, nonce=b"")
+    story.refused("INVALID id", LAB, "Deny", {"reason": ""})
+    story.refused("INVALID function", LAB, "Permit", {"comment": ""}, nonce=b"")
+    story.refused("INVALID function", OWNER, "deny", {"id": REQUEST, "reason": "scope"})
+    return story
+
+
+def _by_own_rules() -> list[Story]:
+    """Bounds that a function's own rules let be seen only in some states."""
+    most = variant("RequestAccess: the most days there are", "nodes confirmed", max_days=3650)
+    most.does(LAB, "RequestAccess", request(days=3650))
+    most.refused("INVALID days", LAB, "RequestAccess", request(days=3651))
+    longest = after("dataset approved", "LogRelease: the longest proof")
+    path = {"index": 0, "path": _DIGESTS[:17]}
+    longest.refused("NOT_PERMITTED study", OWNER, "LogRelease", release(DATASET_REQUEST, proof=path))
+    profiles = after("policy", "Anchor: first and last profile")
+    for number, profile in enumerate(("113100", "113112")):
+        derived = {"kind": "derived", "from": digest("from"), "profile": profile}
+        profiles.does(OWNER, "Anchor", anchor(_MANIFESTS[number], **derived))
+    return [most, longest, profiles]
+
+
+def wrong_policies() -> dict[str, list[Args]]:
+    """By field: policies that are wrong in this field alone."""
+    members = POLICY["organisations"]
+    crowd = {f"Lab{number}MSP": "research" for number in range(255)}
+    values: dict[str, list[Value]] = {
+        "organisations": [
+            {OWNER: "owner"},
+            {CUSTODIAN: "custodian", LAB: "research"},
+            {OWNER: "owner", LAB: "research"},
+            members | {LAB: "owner"},
+            members | {LAB: "custodian"},
+            members | {LAB: "auditor"},
+            {OWNER: "owner", CUSTODIAN: "custodian"} | crowd,
+            [OWNER, CUSTODIAN],
+        ],
+        "approvals": [["auditor"], ["custodian", "custodian"], "custodian"],
+        "identified_needs": [["auditor"], ["owner", "owner"], "owner"],
+        "release_forms": [["raw"], ["identified", "identified"], "identified"],
+        "max_days": [0, 3651, True, "365"],
+        "lease_s": [0, 61, True, "60"],
+        "require_stored": [0, 1, "false"],
+        "erase_grace_s": [-1, False, "604800"],
+        "max_clock_skew_s": [-1, False, "0"],
+        "excluded_origins": [[1], "stow"],
+        "certificates": [{OWNER: bytes(4097)}, {OWNER: "a"}, [b"a"]],
+    }
+    wrong = {name: [POLICY | {name: value} for value in values[name]] for name in values}
+    for name in POLICY:
+        wrong[name].append({other: value for other, value in POLICY.items() if other != name})
+    return wrong | {"colour": [POLICY | {"colour": "red"}]}
+
+
+def _policies() -> Story:
+    story = after("nothing", "InitPolicy: wrong policies")
+    for field, policies in wrong_policies().items():
+        for policy in policies:
+            story.refused(f"INVALID {field}", OWNER, "InitPolicy", {"policy": policy})
+    story.refused("INVALID policy", OWNER, "InitPolicy", {"policy": POLICY | {"lease_s": 59}})
+    story.refused("INVALID policy", CUSTODIAN, "InitPolicy", {"policy": POLICY | {"certificates": {OWNER: b"DER"}}})
+    story.does(CUSTODIAN, "InitPolicy", {"policy": POLICY})
+    return story
+
+
+def _proposals() -> Story:
+    story = after("policy", "ProposePolicy: wrong policies, and fields at their bounds")
+    for field, policies in wrong_policies().items():
+        for policy in policies:
+            story.refused(f"INVALID {field}", CUSTODIAN, "ProposePolicy", {"policy": policy})
+    crowd = POLICY["organisations"] | {f"Lab{number}MSP": "research" for number in range(252)}
+    for fields in (
+        {"max_days": 1, "lease_s": 1, "erase_grace_s": 0, "max_clock_skew_s": 0},
+        {"max_days": 3650, "lease_s": 60, "max_clock_skew_s": 300},
+        {"organisations": crowd},
+        {"organisations": {OWNER: "owner", CUSTODIAN: "custodian"}},
+        {"certificates": {OWNER: bytes(4096)}},
+        {"excluded_origins": []},
+        {"release_forms": ["identified", "deidentified"]},
+    ):
+        story.does(CUSTODIAN, "ProposePolicy", {"policy": POLICY | fields})
+    return story
+
+
+def _wrong_questions() -> Story:
+    story = after("approved", "queries: wrong arguments")
+    given: Args = {
+        "study": STUDY,
+        "node": node(LAB),
+        "manifestCid": M1,
+        "id": REQUEST,
+        "state": "open",
+        "key": "policy",
+    }
+    for query, row in QUERIES.items():
+        args = {name: given[name] for name in row.form_names if name in row.required}
+        for name, form in row.form_names.items():
+            for value in WRONG[form][:3]:
+                assert story.asks(query, args | {name: value}) == ["INVALID", name]
+            if name in args:
+                assert story.asks(query, {n: v for n, v in args.items() if n != name}) == ["INVALID", name]
+        assert story.asks(query, args | {"colour": 1}) == ["INVALID", "colour"]
+        story.asks(query, args)
+    assert story.asks("Anchor", {}) == ["INVALID", "function"]
+    return story
