@@ -12,6 +12,7 @@ from orthanc_ledger.commands import (
     access,
     audit,
     compare,
+    exchange,
     fingerprint,
     identities,
     init,
@@ -24,7 +25,21 @@ from orthanc_ledger.commands import (
 )
 from orthanc_ledger.errors import DataError, ServiceAway
 
-COMMANDS = (init, processes, status, studies, nodes, identities, access, audit, verify, fingerprint, compare, queues)
+COMMANDS = (
+    init,
+    processes,
+    status,
+    studies,
+    nodes,
+    identities,
+    access,
+    exchange,
+    audit,
+    verify,
+    fingerprint,
+    compare,
+    queues,
+)
 DEFAULT_CONFIG = "orthanc-ledger.yaml"
 EXIT_CODES = (
     "Exit codes: 0 done; 1 the answer is no (differs, damaged, alarms stand); 2 wrong input or configuration; "

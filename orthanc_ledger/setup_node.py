@@ -29,7 +29,7 @@ _CONFIG = """\
 # A node of orthanc-ledger. Every key is explained in the project's config/orthanc-ledger.yaml.
 # Paths count from this file's folder.
 organisation: {organisation}
-ae_title: {ae_title}
+{all_roles}ae_title: {ae_title}
 data_dir: data
 node_key: keys/node.key
 identity: {identity}
@@ -51,6 +51,11 @@ peers: []
 #   hosts: [192.0.2.20]
 #   host: 192.0.2.20
 #   port: 11112
+"""
+
+_ALL_ROLES = """\
+# The keys of all organisations lie here: for trying out. A hospital's node refuses to sign, and to start, with them.
+all_roles: true
 """
 
 
@@ -108,6 +113,7 @@ def create_node(plan: Plan) -> Config:
         ledger.submit("InitPolicy", {"policy": policy})
     text = _CONFIG.format(
         organisation=certificates["owner"][0],
+        all_roles=_ALL_ROLES if plan.all_roles else "",
         ae_title=plan.ae_title,
         identity=identity,
         host=plan.host,

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from orthanc_ledger.audit_export import CSV_COLUMNS, audit_event, csv_row
-from orthanc_ledger.commands.terminal import add_json, moment, open_node, show
+from orthanc_ledger.commands.terminal import add_json, add_ledger, moment, open_node, open_records, show
 from orthanc_ledger.errors import ConfigError, NotHeld
 from orthanc_ledger.ledger import Ledger
 
@@ -28,15 +28,15 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         default="table",
         help="fhir: AuditEvent resources (R4, IHE BALP), one a line (default: %(default)s)",
     )
+    add_ledger(parser)
     add_json(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
-    node = open_node(args)
     question: dict[str, Any] = {}
     if args.study:
-        keys = node.keyring.study(args.study)
+        keys = open_node(args).keyring.study(args.study)
         if keys is None:
             raise NotHeld(f"--study {args.study}: not held here; `orthanc-ledger studies` lists what is")
         question["study"] = keys.token
@@ -45,7 +45,7 @@ def _run(args: argparse.Namespace) -> int:
     for name, text in (("from", args.start), ("until", args.until)):
         if text:
             question[name] = _seconds(text)
-    ledger = node.ledger_as(None)
+    ledger = open_records(args)
     events = ledger.query("Audit", question)
     if args.format == "csv":
         table = csv.DictWriter(sys.stdout, CSV_COLUMNS)

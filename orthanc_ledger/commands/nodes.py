@@ -2,7 +2,16 @@
 
 import argparse
 
-from orthanc_ledger.commands.terminal import add_identity, add_json, open_ledger, open_node, show, submit, tell
+from orthanc_ledger.commands.terminal import (
+    add_identity,
+    add_json,
+    add_ledger,
+    open_ledger,
+    open_records,
+    show,
+    submit,
+    tell,
+)
 from orthanc_ledger.errors import NotHeld
 
 _COLUMNS = ("organisation", "ae_title", "role", "version", "state")
@@ -10,6 +19,7 @@ _COLUMNS = ("organisation", "ae_title", "role", "version", "state")
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subparsers.add_parser("nodes", help="list, register, confirm, revoke AE titles on the ledger")
+    add_ledger(parser)
     add_json(parser)
     parser.set_defaults(run=_list)
     actions = parser.add_subparsers(metavar="ACTION")
@@ -33,7 +43,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def _list(args: argparse.Namespace) -> int:
     rows = []
-    for found in open_node(args).ledger_as(None).query("Nodes", {}):
+    for found in open_records(args).query("Nodes", {}):
         version = found["confirmed"] or found["proposed"] or {}
         rows.append(
             {
@@ -50,7 +60,7 @@ def _list(args: argparse.Namespace) -> int:
 
 def _register(args: argparse.Namespace) -> int:
     asked = {"aeTitle": args.ae_title, "role": args.role, "certDigests": []}
-    result = submit(open_ledger(args, open_node(args)), "RegisterNode", asked).result
+    result = submit(open_ledger(args), "RegisterNode", asked).result
     row = {"organisation": result["node"]["organisation"], "ae_title": args.ae_title, "version": result["version"]}
     confirm = f"`orthanc-ledger nodes confirm {row['organisation']} {args.ae_title}`"
     tell(args, row, f"proposed, version {row['version']}; the custodian confirms it with {confirm}")
@@ -58,7 +68,7 @@ def _register(args: argparse.Namespace) -> int:
 
 
 def _confirm(args: argparse.Namespace) -> int:
-    ledger = open_ledger(args, open_node(args))
+    ledger = open_ledger(args)
     node = {"organisation": args.organisation, "aeTitle": args.ae_title}
     version = next((found["proposed"] for found in ledger.query("Nodes", {}) if found["node"] == node), None)
     if version is None:
@@ -73,7 +83,7 @@ def _confirm(args: argparse.Namespace) -> int:
 
 def _revoke(args: argparse.Namespace) -> int:
     node = {"organisation": args.organisation, "aeTitle": args.ae_title}
-    committed = submit(open_ledger(args, open_node(args)), "RevokeNode", {"node": node})
+    committed = submit(open_ledger(args), "RevokeNode", {"node": node})
     row = {"organisation": args.organisation, "ae_title": args.ae_title, "position": committed.position}
     tell(args, row, "revoked; its requests and approvals have ended for good")
     return 0

@@ -8,6 +8,7 @@ from orthanc_ledger.assemble import Node
 from orthanc_ledger.commands.terminal import (
     add_identity,
     add_json,
+    hex_bytes,
     moment,
     open_ledger,
     open_node,
@@ -53,7 +54,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add_json(supersede)
     supersede.set_defaults(run=_supersede)
     confirm = actions.add_parser("confirm", help="confirm a proposed supersession (custodian)")
-    confirm.add_argument("id")
+    confirm.add_argument("id", help="as `conflicts` lists it here, or with --ledger as `pending` does")
     add_identity(confirm, "custodian")
     add_json(confirm)
     confirm.set_defaults(run=_confirm)
@@ -129,14 +130,20 @@ def _supersede(args: argparse.Namespace) -> int:
 
 
 def _confirm(args: argparse.Namespace) -> int:
-    node = open_node(args)
-    proposed = next((row for row in node.index.supersessions("proposed") if row.conflict == args.id), None)
-    if proposed is None:
-        raise NotHeld(f"{args.id}: nothing is proposed under this id; `orthanc-ledger conflicts` shows the states")
-    submit(open_ledger(args, node), "ConfirmSupersede", {"id": proposed.ledger_id})
+    submit(open_ledger(args), "ConfirmSupersede", {"id": _proposal(args)})
     row = {"id": args.id, "state": "confirmed"}
     tell(args, row, "confirmed; the new content is served as soon as the anchorer has seen it")
     return 0
+
+
+def _proposal(args: argparse.Namespace) -> bytes:
+    """The supersession's id on the ledger. On a copy of it there is no conflict queue: the id is given as it is."""
+    if "ledger" in args:
+        return hex_bytes(args.id)
+    proposed = next((row for row in open_node(args).index.supersessions("proposed") if row.conflict == args.id), None)
+    if proposed is None or proposed.ledger_id is None:
+        raise NotHeld(f"{args.id}: nothing is proposed under this id; `orthanc-ledger conflicts` shows the states")
+    return proposed.ledger_id
 
 
 def _must_wait(node: Node, name: str, queue: str) -> None:

@@ -3,14 +3,20 @@
 import argparse
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from orthanc_ledger import ledger as backends
 from orthanc_ledger.assemble import Node
-from orthanc_ledger.config import load
+from orthanc_ledger.config import Config, load
 from orthanc_ledger.errors import ConfigError, ContractError
 from orthanc_ledger.ledger import Committed, Ledger, Value
+from orthanc_ledger.ledger.embedded import EmbeddedLedger
+from orthanc_ledger.ledger.identity import Identity, load_identity
+from orthanc_ledger.ledger.key_holders import ca_certificates, holder, keys_under
+from orthanc_ledger.ledger.offline import OfflineLedger
 
 _WHAT_TO_DO = {
     "NOT_FOUND": "`requests` and `nodes` list what is there",
@@ -18,7 +24,7 @@ _WHAT_TO_DO = {
     "WRONG_STATE": "`requests` and `nodes` show the states",
     "EXPIRED": "its time has run out: a new request is needed",
     "CONFLICT": "other values stand there already; `audit` shows them",
-    "INVALID": "docs/ledger.md says what is permitted",
+    "INVALID": "docs/contract.md says what is permitted",
     "SKEW": "set this machine's clock",
 }
 
@@ -33,8 +39,19 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON, one object a line")
 
 
-def add_identity(parser: argparse.ArgumentParser, default: str) -> None:
-    """--as, for every command that signs."""
+def add_ledger(parser: argparse.ArgumentParser) -> None:
+    """--ledger, for every command that can do without a node."""
+    parser.add_argument(
+        "--ledger",
+        type=Path,
+        default=argparse.SUPPRESS,  # so that what stands before an ACTION is not forgotten behind it
+        metavar="FILE",
+        help="a copy of the ledger, from `ledger copy`: no node is needed then",
+    )
+
+
+def add_signer(parser: argparse.ArgumentParser, default: str) -> None:
+    """--as alone, for a command that signs no transaction (`signer`)."""
     parser.add_argument(
         "--as",
         dest="identity",
@@ -45,17 +62,63 @@ def add_identity(parser: argparse.ArgumentParser, default: str) -> None:
     )
 
 
-def open_ledger(args: argparse.Namespace, node: Node) -> Ledger:
-    """The ledger as the --as identity. Raises ConfigError when its keys are not here."""
-    folder = args.config.resolve().parent / "organisations" / args.identity / "identities" / "person"
-    if not folder.is_dir():
-        folder = Path(args.identity)
-    if not folder.is_dir():
+def add_identity(parser: argparse.ArgumentParser, default: str) -> None:
+    """--as, --out and --ledger, for every command that signs a transaction (`open_ledger`, `submit`, `tell`)."""
+    add_signer(parser, default)
+    parser.add_argument(
+        "--out",
+        dest="signed_file",
+        type=Path,
+        default=argparse.SUPPRESS,
+        metavar="FILE",
+        help="only sign, into FILE: `submit FILE` on the ledger's machine makes it count",
+    )
+    add_ledger(parser)
+
+
+def ledger_file(args: argparse.Namespace) -> Path:
+    """The embedded ledger's file: the copy that --ledger names, or the configuration's. Raises ConfigError."""
+    scheme, _, path = _ledger_url(args).partition(":")
+    if scheme != "embedded":
+        raise ConfigError(f"this works on an embedded ledger's file; the configuration's ledger is {scheme}:")
+    return Path(path)
+
+
+def open_records(args: argparse.Namespace) -> Ledger:
+    """The ledger to read: the copy that --ledger names, or the configuration's. Raises ConfigError, LedgerAway."""
+    return backends.open_ledger(_ledger_url(args))
+
+
+def signer(args: argparse.Namespace) -> Identity:
+    """The --as identity.
+
+    Raises ConfigError when its keys are not here, no organisation of the ledger issued it, or it is of another
+    organisation than the configuration's: one machine, one organisation's keys, unless it is a trial (`all_roles`).
+    """
+    folder = _identity_folder(args)
+    identity, config = load_identity(folder), _configuration(args)
+    organisation = holder(identity.certificate, _authorities(args))
+    if organisation is None:
+        raise ConfigError(f"--as {folder}: no organisation on this ledger issued this identity's certificate")
+    if config is not None and not config.all_roles and organisation != config.organisation:
         raise ConfigError(
-            f"--as {args.identity}: no such identity here; expected owner, custodian, research, or the folder of a "
-            "person's identity, as ORGANISATION/identities/person"
+            f"--as {folder}: an identity of {organisation}, but this machine is {config.organisation}'s: sign on "
+            "theirs with --out FILE, then run `orthanc-ledger submit FILE` here (docs/parties.md)"
         )
-    return node.ledger_as(folder)
+    return identity
+
+
+def open_ledger(args: argparse.Namespace, node: Node | None = None) -> Ledger:
+    """The ledger as the --as identity; with --out, one that signs into that file.
+
+    Raises ConfigError as ``signer``, and when --ledger names a copy without --out.
+    """
+    identity, out = signer(args), _out(args)
+    if out is not None:
+        return OfflineLedger(ledger_file(args), identity, out)
+    if _copy(args) is not None:
+        raise ConfigError("--ledger needs --out FILE: what is appended to a copy is not on the ledger")
+    return backends.open_ledger((node.config if node else load(args.config)).ledger, identity)
 
 
 def submit(ledger: Ledger, function: str, args: Mapping[str, Value], nonce: bytes | None = None) -> Committed:
@@ -63,7 +126,31 @@ def submit(ledger: Ledger, function: str, args: Mapping[str, Value], nonce: byte
     try:
         return ledger.submit(function, args, nonce)
     except ContractError as error:
-        raise ConfigError(f"the ledger refused {function}: {error}; {_WHAT_TO_DO[error.code]}") from error
+        older = "; or this copy is too old: take a new one" if isinstance(ledger, OfflineLedger) else ""
+        raise refusal(function, error, older) from error
+
+
+def refusal(function: str, error: ContractError, more: str = "") -> ConfigError:
+    """What the contract refused, and what to do."""
+    return ConfigError(f"the ledger refused {function}: {error}; {_WHAT_TO_DO[error.code]}{more}")
+
+
+def keys_of_others(args: argparse.Namespace, config: Config) -> list[str]:
+    """Private keys of other organisations that lie here although this is no trial, a sentence each.
+
+    Looked for in `organisations/` beside the configuration and in the node's identity. Raises LedgerAway.
+    """
+    if config.all_roles:
+        return []
+    authorities = _authorities(args)
+    places = (args.config.resolve().parent / "organisations", config.identity)
+    found = dict(key for place in places for key in keys_under(place, authorities))
+    return [
+        f"{path}: a private key of {organisation} on a machine of {config.organisation}: whoever is in here signs for "
+        "both; have it made anew on theirs, and this certificate revoked"
+        for path, organisation in sorted(found.items())
+        if organisation != config.organisation
+    ]
 
 
 def show(rows: Iterable[Mapping[str, Any]], as_json: bool, columns: Sequence[str]) -> None:
@@ -79,10 +166,14 @@ def show(rows: Iterable[Mapping[str, Any]], as_json: bool, columns: Sequence[str
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def tell(args: argparse.Namespace, row: Mapping[str, Any], sentence: str) -> None:
-    """Print what a command did: as one JSON object, or as a sentence."""
+def tell(args: argparse.Namespace, row: Mapping[str, Any] | None, sentence: str) -> None:
+    """Print what a command did: as one JSON object, or as a sentence. With --out all it did is to sign."""
+    out = _out(args)
+    if out is not None:
+        row = {**(row or {}), "state": "signed", "position": None, "file": out}
+        sentence = f"{out}: signed; it counts once `orthanc-ledger submit` has brought it to the ledger, within 7 days"
     if args.json:
-        show([row], True, ())
+        show([row or {}], True, ())
     else:
         print(sentence)
 
@@ -98,6 +189,42 @@ def hex_bytes(text: str) -> bytes:
         return bytes.fromhex(text)
     except ValueError as error:
         raise ConfigError(f"{text!r}: expected an id of hexadecimal digits, as the lists print it") from error
+
+
+def _copy(args: argparse.Namespace) -> Path | None:
+    return getattr(args, "ledger", None)
+
+
+def _out(args: argparse.Namespace) -> Path | None:
+    return getattr(args, "signed_file", None)
+
+
+def _ledger_url(args: argparse.Namespace) -> str:
+    copy = _copy(args)
+    return load(args.config).ledger if copy is None else f"embedded:{copy}"
+
+
+def _authorities(args: argparse.Namespace) -> dict[str, bytes]:
+    with closing(EmbeddedLedger(ledger_file(args))) as ledger:
+        return ca_certificates(ledger)
+
+
+def _configuration(args: argparse.Namespace) -> Config | None:
+    """This machine's configuration; None where a copy of the ledger is all there is."""
+    return None if _copy(args) is not None and not args.config.exists() else load(args.config)
+
+
+def _identity_folder(args: argparse.Namespace) -> Path:
+    """A person's folder by its role here, by its organisation's folder, or as it is."""
+    person = Path("identities") / "person"
+    ours = args.config.resolve().parent / "organisations" / args.identity
+    for folder in (ours / person, Path(args.identity) / person, Path(args.identity)):
+        if (folder / "signcerts").is_dir():
+            return folder
+    raise ConfigError(
+        f"--as {args.identity}: no such identity here; expected owner, custodian, research, or the folder of an "
+        "organisation (`identity create`) or of a person's identity in it"
+    )
 
 
 def _plain(value: Any) -> str:
