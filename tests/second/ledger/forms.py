@@ -174,12 +174,12 @@ WithdrawDataset      | owner custodian          | id:token version:version
 RequestAccess*       | research                 | studies?:studies dataset?:token version?:version
             sopClasses:classes duo:duo days:days node:node release:release future:bool publicKeyDigest?:digest
             descriptionDigest:digest
-Approve              |                          | id:digest until:number release:release
+Approve              | owner custodian          | id:digest until:number release:release
 Deny                 | owner custodian          | id:digest reason:deny textCommitment?:digest
 Revoke               | owner custodian research | id:digest reason:revoke textCommitment?:digest
 LogRelease*          | owner custodian          | request:digest study:token proof?:proof anchors:anchors
             instancesRoot:digest count:count standingVersion:number node:node renews?:digest
-LogOutcome           |                          | release:digest sent:sum withheld:sum bitmapDigest:digest
+LogOutcome           | owner custodian          | release:digest sent:sum withheld:sum bitmapDigest:digest
 LogDenials           | owner custodian          | reportingNode:node peer?:node unregistered?:true reason:denial
             seq:number count:denied
 LogRetrieval         | research                 | release:digest outcome:retrieval
