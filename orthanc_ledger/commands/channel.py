@@ -1,0 +1,140 @@
+"""policy, pending, cancel, revoke-certificate: how the members of a ledger agree on its rules."""
+
+import argparse
+import secrets
+from pathlib import Path
+from typing import Any
+
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from orthanc_ledger.commands.terminal import (
+    add_identity,
+    add_json,
+    add_ledger,
+    hex_bytes,
+    moment,
+    open_ledger,
+    open_records,
+    show,
+    submit,
+    tell,
+)
+from orthanc_ledger.errors import ConfigError
+
+
+def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    policy = subparsers.add_parser("policy", help="show the ledger's policy, propose another, confirm a proposal")
+    add_ledger(policy)
+    add_json(policy)
+    policy.set_defaults(run=_show)
+    actions = policy.add_subparsers(metavar="ACTION")
+    propose = actions.add_parser("propose", help="propose changes (owner or custodian); the other confirms them")
+    propose.add_argument(
+        "--add", action="append", default=[], metavar="MSPID:CA.pem", help="a research organisation joins"
+    )
+    propose.add_argument("--remove", action="append", default=[], metavar="MSPID", help="a research organisation goes")
+    propose.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="another value, in YAML, as require_stored=true",
+    )
+    confirm = actions.add_parser("confirm", help="put a proposal into force (the other organisation)")
+    confirm.add_argument("id")
+    cancel = subparsers.add_parser("cancel", help="take back a proposed policy or supersession (owner or custodian)")
+    cancel.add_argument("id")
+    revoke = subparsers.add_parser("revoke-certificate", help="end a certificate of the signing organisation")
+    revoke.add_argument("certificate", metavar="CERT.pem|SERIAL", help="the certificate, or its serial number in hex")
+    for action, who, run in (
+        (propose, "owner", _propose),
+        (confirm, "custodian", _confirm),
+        (cancel, "owner", _cancel),
+        (revoke, "owner", _revoke_certificate),
+    ):
+        add_identity(action, who)
+        add_json(action)
+        action.set_defaults(run=run)
+    pending = subparsers.add_parser("pending", help="what waits for the other party: policies, supersessions, erasures")
+    add_ledger(pending)
+    add_json(pending)
+    pending.set_defaults(run=_pending)
+
+
+def _show(args: argparse.Namespace) -> int:
+    policy = open_records(args).query("GetPolicy", {})
+    if args.json:
+        show([policy], True, ())
+    else:
+        certificates = {"certificates": sorted(policy["certificates"])} if "certificates" in policy else {}
+        print(yaml.safe_dump({**policy, **certificates}, sort_keys=False), end="")
+    return 0
+
+
+def _propose(args: argparse.Namespace) -> int:
+    ledger = open_ledger(args)
+    policy = ledger.query("GetPolicy", {})
+    for text in args.set:
+        field, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {text!r}: expected FIELD=VALUE, as max_days=90")
+        policy[field] = yaml.safe_load(value)
+    certificates = {**policy.pop("certificates", {}), **dict(_joining(text) for text in args.add)}
+    policy["organisations"] |= dict.fromkeys((text.partition(":")[0] for text in args.add), "research")
+    for msp_id in args.remove:
+        if policy["organisations"].pop(msp_id, None) is None:
+            raise ConfigError(f"--remove {msp_id}: not in the policy; `orthanc-ledger policy` shows it")
+        certificates.pop(msp_id, None)
+    if certificates:
+        policy["certificates"] = certificates
+    committed = submit(ledger, "ProposePolicy", {"policy": policy}, secrets.token_bytes(16))
+    proposal = committed.result["id"].hex()
+    tell(args, committed.result, f"proposed; the other organisation runs `orthanc-ledger policy confirm {proposal}`")
+    return 0
+
+
+def _joining(text: str) -> tuple[str, bytes]:
+    msp_id, colon, path = text.partition(":")
+    if not colon:
+        raise ConfigError(f"--add {text!r}: expected MSPID:CA.pem")
+    return msp_id, _read_certificate(Path(path)).public_bytes(Encoding.DER)
+
+
+def _confirm(args: argparse.Namespace) -> int:
+    committed = submit(open_ledger(args), "ConfirmPolicy", {"id": hex_bytes(args.id)})
+    tell(args, {"id": args.id, **committed.result}, "in force")
+    return 0
+
+
+def _cancel(args: argparse.Namespace) -> int:
+    submit(open_ledger(args), "Cancel", {"id": hex_bytes(args.id)})
+    tell(args, {"id": args.id, "state": "cancelled"}, "cancelled, for good; it may be proposed anew")
+    return 0
+
+
+def _revoke_certificate(args: argparse.Namespace) -> int:
+    path = Path(args.certificate)
+    serial = f"{_read_certificate(path).serial_number:x}" if path.is_file() else args.certificate.lower().lstrip("0")
+    submit(open_ledger(args), "RevokeCertificate", {"serial": serial})
+    tell(args, {"serial": serial}, f"certificate {serial} signs nothing any more; what it signed stays valid")
+    return 0
+
+
+def _pending(args: argparse.Namespace) -> int:
+    rows: list[dict[str, Any]] = []
+    for row in open_records(args).query("Pending", {}):
+        record = row["record"]
+        by = record["organisation"] if row["kind"] == "erasure" else record["by"]["organisation"]
+        subject = row["study"] if row["kind"] == "erasure" else row["id"]
+        rows.append({"kind": row["kind"], "id": subject, "by": by, "since": moment(record["time"]), "record": record})
+    show(rows, args.json, ("kind", "id", "by", "since"))
+    return 0
+
+
+def _read_certificate(path: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: expected a certificate in PEM: {error}") from error
