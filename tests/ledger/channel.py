@@ -17,6 +17,7 @@ from orthanc_ledger.ledger.contract.call import Applied, Call, Caller
 from orthanc_ledger.ledger.contract.policy import default_policy, policy_digest
 from orthanc_ledger.ledger.embedded import EmbeddedLedger, create_ledger
 from orthanc_ledger.ledger.identity import Identity, ca_certificate, create_organisation, issue, load_identity
+from orthanc_ledger.merkle import inclusion_proof, leaf_hash, root
 
 OWNER, CUSTODIAN, LAB, OTHER_LAB = "OwnerMSP", "CustodianMSP", "LabMSP", "OtherLabMSP"
 ROLES = {OWNER: "owner", CUSTODIAN: "custodian", LAB: "research", OTHER_LAB: "research"}
@@ -24,6 +25,7 @@ START = 1_800_000_000
 DAY = 86_400
 
 STUDY, OTHER_STUDY = b"s" * 16, b"o" * 16
+DATASET = b"D" * 16
 INSTANCE = b"i" * 32
 DIGEST, OTHER_DIGEST = b"d" * 32, b"e" * 32
 MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
@@ -54,14 +56,14 @@ class Memory:
     """The contract alone, over a dict."""
 
     def __init__(self, policy: Mapping[str, Any], now: int = START) -> None:
-        self.now, self.host_offset, self.assurance = now, 0, "person"
+        self.now, self.host_offset, self.assurance, self.serial = now, 0, "person", "1f"
         self._policy = policy_digest(policy)
         self._writes: dict[str, list[tuple[int, Any]]] = {}
         self._times: list[int] = []
         self.last: Applied | None = None
 
     def submit(self, organisation: str, function: str, args: Mapping[str, Any], nonce: bytes) -> Committed:
-        caller = Caller(organisation, self.assurance, "1f")
+        caller = Caller(organisation, self.assurance, self.serial)
         sequence = len(self._times)
         host_time = self.now + self.host_offset
         call = Call(function, args, nonce, caller, self.now, host_time, sequence, self._policy)
@@ -223,6 +225,24 @@ class Channel:
         request = self.request(**over)
         self.approve(request)
         return request, manifest
+
+    @staticmethod
+    def listed(*studies: bytes, **over: Any) -> dict[str, Any]:
+        """Arguments of RegisterDataset for these studies."""
+        args = {"id": DATASET, "version": 1, "root": root(sorted(studies)), "count": len(studies)}
+        return {**args, "descriptorDigest": DIGEST, "duo": ["DUO:0000042"], **over}
+
+    @staticmethod
+    def proof(study: bytes, *studies: bytes) -> dict[str, Any]:
+        """That a study is one of these."""
+        listed = sorted(studies)
+        index = listed.index(study)
+        return {"index": index, "path": inclusion_proof([leaf_hash(token) for token in listed], index)}
+
+    def request_dataset(self, version: int = 1, **over: Any) -> bytes:
+        """An open request on a dataset; its id."""
+        named = self.access(dataset=DATASET, version=version, **over)
+        return bytes(self.call(LAB, "RequestAccess", **{k: v for k, v in named.items() if k != "studies"})["id"])
 
     def erase_requested(self, study: bytes = STUDY) -> int:
         """Erasure asked for by the owner; the study's standing version after it."""

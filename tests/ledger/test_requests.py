@@ -75,6 +75,13 @@ def test_the_policy_says_who_must_approve(new_channel: Callable[..., Channel]) -
     assert state(channel, request) == "approved"
 
 
+def test_research_never_approves(channel: Channel) -> None:
+    channel.node()
+    args = {"id": channel.request(), "until": channel.now + DAY, "release": "identified"}
+    for organisation in (LAB, OTHER_LAB):
+        channel.refuses("NOT_PERMITTED", "role", organisation, "Approve", **args)
+
+
 def test_a_deidentified_release_needs_the_roles_named_for_it(new_channel: Callable[..., Channel]) -> None:
     channel = new_channel(release_forms=["identified", "deidentified"]).init()
     channel.node()
