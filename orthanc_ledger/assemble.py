@@ -9,13 +9,17 @@ from orthanc_ledger.anchorer import Anchorer, Pace
 from orthanc_ledger.clock import system_clock, system_clock_us
 from orthanc_ledger.config import Config
 from orthanc_ledger.content import ContentStore, open_store
+from orthanc_ledger.courier import Courier, Errand
 from orthanc_ledger.datasets import Datasets
+from orthanc_ledger.deliveries import Deliveries
+from orthanc_ledger.errors import ConfigError
 from orthanc_ledger.find import Catalogue
 from orthanc_ledger.gate import Gate
 from orthanc_ledger.index import Index
 from orthanc_ledger.keyring import Keyring
 from orthanc_ledger.ledger import Ledger, open_ledger
-from orthanc_ledger.ledger.identity import load_identity
+from orthanc_ledger.ledger.embedded import EmbeddedLedger
+from orthanc_ledger.ledger.identity import ca_certificate, load_identity
 from orthanc_ledger.library import Library, Manifests
 from orthanc_ledger.outbox import Outbox
 from orthanc_ledger.retrieve import Retrieval
@@ -23,6 +27,7 @@ from orthanc_ledger.spool import Spool
 
 INDEX = "index.db"
 OUTBOX = "outbox.db"
+DELIVERIES = "courier.db"
 KEYRING = "keyring.db"
 DATASETS = "datasets.db"
 SPOOL = "spool"
@@ -73,6 +78,23 @@ class Node:
     def ledger_as(self, identity: Path | None) -> Ledger:
         """The ledger as an identity's folder sees it; None: queries only."""
         return open_ledger(self.config.ledger, load_identity(identity) if identity else None, system_clock)
+
+    def open_log(self) -> EmbeddedLedger:
+        """The embedded ledger with its tree, to be closed. Raises ConfigError when the ledger is of another kind."""
+        scheme, _, path = self.config.ledger.partition(":")
+        if scheme != "embedded":
+            raise ConfigError(f"checkpoints are an embedded ledger's; this node's is {scheme}: its peers keep it")
+        return EmbeddedLedger(Path(path), None, system_clock)
+
+    @cached_property
+    def deliveries(self) -> Deliveries:
+        return Deliveries(self.config.data_dir / DELIVERIES)
+
+    def courier(self) -> Courier:
+        config = self.config
+        errand = Errand(config.ae_title, config.checkpoint_sinks, config.alarm_sinks, config.checkpoint_within_s)
+        identity, ca = load_identity(config.identity), ca_certificate(config.identity)
+        return Courier(self.open_log, identity, ca, self.outbox, self.deliveries, errand, system_clock)
 
     @cached_property
     def manifests(self) -> Manifests:

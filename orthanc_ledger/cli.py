@@ -11,6 +11,7 @@ from orthanc_ledger import __version__
 from orthanc_ledger.commands import (
     access,
     audit,
+    checkpoint,
     compare,
     exchange,
     fingerprint,
@@ -36,6 +37,7 @@ COMMANDS = (
     exchange,
     audit,
     verify,
+    checkpoint,
     fingerprint,
     compare,
     queues,
@@ -43,7 +45,8 @@ COMMANDS = (
 DEFAULT_CONFIG = "orthanc-ledger.yaml"
 EXIT_CODES = (
     "Exit codes: 0 done; 1 the answer is no (differs, damaged, alarms stand); 2 wrong input or configuration; "
-    "3 a service is away, try again; 130 interrupted."
+    "3 a service is away, try again; 4 nothing is wrong, but a rollback of the ledger could not be detected; "
+    "130 interrupted."
 )
 
 

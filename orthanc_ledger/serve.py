@@ -1,8 +1,8 @@
 """`orthanc-ledger serve`: starts the node's processes and starts anew what dies.
 
-The anchorer runs as ``orthanc-ledger anchorer``, each receiver as ``python -m dicom_scp``: the core starts the leaf
-by name and never imports it. Each holds the other end of a pipe as its standard input and stops when that closes, so
-that none outlives a supervisor that was killed.
+Anchorer, courier and sweeper run as ``orthanc-ledger anchorer`` and so on, each receiver as ``python -m dicom_scp``:
+the core starts the leaf by name and never imports it. Each holds the other end of a pipe as its standard input and
+stops when that closes, so that none outlives a supervisor that was killed.
 """
 
 import logging
@@ -45,7 +45,8 @@ def children(config: Config, config_path: Path, verbose: bool = False) -> list[C
     """The processes a configuration asks for."""
     own = [sys.executable, "-m"]
     options = ["--config", str(config_path), *(["--verbose"] if verbose else [])]
-    found = [Child("anchorer", [*own, "orthanc_ledger", *options, "anchorer", SUPERVISED])]
+    names = ["anchorer", "courier", *(["sweeper"] if config.sweep_every_h else [])]
+    found = [Child(name, [*own, "orthanc_ledger", *options, name, SUPERVISED]) for name in names]
     for port, listen in (("clinical", config.clinical), ("research", config.research)):
         command = [*own, "dicom_scp", *options, port, SUPERVISED]
         found += [Child(f"{port} receiver {number}", command) for number in range(max(listen.processes, 1))]

@@ -160,7 +160,7 @@ class LiveNode:
         return str(request)
 
     def children(self) -> list[int]:
-        """Process ids of the node's receivers and anchorer."""
+        """Process ids of all that `serve` started."""
         assert self.process is not None
         task = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in task.read_text().split()]

@@ -60,8 +60,11 @@ def run(capsys: pytest.CaptureFixture[str]) -> Command:
 
 @pytest.fixture
 def node(tmp_path: Path) -> Node:
-    """A node that holds one anchored object, with the keys of all organisations."""
+    """A node that holds one anchored object, with the keys of all organisations and a sink for checkpoints."""
     made = make_node(tmp_path)
+    (tmp_path / "kept").mkdir()
+    with (tmp_path / "node" / CONFIG_NAME).open("a") as config:
+        config.write("checkpoint_sinks: [path:../kept]\n")
     store(made, real_file())
     drain(made)
     return made
@@ -121,11 +124,11 @@ class TestInit:
     def init(self, run: Command, folder: Path, *words: object) -> Done:
         return run("init", folder / "node", "--key-backup", folder / "backup", *words)
 
-    def test_all_roles_makes_a_node_that_is_well(self, run: Command, tmp_path: Path) -> None:
+    def test_all_roles_makes_a_node_that_is_well_but_for_its_checkpoints(self, run: Command, tmp_path: Path) -> None:
         done = self.init(run, tmp_path, "--all-roles", "--json")
         assert (done.code, done.rows[0]["config"]) == (0, str(tmp_path / "node" / CONFIG_NAME))
         assert (tmp_path / "backup").read_bytes() == (tmp_path / "node" / "keys" / "node.key").read_bytes()
-        assert run("--config", done.rows[0]["config"], "status").code == 0
+        assert run("--config", done.rows[0]["config"], "status").code == 4
         assert run("--config", done.rows[0]["config"], "verify").code == 0
 
     def test_without_a_key_backup_it_refuses(self, run: Command, tmp_path: Path) -> None:
@@ -215,7 +218,8 @@ class TestConfiguration:
             lines = text[text.rindex("\n\n", 0, place) : text.index("\n", place + 1)]
             assert "#" in lines, f"{key} is not explained"
             if type(default) in (int, float) and not key.startswith("research."):
-                assert f"default {default:g}" in lines, f"{key}: its default is not told"
+                told = str(default).lower() if isinstance(default, bool) else f"{default:g}"
+                assert f"default {told}" in lines.lower(), f"{key}: its default is not told"
 
 
 def keys_of(raw: dict[str, Any], where: str = "") -> set[str]:

@@ -344,7 +344,7 @@ class TestOwnNode:
         for pid in before:
             os.kill(pid, signal.SIGKILL)
         wait_until(
-            lambda: len(own.children()) == 3 and not set(own.children()) & set(before),
+            lambda: len(own.children()) == len(before) and not set(own.children()) & set(before),
             30,
             "all processes were started anew",
         )

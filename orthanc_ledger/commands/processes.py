@@ -8,16 +8,20 @@ from pathlib import Path
 
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.clock import system_clock_us
-from orthanc_ledger.commands.terminal import open_node
+from orthanc_ledger.commands.terminal import keys_of_others, open_node
+from orthanc_ledger.errors import ConfigError
 from orthanc_ledger.serve import SUPERVISED, quiet_libraries, stop_event, supervise
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    serve = subparsers.add_parser("serve", help="run the node: receivers and anchorer, until SIGTERM")
+    serve = subparsers.add_parser("serve", help="run the node: all its processes, until SIGTERM")
     serve.set_defaults(run=_serve)
     anchorer = subparsers.add_parser("anchorer", help="run the anchorer alone (serve starts it)")
     anchorer.add_argument(SUPERVISED, action="store_true", help=argparse.SUPPRESS)
     anchorer.set_defaults(run=_anchorer)
+    courier = subparsers.add_parser("courier", help="bring checkpoints and alarms to their sinks (serve starts it)")
+    courier.add_argument(SUPERVISED, action="store_true", help=argparse.SUPPRESS)
+    courier.set_defaults(run=_courier)
     demo = subparsers.add_parser("demo", help="show a scan's whole way on real MR files, in a temporary folder")
     demo.add_argument("--keep", action="store_true", help="keep the folder and say where it is")
     demo.set_defaults(run=_demo)
@@ -26,6 +30,9 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def _serve(args: argparse.Namespace) -> int:
     node = open_node(args)
     _ = node.keyring, node.spool, node.ledger, node.content  # a wrong configuration stops the start here, named
+    others = keys_of_others(args, node.config)
+    if others:
+        raise ConfigError("; ".join(others))
     stop = stop_event()
     logging.info(
         "node %s: clinical port %d, research port %d",
@@ -42,6 +49,12 @@ def _anchorer(args: argparse.Namespace) -> int:
     node: Node = open_node(args)
     stop = stop_event(args.supervised)
     node.anchorer().run(stop, system_clock_us)
+    return 0
+
+
+def _courier(args: argparse.Namespace) -> int:
+    node = open_node(args)
+    node.courier().run(stop_event(args.supervised))
     return 0
 
 

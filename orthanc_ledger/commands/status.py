@@ -2,15 +2,24 @@
 
 import argparse
 import os
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from typing import Any
 
-from orthanc_ledger.commands.terminal import add_json, moment, open_node, show
+from orthanc_ledger.assemble import Node
+from orthanc_ledger.clock import system_clock
+from orthanc_ledger.commands.terminal import add_json, keys_of_others, moment, open_node, show
+from orthanc_ledger.courier import ALARM_SINK, CHECKPOINT_SINK
+from orthanc_ledger.deliveries import Route
 from orthanc_ledger.errors import LedgerAway
 from orthanc_ledger.spool import CONFLICTS, QUARANTINE
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subparsers.add_parser(
-        "status", help="counts, backlog, alarms; exit 1 when alarms stand, 3 when the ledger is away"
+        "status",
+        help="counts, backlog, checkpoints, alarms; exit 1 when alarms stand, 3 when the ledger is away, 4 when all is "
+        "well but a rollback could not be detected",
     )
     add_json(parser)
     parser.set_defaults(run=_run)
@@ -18,15 +27,33 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def _run(args: argparse.Namespace) -> int:
     node = open_node(args)
+    facts = _facts(args, node)
+    if args.json:
+        show([facts], True, ())
+    else:
+        _print(facts)
+    if facts["ledger"] != "ready":
+        return 3
+    if facts["alarms"]:
+        return 1
+    return 0 if facts["checkpoints"] else 4
+
+
+def _facts(args: argparse.Namespace, node: Node) -> dict[str, Any]:
     counts = node.index.counts()
     disk = os.statvfs(node.spool.folder)
-    alarms = node.outbox.alarms()
+    alarms = [{"time": moment(alarm.time), "kind": alarm.kind, "text": alarm.text} for alarm in node.outbox.alarms()]
+    entries, ledger = None, "ready"
     try:
-        node.ledger_as(None).query("GetPolicy", {})
-        ledger = "ready"
+        with closing(node.open_log()) as log:
+            entries = log.size
+        now = moment(system_clock())
+        alarms += [{"time": now, "kind": "keys", "text": text} for text in keys_of_others(args, node.config)]
     except LedgerAway as error:
         ledger = f"away: {error}"
-    facts = {
+    checkpoints = _sinks(node, CHECKPOINT_SINK, node.config.checkpoint_sinks)
+    round_ = node.rounds.finished()
+    return {
         "anchored": counts.get("anchored", 0),
         "waiting": counts.get("spooled", 0),
         "batches_not_on_ledger": len(node.index.unanchored()),
@@ -35,18 +62,50 @@ def _run(args: argparse.Namespace) -> int:
         "conflicts": len(node.spool.names(CONFLICTS)),
         "spool_free_mb": disk.f_bavail * disk.f_frsize >> 20,
         "ledger": ledger,
-        "alarms": [{"time": moment(alarm.time), "kind": alarm.kind, "text": alarm.text} for alarm in alarms],
+        "ledger_entries": entries,
+        "final_entries": min((sink["covered"] for sink in checkpoints), default=None),
+        "last_sweep": None if round_ is None else moment(round_.finished or round_.started),
+        "checkpoints": checkpoints,
+        "alarm_sinks": _sinks(node, ALARM_SINK, node.config.alarm_sinks),
+        "alarms": alarms,
     }
-    if args.json:
-        show([facts], True, ())
-    else:
-        show(
-            [{"fact": name, "value": len(alarms) if name == "alarms" else value} for name, value in facts.items()],
-            False,
-            ("fact", "value"),
+
+
+def _sinks(node: Node, kind: str, urls: Iterable[str]) -> list[dict[str, Any]]:
+    """How far each sink has come; `covered`: entries that its newest checkpoint covers (alarm sinks: last notice)."""
+    places = {place.route: place for place in node.deliveries.places()}
+    now, found = system_clock(), []
+    for url in urls:
+        place = places.get(Route(kind, url))  # None: the courier has not run yet
+        waiting_since = place.waiting_since if place else None
+        found.append(
+            {
+                "sink": url,
+                "covered": place.position if place else 0,
+                "age_s": now - place.time if place and place.time else None,
+                "waiting_s": None if waiting_since is None else now - waiting_since,
+                "error": place.error if place else None,
+            }
         )
-        for alarm in alarms:
-            print(f"ALARM {moment(alarm.time)} {alarm.kind}: {alarm.text}")
-    if ledger != "ready":
-        return 3
-    return 1 if alarms else 0
+    return found
+
+
+def _print(facts: Mapping[str, Any]) -> None:
+    lists = {name for name, value in facts.items() if isinstance(value, list)}
+    rows = [{"fact": name, "value": len(value) if name in lists else value} for name, value in facts.items()]
+    show(rows, False, ("fact", "value"))
+    for sink in facts["checkpoints"]:
+        covered, age_s = sink["covered"], sink["age_s"]
+        how_old = f"checkpoint of {covered} entries, {age_s} s old" if covered else "no checkpoint yet"
+        print(f"CHECKPOINTS {sink['sink']}: {how_old}{_trouble(sink)}")
+    for sink in facts["alarm_sinks"]:
+        print(f"ALARMS TO {sink['sink']}{_trouble(sink)}")
+    if not facts["checkpoints"]:
+        print("rollback not detectable: set checkpoint_sinks, out of reach of this machine's owner")
+    for alarm in facts["alarms"]:
+        print(f"ALARM {alarm['time']} {alarm['kind']}: {alarm['text']}")
+
+
+def _trouble(sink: Mapping[str, Any]) -> str:
+    waits = "" if sink["waiting_s"] is None else f"; something waits since {sink['waiting_s']} s"
+    return waits + (f"; {sink['error']}" if sink["error"] else "")

@@ -15,9 +15,11 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from orthanc_ledger.errors import ContractError, IntegrityError
+from orthanc_ledger.ledger.embedded import EmbeddedLedger
 from orthanc_ledger.ledger.identity import Identity
 from orthanc_ledger.ledger.log import Checkpoint
 from orthanc_ledger.ledger.members import Members
+from orthanc_ledger.merkle import verify_consistency
 
 MAX_NOTE_CHARACTERS = 65_536
 """Room for a certificate and the signatures of many witnesses."""
@@ -85,6 +87,18 @@ def open_note(text: str, log_id: bytes | None, ca_certificates: Mapping[str, byt
         raise IntegrityError(f"checkpoint of {parts['size']} entries: {error.field}: {error.detail}") from error
     root = base64.b64decode(parts["root"])
     return Note(Checkpoint(int(parts["size"]), root), time, caller.organisation, certificate, log)
+
+
+def prove_growth(ledger: EmbeddedLedger, old: Checkpoint, new: Checkpoint) -> list[bytes]:
+    """The proof that a log's checkpoint continues an older one (`merkle.verify_consistency`), checked.
+
+    Raises IntegrityError when it does not: the log was shortened or changed since. `new` is one of the ledger's own.
+    """
+    if new.size < old.size:
+        raise IntegrityError(f"a checkpoint of {old.size} entries was signed, the log has {new.size}")
+    proof = ledger.consistency(old.size, new.size)
+    verify_consistency(old.size, old.root, new.size, new.root, proof)
+    return proof
 
 
 def _signature(lines: str, name: str, key_id: bytes) -> bytes:

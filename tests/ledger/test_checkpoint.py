@@ -1,6 +1,9 @@
 """Signed checkpoints: what a CA certificate is enough to check, and what is refused."""
 
 import base64
+import hashlib
+import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +16,7 @@ from orthanc_ledger.errors import IntegrityError
 from orthanc_ledger.ledger.checkpoint import Note, open_note, origin, sign_note
 from orthanc_ledger.ledger.identity import IDENTITY_DAYS
 from orthanc_ledger.ledger.log import Checkpoint
+from tests.conftest import ROOT
 from tests.ledger.channel import CUSTODIAN, DAY, OWNER, START, People
 
 LOG = bytes(range(32))
@@ -44,28 +48,21 @@ def test_its_lines_are_those_of_a_c2sp_checkpoint(people: People, note: str) -> 
     assert signature.startswith(f"\N{EM DASH} {first} ")
 
 
-def test_openssl_checks_it_as_the_page_says(people: People, note: str, tmp_path: Path) -> None:
-    text, _, signatures = note.rpartition("\n\n")
-    blob = base64.b64decode(signatures.split(" ")[2])
-    certificate = x509.load_der_x509_certificate(base64.b64decode(lines_of(note)[4].removeprefix("certificate ")))
-    spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    files = {
-        "text": f"{text}\n".encode(),
-        "signature": blob[4:],
-        "spki": spki,
-        "certificate": certificate.public_bytes(Encoding.PEM),
-        "key": certificate.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
-        "ca": x509.load_der_x509_certificate(people.ca_certificates[OWNER]).public_bytes(Encoding.PEM),
-    }
-    for name, content in files.items():
-        (tmp_path / name).write_bytes(content)
+@pytest.mark.parametrize("changed", [False, True])
+def test_the_commands_of_the_page_check_it(people: People, note: str, tmp_path: Path, changed: bool) -> None:
+    (commands,) = re.findall("```sh\n(.*?)```", (ROOT / "docs" / "checkpoint.md").read_text(), re.DOTALL)
+    (tmp_path / "note").write_text(note.replace("\n1234\n", "\n1235\n") if changed else note)
+    ca = x509.load_der_x509_certificate(people.ca_certificates[OWNER])
+    (tmp_path / "ca.pem").write_bytes(ca.public_bytes(Encoding.PEM))
+    environment = {**os.environ, "NOTE": "note", "CA": "ca.pem"}
+    done = subprocess.run(["sh", "-c", commands], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout == ("Verification failure\n" if changed else "Verified OK\n") + "signer.pem: OK\n", done.stderr
 
-    def openssl(*words: str) -> str:
-        return subprocess.run(["openssl", *words], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
 
-    assert openssl("dgst", "-sha256", "-verify", "key", "-signature", "signature", "text") == "Verified OK\n"
-    assert openssl("dgst", "-sha256", "-r", "spki").startswith(blob[:4].hex())
-    assert openssl("verify", "-attime", str(START), "-CAfile", "ca", "certificate") == "certificate: OK\n"
+def test_its_key_id_is_that_of_the_public_key(people: People, note: str) -> None:
+    key = x509.load_der_x509_certificate(people.identities[OWNER].certificate).public_key()
+    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    assert base64.b64decode(lines_of(note)[6].split(" ")[2])[:4] == hashlib.sha256(spki).digest()[:4]
 
 
 def test_signatures_of_witnesses_are_passed_over(people: People, note: str) -> None:

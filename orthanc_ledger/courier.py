@@ -1,0 +1,248 @@
+"""The courier: brings signed checkpoints of the ledger out of its owner's reach, and notices of alarms to people.
+
+One process; a thread a sink, so that one that hangs holds up no other. Every step may be repeated, so it may be killed
+anywhere and started again: a sink may get the same text twice, never a part of it, and no text is lost.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from orthanc_ledger.clock import Clock
+from orthanc_ledger.deliveries import Deliveries, Route, Signed
+from orthanc_ledger.errors import ConfigError, IntegrityError, LedgerAway, SinkAway
+from orthanc_ledger.ledger.checkpoint import open_note, prove_growth, sign_note
+from orthanc_ledger.ledger.embedded import EmbeddedLedger
+from orthanc_ledger.ledger.identity import Identity
+from orthanc_ledger.outbox import Outbox
+from orthanc_ledger.sinks import kept, open_sink
+
+LOGGER = logging.getLogger(__name__)
+
+CHECKPOINT_SINK, ALARM_SINK = "checkpoint sink", "alarm sink"
+DIFFERS, ROLLED_BACK = "checkpoint differs", "ledger rolled back"
+_KINDS = (CHECKPOINT_SINK, ALARM_SINK, DIFFERS, ROLLED_BACK)
+
+_LEDGER = "ledger"  # the claim of an alarm about it
+_LONGEST_PAUSE_S = 60.0
+_SHORTEST_ALARM_S = 60.0
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What a sink lacks next, and how far it has come once it has it."""
+
+    position: int
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Errand:
+    """Which sinks get what, and within how many seconds; `node`: the AE title that notices begin with."""
+
+    node: str
+    checkpoint_sinks: tuple[str, ...]
+    alarm_sinks: tuple[str, ...]
+    within_s: float
+
+    @property
+    def pace_s(self) -> float:
+        """Seconds between two looks: half the time is for signing and finding out, half for the sink."""
+        return self.within_s / 4
+
+    @property
+    def alarm_s(self) -> float:
+        """Seconds after which a sink that lacks something is an alarm."""
+        return max(_SHORTEST_ALARM_S, 10 * self.within_s)
+
+
+class Courier:
+    """Looks after the ledger and the alarms.
+
+    `open_ledger` is called for every look: a file put in the place of the ledger's is seen. `identity` signs; with
+    `ca_certificate` (DER), its organisation's, it knows its own notes again.
+    """
+
+    def __init__(
+        self,
+        open_ledger: Callable[[], EmbeddedLedger],
+        identity: Identity,
+        ca_certificate: bytes,
+        outbox: Outbox,
+        deliveries: Deliveries,
+        errand: Errand,
+        clock: Clock,
+    ) -> None:
+        self._open_ledger = open_ledger
+        self._identity = identity
+        self._ca_certificates = {identity.msp_id: ca_certificate}
+        self._outbox = outbox
+        self._deliveries = deliveries
+        self._errand = errand
+        self._clock = clock
+        self._ledger_away = False
+        standing = (alarm.text for alarm in outbox.alarms() if alarm.kind == ROLLED_BACK)
+        self._rolled_back: str | None = next(standing, None)
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until ``stop`` is set; never gives up because the ledger or a sink is away.
+
+        Raises SinkAway when a delivery's thread ended, on what the node's own files raise (a full disk): the supervisor
+        starts everything again.
+        """
+        deliveries = self.begin()
+        self.look()
+        pace_s = self._errand.pace_s
+        threads = [threading.Thread(target=each.run, args=(stop, pace_s), daemon=True) for each in deliveries]
+        for thread in threads:
+            thread.start()
+        while not stop.wait(pace_s):
+            self.look()
+            if not all(thread.is_alive() or stop.is_set() for thread in threads):
+                raise SinkAway("a delivery ended; its error stands above")
+
+    def begin(self) -> "list[Delivery]":
+        """Take up the sinks of the configuration; a delivery for each."""
+        errand = self._errand
+        kinds = (
+            (CHECKPOINT_SINK, errand.checkpoint_sinks, self._next_checkpoint),
+            (ALARM_SINK, errand.alarm_sinks, self._next_notice),
+        )
+        found = [
+            Delivery(Route(kind, url), next_parcel, self._recall, self._deliveries, self._clock)
+            for kind, urls, next_parcel in kinds
+            for url in urls
+        ]
+        self._deliveries.configure([delivery.route for delivery in found])
+        return found
+
+    def look(self) -> None:
+        """Sign a checkpoint if the ledger has grown, drop the notices that all have, and set the alarms right."""
+        try:
+            with closing(self._open_ledger()) as ledger:
+                self._sign(ledger)
+            self._rolled_back, self._ledger_away = None, False
+        except IntegrityError as error:
+            self._rolled_back = f"the ledger is not what it was, no checkpoint is signed: {error}"
+        except (LedgerAway, ConfigError) as error:  # no file is away, too: a disk that is not mounted
+            if not self._ledger_away:
+                LOGGER.warning("ledger away, checkpoints wait: %s", error)
+            self._ledger_away = True
+        self._drop_notices()
+        self._set_alarms()
+
+    def _recall(self, url: str) -> None:
+        """Remember the largest own checkpoint that a sink keeps, if this node has forgotten it: a data_dir put back
+        from a backup takes the ledger and the courier's memory back together. Raises SinkAway.
+        """
+        signed = self._deliveries.signed()
+        for text in kept(url):
+            with suppress(IntegrityError):  # nothing of ours: `fsck` judges it
+                note = open_note(text, signed.log_id if signed else None, self._ca_certificates)
+                self._deliveries.keep_signed(Signed(note.log_id, note.checkpoint, text))
+                return
+
+    def _sign(self, ledger: EmbeddedLedger) -> None:
+        """Raises IntegrityError when the ledger does not contain what was signed last; nothing is signed then."""
+        last, checkpoint = self._deliveries.signed(), ledger.checkpoint()
+        if last is not None:
+            if last.log_id != ledger.log_id:
+                raise IntegrityError(f"expected the log {last.log_id.hex()}, got {ledger.log_id.hex()}")
+            if last.checkpoint == checkpoint:
+                return
+            prove_growth(ledger, last.checkpoint, checkpoint)
+        note = sign_note(checkpoint, ledger.log_id, self._clock(), self._identity)
+        self._deliveries.keep_signed(Signed(ledger.log_id, checkpoint, note))
+
+    def _next_checkpoint(self, covered: int) -> Parcel | None:
+        """The last signed checkpoint: it covers all that lie between."""
+        signed = self._deliveries.signed()
+        if signed is None or signed.checkpoint.size <= covered:
+            return None
+        return Parcel(signed.checkpoint.size, f"{signed.checkpoint.size:020d}", signed.note)
+
+    def _next_notice(self, told: int) -> Parcel | None:
+        for notice in self._outbox.notices(told, limit=1):
+            moment = datetime.fromtimestamp(notice.time, UTC).isoformat()
+            text = f"{self._errand.node} {moment} {notice.kind}: {notice.text}\n"
+            return Parcel(notice.id, str(notice.id), text)
+        return None
+
+    def _drop_notices(self) -> None:
+        waiting = self._outbox.notices(0)
+        told = [place.position for place in self._deliveries.places() if place.route.kind == ALARM_SINK]
+        done = [notice.id for notice in waiting if notice.id <= min(told, default=notice.id)]
+        if done:
+            self._outbox.drop_notices(done[-1])
+
+    def _set_alarms(self) -> None:
+        """Raise what is wrong now and not told yet, take back what is right again or no longer configured."""
+        wrong = self._wrong()
+        standing = {(alarm.kind, alarm.claim) for alarm in self._outbox.alarms() if alarm.kind in _KINDS}
+        for kind, claim in wrong.keys() - standing:
+            self._outbox.alarm(kind, claim, wrong[kind, claim])
+        for kind, claim in standing - wrong.keys():
+            self._outbox.settle(claim, kind=kind)
+
+    def _wrong(self) -> Mapping[tuple[str, str], str]:
+        found = {} if self._rolled_back is None else {(ROLLED_BACK, _LEDGER): self._rolled_back}
+        now = self._clock()
+        for place in self._deliveries.places():
+            kind, url = place.route.kind, place.route.url
+            if place.differs:
+                found[DIFFERS, url] = place.error or url
+            elif place.waiting_since is not None and now - place.waiting_since > self._errand.alarm_s:
+                found[kind, url] = f"{url}: did not take what is due; `status` says since when and why"
+        return found
+
+
+class Delivery:
+    """Brings one sink what it lacks. `next_parcel` gives that from how far it has come; `ask` is called first, once, to
+    learn from what it keeps.
+    """
+
+    def __init__(
+        self,
+        route: Route,
+        next_parcel: Callable[[int], Parcel | None],
+        ask: Callable[[str], None],
+        deliveries: Deliveries,
+        clock: Clock,
+    ) -> None:
+        self.route = route
+        self._sink = open_sink(route.url)
+        self._next_parcel = next_parcel
+        self._ask = ask
+        self._asked = False
+        self._deliveries = deliveries
+        self._clock = clock
+
+    def run(self, stop: threading.Event, pace_s: float) -> None:
+        """Deliver until ``stop`` is set, less and less often while the sink is away."""
+        pause_s = 0.0
+        with closing(self._deliveries):
+            while not stop.wait(pause_s):
+                pause_s = pace_s if self.deliver() else min(max(2 * pause_s, pace_s), _LONGEST_PAUSE_S)
+
+    def deliver(self) -> bool:
+        """Bring everything that waits; False when the sink did not take it, or was found to hold something else."""
+        if self._deliveries.place(self.route).differs:
+            return False
+        try:
+            if not self._asked:
+                self._deliveries.waits(self.route, self._clock())
+                self._ask(self.route.url)
+                self._asked = True
+                self._deliveries.lacks_nothing(self.route)
+            while parcel := self._next_parcel(self._deliveries.place(self.route).position):
+                self._deliveries.waits(self.route, self._clock())
+                self._sink.deliver(parcel.name, parcel.text)
+                self._deliveries.delivered(self.route, parcel.position, self._clock())
+        except (SinkAway, IntegrityError) as error:
+            self._deliveries.failed(self.route, str(error), isinstance(error, IntegrityError))
+            return False
+        return True
