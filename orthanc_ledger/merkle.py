@@ -1,11 +1,11 @@
-"""Merkle trees as Certificate Transparency defines them (RFC 6962 section 2.1).
+"""Merkle trees as Certificate Transparency defines them (RFC 6962 section 2.1, with the algorithms of RFC 9162).
 
 Every digest here is 32 bytes of SHA-256. Leaves are hashed with a 0x00 prefix and nodes with 0x01, so that no node can
 be passed off as a leaf.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from orthanc_ledger.errors import IntegrityError
 
@@ -30,15 +30,19 @@ class Tree:
         self.size = 0
         self._subtrees: list[bytes] = []
 
-    def add(self, leaf_hash: bytes) -> None:
-        """Append a leaf by its hash (:func:`leaf_hash` of its input)."""
-        digest = leaf_hash
+    def add(self, leaf_hash: bytes) -> list[bytes]:
+        """Append a leaf by its hash (:func:`leaf_hash` of its input).
+
+        Gives the roots of the perfect subtrees that it completes, by level: the leaf's hash first.
+        """
+        completed = [leaf_hash]
         merges = self.size
         while merges & 1:  # each trailing one bit of the old size is a perfect subtree as large as the new one
-            digest = node_hash(self._subtrees.pop(), digest)
+            completed.append(node_hash(self._subtrees.pop(), completed[-1]))
             merges >>= 1
-        self._subtrees.append(digest)
+        self._subtrees.append(completed[-1])
         self.size += 1
+        return completed
 
     def root(self) -> bytes:
         """Root over all leaves so far; leaves may be added afterwards."""
@@ -103,4 +107,65 @@ def verify_inclusion(leaf_hash: bytes, index: int, size: int, proof: Sequence[by
     if digest != root:
         raise IntegrityError(
             f"inclusion proof for leaf {index} of {size}: expected root {root.hex()}, got {digest.hex()}"
+        )
+
+
+def consistency_proof(old_size: int, new_size: int, root: Callable[[int, int], bytes]) -> list[bytes]:
+    """PROOF(old_size, D[new_size]): what shows that a tree was only appended to (RFC 9162 section 2.1.4.1).
+
+    `root(start, end)` gives MTH(D[start:end]); it is asked for O(log n) of them. Raises ``IndexError`` unless 0 ≤ old
+    size ≤ new size.
+    """
+    if not 0 <= old_size <= new_size:
+        raise IndexError(f"no tree of {old_size} leaves in a tree of {new_size}")
+    start, end, known = 0, new_size, True  # known: whoever checks has the root of this part, it is the old tree's
+    siblings: list[bytes] = []
+    while 0 < old_size < end:
+        middle = start + (1 << (end - start - 1).bit_length() - 1)
+        if old_size <= middle:
+            siblings.append(root(middle, end))
+            end = middle
+        else:
+            siblings.append(root(start, middle))
+            start, known = middle, False
+    return siblings[::-1] if known else [root(start, end), *reversed(siblings)]
+
+
+def verify_consistency(old_size: int, old_root: bytes, new_size: int, new_root: bytes, proof: Sequence[bytes]) -> None:
+    """Check that the first leaves of the new tree are those of the old one (RFC 9162 section 2.1.4.2).
+
+    Every tree continues the empty one. Raises ``IntegrityError`` when the new tree is the smaller one, the proof has
+    another length than the sizes ask for, or its digests lead to other roots.
+    """
+    what = f"consistency of {old_size} entries with {new_size}"
+    if not 0 <= old_size <= new_size:
+        raise IntegrityError(f"{what}: a tree only grows")
+    if old_size in (0, new_size):
+        if proof:
+            raise IntegrityError(f"{what}: expected an empty proof, got {len(proof)} digests")
+        if old_root != (new_root if old_size else EMPTY_ROOT):
+            raise IntegrityError(f"{what}: expected the root {new_root.hex()}, got {old_root.hex()}")
+        return
+    path = iter(proof if old_size & (old_size - 1) else [old_root, *proof])  # a perfect old tree is left out of it
+    position, last = old_size - 1, new_size - 1
+    while position & 1:
+        position, last = position >> 1, last >> 1
+    old = new = next(path, b"")
+    used = 1
+    while last:
+        if position & 1 or position < last:
+            sibling = next(path, b"")
+            used += 1
+            if position & 1:
+                old = node_hash(sibling, old)
+                new = node_hash(sibling, new)
+            else:
+                new = node_hash(new, sibling)
+        position, last = position >> 1, last >> 1
+    expected = used - (old_size & (old_size - 1) == 0)
+    if len(proof) != expected:
+        raise IntegrityError(f"{what}: expected {expected} digests, got {len(proof)}")
+    if (old, new) != (old_root, new_root):
+        raise IntegrityError(
+            f"{what}: expected the roots {old_root.hex()} and {new_root.hex()}, got {old.hex()} and {new.hex()}"
         )

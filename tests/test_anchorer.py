@@ -18,7 +18,7 @@ from orthanc_ledger.clock import system_clock_us
 from orthanc_ledger.config import BatchLimits
 from orthanc_ledger.errors import ConfigError, ContentAway, ContractError, IntegrityError, LedgerAway
 from orthanc_ledger.ledger import Committed, Ledger
-from orthanc_ledger.ledger.replay import replay
+from orthanc_ledger.ledger.fsck import check
 from orthanc_ledger.spool import CONFLICTS, INBOX, QUARANTINE, Receipt
 
 SECOND_US = 1_000_000
@@ -164,7 +164,7 @@ def test_each_study_has_a_batch_of_its_own(node: Node) -> None:
     assert sorted(anchors(node)) == [2, 3]
     assert node.index.counts() == {"anchored": 5}
     assert node.spool.names() == []
-    replay(node.config.data_dir / "ledger.db")
+    assert check(node.config.data_dir / "ledger.db").findings == ()
 
 
 def test_what_comes_while_a_batch_is_prepared_is_in_the_index_before_it_is_done(

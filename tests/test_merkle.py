@@ -3,7 +3,17 @@
 import pytest
 
 from orthanc_ledger.errors import IntegrityError
-from orthanc_ledger.merkle import EMPTY_ROOT, Tree, inclusion_proof, leaf_hash, node_hash, root, verify_inclusion
+from orthanc_ledger.merkle import (
+    EMPTY_ROOT,
+    Tree,
+    consistency_proof,
+    inclusion_proof,
+    leaf_hash,
+    node_hash,
+    root,
+    verify_consistency,
+    verify_inclusion,
+)
 
 # Reference leaves, roots and paths of the certificate-transparency test suite (merkle_tree_test).
 LEAVES = [
@@ -69,6 +79,14 @@ def test_tree_shows_every_root_on_its_way() -> None:
     assert tree.size == 8
 
 
+def test_tree_tells_the_perfect_subtrees_that_a_leaf_completes() -> None:
+    tree = Tree()
+    for size in range(1, 33):
+        completed = tree.add(leaf_hash(bytes([size])))
+        levels = [level for level in range(6) if size % (1 << level) == 0]
+        assert completed == [root(bytes([n]) for n in range(size - (1 << level) + 1, size + 1)) for level in levels]
+
+
 def test_empty_root_is_the_digest_of_nothing() -> None:
     assert EMPTY_ROOT.hex() == ROOTS[0]
 
@@ -125,3 +143,71 @@ def test_node_cannot_pass_as_leaf() -> None:
 def test_no_proof_for_a_leaf_outside_the_tree() -> None:
     with pytest.raises(IndexError, match="no leaf 3"):
         inclusion_proof([leaf_hash(b"")] * 3, 3)
+
+
+def part(start: int, end: int) -> bytes:
+    """MTH of some leaves, each of one byte."""
+    return root(bytes([number]) for number in range(start, end))
+
+
+SIZES = range(65)
+ROOTS_BY_SIZE = [part(0, size) for size in SIZES]
+PAIRS = [(old, new) for new in SIZES for old in range(new + 1)]
+
+
+def subproof(old: int, start: int, end: int, whole: bool) -> list[bytes]:
+    """SUBPROOF(old, D[start:end], whole) as RFC 9162 2.1.4.1 defines it, by its recursion."""
+    if old == end - start:
+        return [] if whole else [part(start, end)]
+    middle = 1
+    while middle * 2 < end - start:
+        middle *= 2
+    if old <= middle:
+        return [*subproof(old, start, start + middle, whole), part(start + middle, end)]
+    return [*subproof(old - middle, start + middle, end, False), part(start, start + middle)]
+
+
+def test_consistency_proof_is_that_of_the_definition_and_verifies() -> None:
+    for old, new in PAIRS:
+        proof = consistency_proof(old, new, part)
+        assert proof == (subproof(old, 0, new, True) if old else [])
+        assert len(proof) <= 2 * new.bit_length()
+        verify_consistency(old, ROOTS_BY_SIZE[old], new, ROOTS_BY_SIZE[new], proof)
+
+
+def test_consistency_proof_of_the_reference_leaves() -> None:
+    """From the example of RFC 9162 2.1.5: 3, 4 and 6 leaves of a tree of 7."""
+    hashes = [leaf_hash(leaf) for leaf in LEAVES[:7]]
+    c, d, g = hashes[2], hashes[3], node_hash(hashes[0], hashes[1])
+    i, j, k, m = node_hash(hashes[4], hashes[5]), hashes[6], node_hash(g, node_hash(c, d)), bytes.fromhex(ROOTS[7])
+    expected = {3: [c, d, g, node_hash(i, j)], 4: [node_hash(i, j)], 6: [i, j, k]}
+    for old, proof in expected.items():
+        assert consistency_proof(old, 7, lambda start, end: root(LEAVES[start:end])) == proof
+        verify_consistency(old, bytes.fromhex(ROOTS[old]), 7, m, proof)
+
+
+def test_consistency_of_other_sizes_or_roots_is_refused() -> None:
+    other = [root(b"other" + bytes([number]) for number in range(size)) for size in SIZES]
+    for old, new in PAIRS:
+        proof = consistency_proof(old, new, part)
+        forged = [(old, ROOTS_BY_SIZE[old], new, ROOTS_BY_SIZE[new], [*proof, bytes(32)])]
+        if old:  # every tree continues the empty one
+            forged.append((old, ROOTS_BY_SIZE[old], new, other[new], proof))
+        if old != new:
+            forged.append((new, ROOTS_BY_SIZE[new], old, ROOTS_BY_SIZE[old], proof))
+        if proof:
+            forged.append((old, ROOTS_BY_SIZE[old], new, ROOTS_BY_SIZE[new], proof[:-1]))
+            forged += [(size, ROOTS_BY_SIZE[old], new, ROOTS_BY_SIZE[new], proof) for size in (old - 1, old + 1)]
+            for place in range(len(proof)):
+                changed = [*proof[:place], bytes(32), *proof[place + 1 :]]
+                forged.append((old, ROOTS_BY_SIZE[old], new, ROOTS_BY_SIZE[new], changed))
+        forged.append((old, other[old] if old else bytes(32), new, ROOTS_BY_SIZE[new], proof))
+        for attempt in forged:
+            with pytest.raises(IntegrityError, match="consistency"):
+                verify_consistency(*attempt)
+
+
+def test_no_consistency_proof_from_a_larger_tree() -> None:
+    for old in (-1, 4):
+        with pytest.raises(IndexError, match="no tree"):
+            consistency_proof(old, 3, part)

@@ -3,14 +3,12 @@
 import argparse
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from orthanc_ledger.assemble import Node
-from orthanc_ledger.commands.terminal import add_json, hex_bytes, open_node, show
-from orthanc_ledger.errors import ConfigError, IntegrityError, NotHeld
-from orthanc_ledger.ledger.log import Checkpoint
-from orthanc_ledger.ledger.replay import replay
+from orthanc_ledger.commands.fsck import add_checkpoint, embedded_path, examine
+from orthanc_ledger.commands.terminal import add_json, open_node, show
+from orthanc_ledger.errors import IntegrityError, NotHeld
 
 _VERIFIED, _DAMAGED = "verified", "DAMAGED"
 
@@ -21,11 +19,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument("--study", metavar="UID", help="only this study's objects")
     parser.add_argument("--log-only", action="store_true", help="only the ledger")
-    parser.add_argument(
-        "--checkpoint",
-        metavar="SIZE:ROOT",
-        help="entries and root that an earlier verify printed, kept elsewhere: finds a ledger rolled back since",
-    )
+    add_checkpoint(parser)
     add_json(parser)
     parser.set_defaults(run=_run)
 
@@ -41,24 +35,16 @@ def _run(args: argparse.Namespace) -> int:
     return 0 if all(row["state"] == _VERIFIED for row in rows) else 1
 
 
-def _log(node: Node, kept: str | None) -> dict[str, Any]:
-    scheme, _, path = node.config.ledger.partition(":")
-    if scheme != "embedded":
-        raise ConfigError(f"verify replays an embedded ledger; this node's is {scheme}: its peers verify it")
-    try:
-        report = replay(Path(path), _checkpoint(kept) if kept else None)
-    except IntegrityError as error:
-        return {"what": "ledger", "state": _DAMAGED, "detail": str(error)}
+def _log(node: Node, given: list[str]) -> dict[str, Any]:
+    report = examine(embedded_path(node.config.ledger), node.config.checkpoint_sinks, given).report
+    if report.findings:
+        first = report.findings[0]
+        where = "" if first.position is None else f"entry {first.position}: "
+        more = f"; `fsck` shows all {len(report.findings)}" if len(report.findings) > 1 else ""
+        return {"what": "ledger", "state": _DAMAGED, "detail": f"{where}{first.kind}: {first.detail}{more}"}
     root = report.root.hex()
     detail = f"{report.size} entries, root {root}"
     return {"what": "ledger", "state": _VERIFIED, "detail": detail, "size": report.size, "root": root}
-
-
-def _checkpoint(text: str) -> Checkpoint:
-    size, colon, root = text.partition(":")
-    if not colon or not size.isdecimal() or len(root) != 64:
-        raise ConfigError(f"--checkpoint {text!r}: expected SIZE:ROOT as `orthanc-ledger verify` prints them")
-    return Checkpoint(int(size), hex_bytes(root))
 
 
 def _objects(node: Node, study_uid: str | None) -> Iterator[dict[str, Any]]:

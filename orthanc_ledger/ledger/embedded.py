@@ -18,8 +18,9 @@ from orthanc_ledger.ledger.contract import NONCE_BYTES, answer, event_key
 from orthanc_ledger.ledger.contract.policy import policy_digest
 from orthanc_ledger.ledger.identity import Identity
 from orthanc_ledger.ledger.log import Checkpoint, LogFile, Row, reachable
-from orthanc_ledger.ledger.members import Members
+from orthanc_ledger.ledger.members import Membership
 from orthanc_ledger.ledger.transaction import Genesis, SignedTransaction, sign
+from orthanc_ledger.merkle import consistency_proof
 
 CLOCK_JUMP_S = 31 * 86_400
 
@@ -35,14 +36,15 @@ def create_ledger(
 
     `organisations`: MSP ID to CA certificate (DER, `identity.ca_certificate`). Of `policy` the genesis holds the
     SHA-256 only: afterwards owner or custodian submits InitPolicy with exactly this policy. Raises ConfigError when the
-    file exists, an organisation's certificate is no CA, or the policy names other organisations; ContractError INVALID
-    when the policy is none.
+    file exists, a certificate here or in the policy is no CA's, or the policy names other organisations than these
+    certificates; ContractError INVALID when the policy is none.
     """
-    Members(organisations)
     digest = policy_digest(policy)
-    if set(policy["organisations"]) != set(organisations):
+    Membership(organisations).under(policy)
+    expected = {*organisations, *policy.get("certificates", {})}
+    if set(policy["organisations"]) != expected:
         raise ConfigError(
-            f"policy: expected the organisations {sorted(organisations)}, got {sorted(policy['organisations'])}"
+            f"policy: expected the organisations {sorted(expected)}, got {sorted(policy['organisations'])}"
         )
     genesis = Genesis(random(32), clock(), organisations, digest)
     with reachable(path):
@@ -66,7 +68,7 @@ class EmbeddedLedger:
         self._writer, self._writing = LogFile(path), threading.Lock()
         self._reader, self._reading = LogFile(path), threading.Lock()
         with reachable(path):
-            self._genesis, self._members = read_genesis(self._reader)
+            self._genesis, self._membership = read_genesis(self._reader)
 
     def close(self) -> None:
         """Close the file; the ledger is of no use afterwards."""
@@ -94,7 +96,7 @@ class EmbeddedLedger:
                 return self._first(known.position, event.get("result"))
             last, last_time = self._writer.last()
             position, time = last + 1, self._entry_time(last_time)
-            applied = judge(self._genesis, self._members, self._writer, transaction, position, time)
+            applied = judge(self._genesis, self._membership, self._writer, transaction, position, time)
             if applied.repeats is not None:
                 return self._first(self._writer.first_write(applied.repeats), applied.result)
             row = Row(position, time, transaction.tx_id, transaction.entry(time))
@@ -123,7 +125,7 @@ class EmbeddedLedger:
         return self.checkpoint(size).root
 
     def checkpoint(self, size: int | None = None) -> Checkpoint:
-        """Size and root, now or at an earlier size: to be kept elsewhere and given to `replay`.
+        """Size and root, now or at an earlier size: to be kept elsewhere and given to `fsck.check`.
 
         Raises IndexError beyond the last entry.
         """
@@ -141,6 +143,17 @@ class EmbeddedLedger:
             if not 0 <= position < size:
                 raise IndexError(f"no entry {position} in a log of {size}")
             return Checkpoint(size, self._reader.root(0, size)), self._reader.path(position, 0, size)
+
+    def consistency(self, old_size: int, new_size: int | None = None) -> list[bytes]:
+        """Proof that the log of `new_size` entries (all, when left out) continues that of `old_size`.
+
+        For `merkle.verify_consistency`. Raises IndexError unless 0 ≤ old size ≤ new size ≤ the log's.
+        """
+        with self._reading, reachable(self._path), self._reader.transaction("DEFERRED"):
+            length = self._reader.last()[0] + 1
+            if new_size is not None and new_size > length:
+                raise IndexError(f"no tree of {new_size} entries in a log of {length}")
+            return consistency_proof(old_size, length if new_size is None else new_size, self._reader.root)
 
     def entries(self, start: int = 0) -> Iterator[bytes]:
         """The entries' bytes (the tree's leaf inputs) from a position on."""

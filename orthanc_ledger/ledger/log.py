@@ -18,18 +18,18 @@ from orthanc_ledger.ledger.contract.call import Value
 from orthanc_ledger.merkle import EMPTY_ROOT, leaf_hash, node_hash
 
 BUSY_TIMEOUT_S = 10.0
-_TABLES = (
-    """CREATE TABLE entries (
+TABLES = {
+    "entries": """CREATE TABLE entries (
         position INTEGER PRIMARY KEY, time INTEGER NOT NULL, tx_id BLOB NOT NULL UNIQUE, entry BLOB NOT NULL
     ) STRICT""",
-    """CREATE TABLE subtrees (
+    "subtrees": """CREATE TABLE subtrees (
         level INTEGER NOT NULL, number INTEGER NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (level, number)
     ) STRICT, WITHOUT ROWID""",
-    """CREATE TABLE state (
+    "state": """CREATE TABLE state (
         key TEXT NOT NULL, position INTEGER NOT NULL, value BLOB NOT NULL, PRIMARY KEY (key, position)
     ) STRICT, WITHOUT ROWID""",
-    "CREATE TABLE confirmed_clocks (time INTEGER NOT NULL) STRICT",
-)
+    "confirmed_clocks": "CREATE TABLE confirmed_clocks (time INTEGER NOT NULL) STRICT",
+}
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class LogFile:
         log = cls(path)
         log._db.execute("PRAGMA journal_mode=WAL")
         with log.transaction("IMMEDIATE"):
-            for table in _TABLES:
+            for table in TABLES.values():
                 log._db.execute(table)
             log.append(genesis, {})
         return log
@@ -105,10 +105,6 @@ class LogFile:
     def find(self, tx_id: bytes) -> Row | None:
         row = self._db.execute("SELECT * FROM entries WHERE tx_id = ?", (tx_id,)).fetchone()
         return Row(*row) if row else None
-
-    def entries(self, start: int) -> Iterator[Row]:
-        for row in self._db.execute("SELECT * FROM entries WHERE position >= ? ORDER BY position", (start,)):
-            yield Row(*row)
 
     def page(self, start: int, limit: int = 256) -> list[Row]:
         query = "SELECT * FROM entries WHERE position >= ? ORDER BY position LIMIT ?"
@@ -170,42 +166,23 @@ class LogFile:
         row = self._db.execute(
             "SELECT value FROM state WHERE key = ? ORDER BY position DESC LIMIT 1", (key,)
         ).fetchone()
-        return _value(key, row[0]) if row else None
+        return decode_value(key, row[0]) if row else None
 
-    def scan(self, prefix: str) -> Iterator[tuple[str, Value]]:
+    def scan(self, prefix: str, start: str = "") -> Iterator[tuple[str, Value]]:
         # Keys are ASCII: U+10FFFF is above all of them. With max() SQLite takes `value` from the row of the maximum.
         query = "SELECT key, value, max(position) FROM state WHERE key >= ? AND key < ? GROUP BY key ORDER BY key"
-        for key, value, _ in self._db.execute(query, (prefix, prefix + "\U0010ffff")):
-            yield key, _value(key, value)
+        for key, value, _ in self._db.execute(query, (max(prefix, start), prefix + "\U0010ffff")):
+            yield key, decode_value(key, value)
 
     def history(self, key: str) -> Iterator[tuple[int, Value]]:
         query = "SELECT position, value FROM state WHERE key = ? ORDER BY position"
         for position, value in self._db.execute(query, (key,)):
-            yield position, _value(key, value)
+            yield position, decode_value(key, value)
 
     def first_write(self, key: str) -> int:
         """Position of the entry that wrote a key first."""
         position: int = self._db.execute("SELECT min(position) FROM state WHERE key = ?", (key,)).fetchone()[0]
         return position
-
-    def value_before(self, key: str, position: int) -> Value | None:
-        """A key's value as the entry at `position` found it."""
-        row = self._db.execute(
-            "SELECT value FROM state WHERE key = ? AND position < ? ORDER BY position DESC LIMIT 1", (key, position)
-        ).fetchone()
-        return _value(key, row[0]) if row else None
-
-    def value_at(self, key: str, position: int) -> bytes | None:
-        """The bytes the entry at `position` wrote under a key, or None."""
-        row = self._db.execute("SELECT value FROM state WHERE key = ? AND position = ?", (key, position)).fetchone()
-        return row[0] if row else None
-
-    def counts(self) -> tuple[int, int]:
-        """Number of tree nodes and of state rows."""
-        row: tuple[int, int] = self._db.execute(
-            "SELECT (SELECT count(*) FROM subtrees), (SELECT count(*) FROM state)"
-        ).fetchone()
-        return row
 
 
 def completed(position: int, entry: bytes, subtree: Callable[[int, int], bytes]) -> list[tuple[int, int, bytes]]:
@@ -219,10 +196,11 @@ def completed(position: int, entry: bytes, subtree: Callable[[int, int], bytes])
     return nodes
 
 
-def _value(key: str, encoded: bytes) -> Value:
+def decode_value(key: str, encoded: bytes) -> Value:
+    """A value of the state. Raises IntegrityError when the bytes are no dag-cbor."""
     try:
         return dag_cbor.decode(encoded)
-    except (dag_cbor.decoding.CBORDecodingError, ValueError) as error:
+    except (dag_cbor.decoding.CBORDecodingError, ArithmeticError, LookupError, ValueError, RecursionError) as error:
         raise IntegrityError(f"state {key}: not dag-cbor: the ledger's file is damaged, restore a copy") from error
 
 

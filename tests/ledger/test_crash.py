@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from orthanc_ledger.ledger.embedded import EmbeddedLedger, create_ledger
-from orthanc_ledger.ledger.replay import replay
+from orthanc_ledger.ledger.fsck import check
 from tests.ledger.channel import DIGEST, OWNER, START, STUDY, People, cid, policy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,7 +44,8 @@ def test_what_was_acknowledged_survives_a_kill_and_nothing_is_half_written(
         process.wait()
         acknowledged = int(last[-1]) if last else acknowledged
         assert ledger.query("GetAnchor", {"manifestCid": cid(f"m{acknowledged}")})["stored"] is False
-        assert replay(path).size == ledger.size
+        report = check(path)
+        assert (report.size, report.findings) == (ledger.size, ())
     args = {"manifestCid": cid("m0"), "study": STUDY, "root": DIGEST, "count": 1, "kind": "original"}
     assert ledger.submit("Anchor", args).position == 2
     ledger.close()

@@ -8,6 +8,7 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
+import dag_cbor
 import pytest
 
 from orthanc_ledger.clock import Clock
@@ -15,10 +16,10 @@ from orthanc_ledger.errors import ConfigError, ContractError, LedgerAway
 from orthanc_ledger.ledger import log as log_module
 from orthanc_ledger.ledger import open_ledger
 from orthanc_ledger.ledger.embedded import EmbeddedLedger, create_ledger
+from orthanc_ledger.ledger.fsck import check
 from orthanc_ledger.ledger.identity import Identity, issue, load_identity
-from orthanc_ledger.ledger.replay import replay
-from orthanc_ledger.ledger.transaction import sign
-from orthanc_ledger.merkle import Tree, leaf_hash, verify_inclusion
+from orthanc_ledger.ledger.transaction import SignedTransaction, sign
+from orthanc_ledger.merkle import Tree, leaf_hash, verify_consistency, verify_inclusion
 from tests.ledger.channel import CUSTODIAN, DAY, DIGEST, OWNER, START, STUDY, People, cid, policy
 
 NONCE = b"n" * 16
@@ -132,6 +133,36 @@ def test_every_entry_is_provably_in_the_tree(ledger: EmbeddedLedger) -> None:
         ledger.root(23)
 
 
+def test_every_size_is_provably_continued_by_every_later_one(ledger: EmbeddedLedger) -> None:
+    while ledger.size < 20:
+        ledger.submit("Anchor", anchor(f"m{ledger.size}"))
+    for new in range(21):
+        for old in range(new + 1):
+            proof = ledger.consistency(old, new)
+            verify_consistency(old, ledger.root(old), new, ledger.root(new), proof)
+    assert ledger.consistency(7) == ledger.consistency(7, 20)
+    for old_size, new_size in ((-1, 3), (4, 3), (3, 21)):
+        with pytest.raises(IndexError, match="no tree"):
+            ledger.consistency(old_size, new_size)
+
+
+def test_a_consistency_proof_reads_few_nodes(ledger: EmbeddedLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    while ledger.size < 100:
+        ledger.submit("Anchor", anchor(f"m{ledger.size}"))
+    read: list[tuple[int, int]] = []
+    honest = log_module.LogFile.subtree
+
+    def counted(self: log_module.LogFile, level: int, number: int) -> bytes:
+        read.append((level, number))
+        return honest(self, level, number)
+
+    monkeypatch.setattr(log_module.LogFile, "subtree", counted)
+    for old in range(1, 100):
+        read.clear()
+        ledger.consistency(old)
+        assert len(read) <= 2 * (100).bit_length()
+
+
 def test_a_refused_call_leaves_no_entry(ledger: EmbeddedLedger) -> None:
     before = ledger.size, ledger.root()
     with pytest.raises(ContractError):
@@ -171,6 +202,33 @@ def test_a_transaction_changed_after_signing_is_refused(ledger: EmbeddedLedger, 
     object.__setattr__(forged, "signature", honest.signature)
     with pytest.raises(ContractError, match="NOT_PERMITTED signature"):
         ledger.append(forged)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "5bffffffffffffffff",  # a byte string longer than any memory
+        "d82a40",  # a link without bytes
+        "a16461726773a0",  # other fields
+        "81" * 5000,  # deeper than any stack
+    ],
+)
+def test_bytes_that_are_no_transaction_are_refused(entry: str) -> None:
+    with pytest.raises(ContractError, match="INVALID transaction"):
+        SignedTransaction.decode_entry(bytes.fromhex(entry))
+
+
+def test_an_entry_in_another_encoding_of_the_same_fields_is_refused(people: People) -> None:
+    transaction = sign(people.identities[OWNER], b"l" * 32, "Anchor", anchor("m"), NONCE, START)
+    canonical = transaction.entry(START)
+    assert SignedTransaction.decode_entry(canonical) == (START, transaction)
+    fields = {"time": START, "tx": transaction.payload, "signature": transaction.signature}
+    other_order = b"\xa3" + b"".join(dag_cbor.encode({name: value})[1:] for name, value in fields.items())
+    longer_integer = canonical.replace(b"dtime\x1a", b"dtime\x1b" + bytes(4))
+    for encoding in (other_order, longer_integer):
+        assert encoding != canonical
+        with pytest.raises(ContractError, match="INVALID transaction"):
+            SignedTransaction.decode_entry(encoding)
 
 
 def test_an_expired_certificate_is_refused(open_as: OpenLedger, people: People, time: Time, tmp_path: Path) -> None:
@@ -272,7 +330,8 @@ def test_failed_an_entry_without_its_state_is_not_written(
             failing.submit("Anchor", anchor("m"))
     assert ledger.size == 2
     assert failing.submit("Anchor", anchor("m")).position == 2
-    assert replay(path).size == 3
+    report = check(path)
+    assert (report.size, report.findings) == (3, ())
 
 
 def append_many(path: Path, identity_folder: Path, prefix: str, start: Barrier) -> None:
@@ -294,7 +353,8 @@ def test_two_processes_append_at_once(ledger: EmbeddedLedger, path: Path, people
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0]
     assert len(ledger.query("AnchorsOfStudy", {"study": STUDY})) == 80
-    assert replay(path).size == 82
+    report = check(path)
+    assert (report.size, report.findings) == (82, ())
 
 
 def test_threads_of_one_process_append_and_ask_at_once(ledger: EmbeddedLedger, path: Path) -> None:
@@ -314,4 +374,5 @@ def test_threads_of_one_process_append_and_ask_at_once(ledger: EmbeddedLedger, p
     for thread in threads:
         thread.join(60)
     assert not failures
-    assert replay(path).size == 82
+    report = check(path)
+    assert (report.size, report.findings) == (82, ())
