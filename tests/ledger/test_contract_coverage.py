@@ -1,0 +1,130 @@
+"""Which function can be refused with which code: by the page; and that vectors and stories show every such refusal."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orthanc_ledger.errors import ContractError
+from orthanc_ledger.ledger.contract import FUNCTIONS
+from tests.ledger.channel import OWNER, Channel, Memory, policy
+from tests.ledger.contract_table import rows
+from tests.ledger.test_arguments import VALID
+
+VECTORS = Path(__file__).resolve().parents[1] / "vectors" / "contract"
+CODES = ("NOT_FOUND", "NOT_PERMITTED", "WRONG_STATE", "EXPIRED", "CONFLICT", "INVALID", "SKEW")
+ALWAYS = {"NOT_PERMITTED", "WRONG_STATE", "INVALID", "SKEW"}  # WRONG_STATE policy at least
+FOUND = ALWAYS | {"NOT_FOUND"}
+
+# Written by hand from the tables of docs/contract.md.
+MAY_OCCUR: dict[str, set[str]] = {
+    "InitPolicy": ALWAYS - {"WRONG_STATE"},
+    "ProposePolicy": ALWAYS,
+    "ConfirmPolicy": FOUND,
+    "Anchor": ALWAYS | {"CONFLICT"},
+    "ConfirmStored": FOUND,
+    "ReportConflict": ALWAYS,
+    "Supersede": FOUND,
+    "ConfirmSupersede": FOUND,
+    "Withdraw": ALWAYS,
+    "Reinstate": FOUND,
+    "FlagTampered": FOUND | {"CONFLICT"},
+    "Resolve": FOUND,
+    "ReportRepair": ALWAYS,
+    "RegisterNode": ALWAYS,
+    "ConfirmNode": FOUND,
+    "RevokeNode": FOUND,
+    "RegisterDataset": ALWAYS | {"CONFLICT"},
+    "WithdrawDataset": FOUND,
+    "RequestAccess": FOUND,
+    "Approve": FOUND | {"EXPIRED"},
+    "Deny": FOUND,
+    "Revoke": FOUND,
+    "LogRelease": FOUND | {"EXPIRED"},
+    "LogOutcome": FOUND,
+    "LogDenials": FOUND | {"CONFLICT"},
+    "LogRetrieval": FOUND | {"CONFLICT"},
+    "ReportTamper": FOUND | {"CONFLICT"},
+    "RequestErase": ALWAYS,
+    "CancelErase": ALWAYS,
+    "ConfirmErase": ALWAYS,
+    "ErasureDone": ALWAYS,
+    "Cancel": FOUND,
+    "RevokeCertificate": ALWAYS,
+    "RegisterTrainingRun": FOUND,
+    "RegisterModel": FOUND,
+}
+
+Refusal = tuple[str, str]
+
+
+def in_vectors() -> Iterator[Refusal]:
+    """(function, code) of every refused step of the vectors; some steps call functions that there are none of."""
+    for path in sorted(VECTORS.glob("*.json")):
+        for story in json.loads(path.read_text(encoding="utf-8")):
+            refused = [step for step in story["steps"] if "error" in step["then"] and step["function"] in FUNCTIONS]
+            yield from ((step["function"], step["then"]["error"][0]) for step in refused)
+
+
+def in_stories() -> Iterator[Refusal]:
+    for function, _, cells in rows():
+        yield from ((function, cell.split()[0]) for cell in cells if " " in cell and function != "any")
+
+
+def of_every_function() -> Iterator[Refusal]:
+    """What all functions refuse alike: no policy yet, a clock apart, a stranger, an unknown argument."""
+    for function, args in VALID.items():
+        for chosen, begun, caller, more in (
+            (policy(), False, OWNER, {}),
+            (policy(max_clock_skew_s=60), True, OWNER, {}),
+            (policy(), True, "StrangerMSP", {}),
+            (policy(), True, OWNER, {"patient": "Miller"}),
+        ):
+            host = Memory(chosen)
+            channel = Channel(host, chosen)
+            if begun:
+                channel.init()
+            host.host_offset = 61
+            brought = {"policy": chosen} if function == "InitPolicy" else args
+            try:
+                channel.call(caller, function, **brought, **more)
+            except ContractError as refusal:
+                yield function, refusal.code
+
+
+def as_table(seen: Counter[Refusal]) -> str:
+    """One line a function: how often each code was seen, `-` where it cannot occur, `HOLE` where it was missed."""
+
+    def cell(function: str, code: str) -> str:
+        missing = "HOLE" if code in MAY_OCCUR[function] else "-"
+        return str(seen[function, code] or missing)
+
+    lines = [" " * 20 + "".join(f"{code:>14}" for code in CODES)]
+    lines += [f"{function:<20}" + "".join(f"{cell(function, code):>14}" for code in CODES) for function in MAY_OCCUR]
+    return "\n".join(lines)
+
+
+def too_late() -> Iterator[Refusal]:
+    """The one refusal that no state of the table brings: an approval that ends as it is given."""
+    channel = Channel(Memory(policy()), policy()).init()
+    channel.node()
+    try:
+        channel.approve(channel.request(), seconds=0)
+    except ContractError as refusal:
+        yield "Approve", refusal.code
+
+
+def test_every_function_is_in_the_table() -> None:
+    assert set(MAY_OCCUR) == set(FUNCTIONS)
+
+
+def test_every_refusal_the_page_permits_is_shown_and_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    seen = Counter([*in_vectors(), *in_stories(), *of_every_function(), *too_late()])
+    expected = {(function, code) for function, codes in MAY_OCCUR.items() for code in codes}
+    with capsys.disabled():  # on stderr: only that leaves a worker of pytest-xdist
+        print(f"\n\nRefusals of the contract in vectors and stories: {len(expected)} pairs can occur", file=sys.stderr)
+        print(as_table(seen), file=sys.stderr, flush=True)
+    assert set(seen) == expected
