@@ -8,46 +8,32 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pydicom._uid_dict import UID_dictionary
-
+from orthanc_ledger.commands.asked import COLUMNS, IMAGES, in_words, row_of
 from orthanc_ledger.commands.terminal import (
     add_identity,
     add_json,
+    add_ledger,
     hex_bytes,
-    moment,
     open_ledger,
-    open_node,
+    open_records,
     show,
+    signer,
     submit,
     tell,
 )
 from orthanc_ledger.errors import ConfigError, ContractError, NotHeld
 from orthanc_ledger.ledger import Ledger
+from orthanc_ledger.ledger.admission import SIGNED_AHEAD_S
 from orthanc_ledger.ledger.contract.codes import DENIAL_REASONS, RELEASE_FORMS, REVOCATION_REASONS
 from orthanc_ledger.ledger.contract.requests import DAY_S, STATES
-
-IMAGES = sorted(uid for uid, entry in UID_dictionary.items() if entry[1] == "SOP Class" and "Image Storage" in entry[0])
-"""SOP classes a request asks for unless it names its own: every image storage class (PS3.4 B.5)."""
-
-_COLUMNS = (
-    "id",
-    "state",
-    "organisation",
-    "ae_title",
-    "studies",
-    "release",
-    "duo",
-    "days",
-    "until",
-    "approved_by",
-    "needs",
-)
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     request = subparsers.add_parser("request", help="ask for access to studies (research)")
-    request.add_argument(
-        "--studies", type=Path, required=True, metavar="FILE", help="tokens, from `studies --tokens FILE`"
+    asked = request.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--studies", type=Path, metavar="FILE", help="tokens, from `studies --tokens FILE`")
+    asked.add_argument(
+        "--dataset", metavar="ID[:VERSION]", help="as `datasets` lists it (default: its newest version not withdrawn)"
     )
     request.add_argument(
         "--node", required=True, metavar="AE", help="AE title of the own confirmed node that will receive"
@@ -77,6 +63,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
     requests = subparsers.add_parser("requests", help="list requests")
     requests.add_argument("--state", choices=STATES, help="only these (default: all)")
+    add_ledger(requests)
     add_json(requests)
     requests.set_defaults(run=_requests)
 
@@ -100,34 +87,45 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _request(args: argparse.Namespace) -> int:
-    node = open_node(args)
-    ledger = open_ledger(args, node)
-    organisation, tokens = _read_tokens(args.studies)
+    ledger = open_ledger(args)
+    organisation, studies = _dataset(args, ledger) if args.dataset else _read_tokens(args.studies)
     salt = secrets.token_bytes(32)
-    committed = submit(
-        ledger,
-        "RequestAccess",
-        {
-            "studies": tokens,
-            "sopClasses": sorted(set(args.sop_class)) or IMAGES,
-            "duo": sorted(set(args.duo)),
-            "days": args.days,
-            "node": {"organisation": organisation, "aeTitle": args.node},
-            "release": args.release,
-            "future": args.future,
-            "descriptionDigest": hashlib.sha256(salt + args.description.encode()).digest(),
-        },
-        secrets.token_bytes(16),
-    )
-    row = {"id": committed.result["id"], "position": committed.position, "description_salt": salt}
-    show([row], args.json, ("id", "position"))
+    asked = {
+        **studies,
+        "sopClasses": sorted(set(args.sop_class)) or IMAGES,
+        "duo": sorted(set(args.duo)),
+        "days": args.days,
+        "node": {"organisation": organisation, "aeTitle": args.node},
+        "release": args.release,
+        "future": args.future,
+        "descriptionDigest": hashlib.sha256(salt + args.description.encode()).digest(),
+    }
+    committed = submit(ledger, "RequestAccess", asked, secrets.token_bytes(16))
+    request_id = committed.result["id"]
+    if not args.json:
+        print(f"{in_words(ledger, asked)}\nid       {request_id.hex()}\nsalt     {salt.hex()} (of the description)")
+    row = {"id": request_id, "position": committed.position, "description_salt": salt}
+    tell(args, row, "asked; owner and custodian look at it with `orthanc-ledger requests`, and approve or deny it")
     return 0
 
 
-def _read_tokens(path: Path) -> tuple[str, list[bytes]]:
+def _dataset(args: argparse.Namespace, ledger: Ledger) -> tuple[str, dict[str, Any]]:
+    """The signing organisation, and the dataset version that --dataset names."""
+    text, _, number = args.dataset.partition(":")
+    rows = [row for row in ledger.query("Datasets", {}) if row["id"] == hex_bytes(text)]
+    if not number:
+        rows = [row for row in rows if row["state"] == "registered"][-1:]
+    found = next((row for row in rows if not number or str(row["version"]) == number), None)
+    if found is None:
+        raise NotHeld(f"--dataset {args.dataset}: no such dataset stands; `orthanc-ledger datasets` lists them")
+    return signer(args).msp_id, {"dataset": found["id"], "version": found["version"]}
+
+
+def _read_tokens(path: Path) -> tuple[str, dict[str, Any]]:
+    """The organisation that the tokens are for, and the studies."""
     try:
         file = json.loads(path.read_text(encoding="utf-8"))
-        return str(file["for"]), [bytes.fromhex(token) for token in file["studies"]]
+        return str(file["for"]), {"studies": [bytes.fromhex(token) for token in file["studies"]]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"--studies {path}: expected a file made by `orthanc-ledger studies --tokens`: {error}"
@@ -135,36 +133,23 @@ def _read_tokens(path: Path) -> tuple[str, list[bytes]]:
 
 
 def _requests(args: argparse.Namespace) -> int:
-    ledger = open_node(args).ledger_as(None)
+    ledger = open_records(args)
     states = [args.state] if args.state else STATES
-    found = [_row(request) for state in states for request in ledger.query("RequestsByState", {"state": state})]
-    show(found, args.json, _COLUMNS)
+    found = [row_of(request) for state in states for request in ledger.query("RequestsByState", {"state": state})]
+    show(found, args.json, COLUMNS)
     return 0
 
 
-def _row(request: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "id": request["id"],
-        "state": request["state"],
-        "organisation": request["node"]["organisation"],
-        "ae_title": request["node"]["aeTitle"],
-        "studies": len(request["studies"]),
-        "release": request["release"],
-        "duo": request["duo"],
-        "days": request["days"],
-        "until": moment(request["until"]) if request["until"] else None,
-        "approved_by": sorted(request["approvals"]),
-        "needs": request["needs"],
-    }
-
-
 def _approve(args: argparse.Namespace) -> int:
-    ledger = open_ledger(args, open_node(args))
+    ledger = open_ledger(args)
     request = _find(ledger, args.id)
     days = request["days"] if args.days is None else args.days
-    until = int(time.time()) + days * DAY_S
+    if not args.json:
+        print(in_words(ledger, request))
+    # A clock here may be ahead of the ledger's, which refuses more than the days asked for.
+    until = int(time.time()) + days * DAY_S - (SIGNED_AHEAD_S if "signed_file" in args else 0)
     submit(ledger, "Approve", {"id": request["id"], "until": until, "release": request["release"]})
-    row = _row(ledger.query("GetRequest", {"id": request["id"]}))
+    row = row_of(ledger.query("GetRequest", {"id": request["id"]}))
     needed = [role for role in row["needs"] if role not in row["approved_by"]]
     sentence = f"counted; still needed: {', '.join(needed)}" if needed else f"approved until {row['until']}"
     tell(args, row, sentence)
@@ -180,8 +165,7 @@ def _find(ledger: Ledger, request_id: str) -> dict[str, Any]:
 
 
 def _end(args: argparse.Namespace) -> int:
-    ledger = open_ledger(args, open_node(args))
-    committed = submit(ledger, args.function, {"id": hex_bytes(args.id), "reason": args.reason})
+    committed = submit(open_ledger(args), args.function, {"id": hex_bytes(args.id), "reason": args.reason})
     state = "denied" if args.function == "Deny" else "revoked"
     tell(args, {"id": args.id, "state": state, "position": committed.position}, f"{state}, for good")
     return 0

@@ -95,9 +95,9 @@ def signer(args: argparse.Namespace) -> Identity:
     Raises ConfigError when its keys are not here, no organisation of the ledger issued it, or it is of another
     organisation than the configuration's: one machine, one organisation's keys, unless it is a trial (`all_roles`).
     """
-    folder = _identity_folder(args)
-    identity, config = load_identity(folder), _configuration(args)
-    organisation = holder(identity.certificate, _authorities(args))
+    folder, authorities, config = _identity_folder(args), _authorities(args), _configuration(args)
+    identity = load_identity(folder)
+    organisation = holder(identity.certificate, authorities)
     if organisation is None:
         raise ConfigError(f"--as {folder}: no organisation on this ledger issued this identity's certificate")
     if config is not None and not config.all_roles and organisation != config.organisation:
@@ -201,7 +201,11 @@ def _out(args: argparse.Namespace) -> Path | None:
 
 def _ledger_url(args: argparse.Namespace) -> str:
     copy = _copy(args)
-    return load(args.config).ledger if copy is None else f"embedded:{copy}"
+    if copy is not None:
+        return f"embedded:{copy}"
+    if not args.config.exists():
+        raise ConfigError(f"{args.config}: no node's configuration here; without a node name a copy with --ledger FILE")
+    return load(args.config).ledger
 
 
 def _authorities(args: argparse.Namespace) -> dict[str, bytes]:
