@@ -1,4 +1,4 @@
-"""LogRelease: every reason it refuses for; leases, renewals, outcomes, denials."""
+"""LogRelease: every reason it refuses for; leases and renewals."""
 
 from collections.abc import Callable
 from typing import Any
@@ -218,40 +218,3 @@ def test_a_renewal_after_the_revocation_is_refused(channel: Channel) -> None:
     first = channel.call(OWNER, "LogRelease", **channel.release(request, manifest))["release"]
     channel.call(CUSTODIAN, "Revoke", id=request, reason="breach")
     refused(channel, "WRONG_STATE", "revoked", channel.release(request, manifest, renews=first))
-
-
-def test_an_outcome_is_told_once_by_who_released(channel: Channel) -> None:
-    request, manifest = channel.approved()
-    release = channel.call(OWNER, "LogRelease", **channel.release(request, manifest))["release"]
-    outcome = {"release": release, "sent": 2, "withheld": 1, "bitmapDigest": DIGEST}
-    channel.refuses("NOT_PERMITTED", "release", CUSTODIAN, "LogOutcome", **outcome)
-    channel.refuses("NOT_FOUND", "release", OWNER, "LogOutcome", **{**outcome, "release": UNKNOWN})
-    channel.refuses("INVALID", "sent", OWNER, "LogOutcome", **{**outcome, "sent": 3})
-    channel.repeats(OWNER, "LogOutcome", **outcome)
-    channel.refuses("WRONG_STATE", "outcome", OWNER, "LogOutcome", **{**outcome, "sent": 1})
-
-
-def denials(**over: Any) -> dict[str, Any]:
-    node = {"organisation": OWNER, "aeTitle": "PACS"}
-    return {"reportingNode": node, "peer": LAB_NODE, "reason": "no approval", "seq": 5, "count": 2, **over}
-
-
-def test_denials_are_counted_with_rising_numbers(channel: Channel) -> None:
-    channel.register()
-    channel.repeats(OWNER, "LogDenials", **denials())
-    channel.refuses("CONFLICT", "seq", OWNER, "LogDenials", **denials(count=3))
-    channel.refuses("CONFLICT", "seq", OWNER, "LogDenials", **denials(seq=4))
-    channel.repeats(OWNER, "LogDenials", **denials(seq=6, reason="approval expired"))
-
-
-def test_denials_are_of_a_registered_peer_or_an_unregistered_one(channel: Channel) -> None:
-    channel.refuses("NOT_FOUND", "peer", OWNER, "LogDenials", **denials())
-    channel.refuses("INVALID", "peer", OWNER, "LogDenials", **denials(unregistered=True))
-    nameless = {name: value for name, value in denials().items() if name != "peer"}
-    channel.refuses("INVALID", "peer", OWNER, "LogDenials", **nameless)
-    channel.repeats(OWNER, "LogDenials", **nameless, unregistered=True)
-
-
-def test_denials_are_reported_for_ones_own_node(channel: Channel) -> None:
-    channel.register()
-    channel.refuses("NOT_PERMITTED", "reportingNode", CUSTODIAN, "LogDenials", **denials())
