@@ -224,6 +224,9 @@ class Anchorer:
         LOGGER.info("anchored %d objects at ledger position %d", batch.count, committed.position)
 
     def _tell(self, call: LedgerCall) -> None:
+        if call.function == "FlagTampered":
+            self._flag(call)
+            return
         try:
             self._ledger.submit(call.function, call.args, call.nonce)
         except ContractError as error:
@@ -231,6 +234,27 @@ class Anchorer:
                 raise
             unregistered = {name: value for name, value in call.args.items() if name != "peer"}
             self._ledger.submit(call.function, {**unregistered, "unregistered": True})
+
+    def _flag(self, call: LedgerCall) -> None:
+        """Submit a flag as its instance's next; none while one stands."""
+        if "n" not in call.args:
+            n = self._next_flag(call.args["study"], call.args["instance"])
+            if n is None:
+                return
+            # Kept first: submitted again it is the same flag, even if it was resolved meanwhile.
+            call = self._outbox.amend(call, {**call.args, "n": n})
+        try:
+            self._ledger.submit(call.function, call.args)
+        except ContractError as error:
+            if (error.code, error.field) != ("CONFLICT", "n"):  # else another party's flag came first, and stands
+                raise
+
+    def _next_flag(self, study: bytes, instance: bytes) -> int | None:
+        """The number of an instance's next flag; None while one stands."""
+        standing = self._ledger.query("StandingOf", {"study": study})
+        if any(flag["instance"] == instance for flag in standing["flagged"]):
+            return None
+        return max((flag["n"] + 1 for flag in standing["resolved"] if flag["instance"] == instance), default=0)
 
 
 class _SignedAnew:

@@ -1,5 +1,7 @@
 """The composition root: a configuration becomes the objects a process works with."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,8 +24,10 @@ from orthanc_ledger.ledger.embedded import EmbeddedLedger
 from orthanc_ledger.ledger.identity import ca_certificate, load_identity
 from orthanc_ledger.library import Library, Manifests
 from orthanc_ledger.outbox import Outbox
+from orthanc_ledger.paced import PacedStore
 from orthanc_ledger.retrieve import Retrieval
 from orthanc_ledger.spool import Spool
+from orthanc_ledger.sweep import Rounds, Sweep
 
 INDEX = "index.db"
 OUTBOX = "outbox.db"
@@ -31,6 +35,8 @@ DELIVERIES = "courier.db"
 KEYRING = "keyring.db"
 DATASETS = "datasets.db"
 SPOOL = "spool"
+SWEEP = "sweep.db"
+_SWEEP_LOCK = "sweep.lock"
 
 
 @dataclass(frozen=True)
@@ -126,3 +132,14 @@ class Node:
         node = {"organisation": config.organisation, "aeTitle": config.ae_title}
         pace = Pace(config.batch, config.ledger_retry_s, config.denial_report_s)
         return Anchorer(self.spool, self.index, self.outbox, self.keyring, self.content, self.ledger, node, pace)
+
+    @cached_property
+    def rounds(self) -> Rounds:
+        return Rounds(self.config.data_dir / SWEEP)
+
+    def sweep(self, mb_s: float, sleep: Callable[[float], object] = time.sleep) -> Sweep:
+        """A sweep that reads at most ``mb_s`` MiB a second (0: as fast as it can) and waits by ``sleep``."""
+        content = PacedStore(self.content, mb_s * (1 << 20), sleep) if mb_s else self.content
+        library = Library(self.spool, self.index, self.keyring, content, Manifests(content), self.outbox)
+        lock = self.config.data_dir / _SWEEP_LOCK
+        return Sweep(self.ledger_as(None), self.index, library, self.outbox, self.rounds, lock, system_clock)

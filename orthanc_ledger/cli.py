@@ -23,6 +23,7 @@ from orthanc_ledger.commands import (
     queues,
     status,
     studies,
+    sweep,
     verify,
 )
 from orthanc_ledger.errors import DataError, ServiceAway
@@ -32,6 +33,7 @@ COMMANDS = (
     processes,
     status,
     studies,
+    sweep,
     nodes,
     identities,
     access,

@@ -1,14 +1,15 @@
 """The objects this node holds, opened verified; what differs is withheld, alarmed and reported to the ledger."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from orthanc_ledger import tokens
 from orthanc_ledger.arrival import Arrival, read_head
-from orthanc_ledger.content import ContentStore
+from orthanc_ledger.content import Objects
 from orthanc_ledger.errors import IntegrityError, NotHeld
 from orthanc_ledger.index import Index, Instance
 from orthanc_ledger.keyring import Keyring, StudyKeys
@@ -16,19 +17,52 @@ from orthanc_ledger.manifest import Manifest, Record
 from orthanc_ledger.manifest import read as read_manifest
 from orthanc_ledger.outbox import Outbox
 from orthanc_ledger.spool import INBOX, QUARANTINE, Spool
-from orthanc_ledger.verify import hash_data_set, observed, open_verified
+from orthanc_ledger.verify import hash_data_set, observed, open_verified, verify
+
+
+class Sealed(Objects, Protocol):
+    """Where sealed objects and manifest blocks are read: a content store, or one that is read slowly (paced.py)."""
+
+    def get_block(self, cid: str) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """An object that was verified; ``fault`` says in which way it differs from its anchor, or that it is missing."""
+
+    record: Record
+    fault: IntegrityError | NotHeld | None
+
+
+def flag_name(instance: bytes) -> str:
+    """Under which an instance's flag waits in the outbox for the ledger."""
+    return f"tampered/{instance.hex()}"
 
 
 class Manifests:
     """Manifests by CID, each verified when first read; immutable, so a few are kept."""
 
-    def __init__(self, content: ContentStore) -> None:
+    def __init__(self, content: Sealed) -> None:
         self._content = content
         self.read = lru_cache(maxsize=16)(self._read)
 
     def _read(self, cid: str, study_token: bytes) -> Manifest:
         """Raises IntegrityError when any block or record differs, NotHeld, ContentAway."""
         return read_manifest(cid, self._content.get_block, study_token)
+
+    def anchored(self, anchor: Mapping[str, Any]) -> Manifest:
+        """The manifest of an anchor (a row of the queries GetAnchor and Anchors), read from the store anew.
+
+        Raises IntegrityError also when root or count are not the anchor's; NotHeld, ContentAway.
+        """
+        manifest = self._read(anchor["manifestCid"], anchor["study"])
+        expected, got = (anchor["root"], anchor["count"]), (manifest.record_root, manifest.count)
+        if got != expected:
+            raise IntegrityError(
+                f"manifest {manifest.cid}: expected root {expected[0].hex()} over {expected[1]} records as anchored, "
+                f"got {got[0].hex()} over {got[1]}"
+            )
+        return manifest
 
     def record(self, cid: str, study_token: bytes, instance: bytes) -> tuple[Record, bytes]:
         """An instance's record and its batch's key_id. Raises as ``read``."""
@@ -43,7 +77,7 @@ class Library:
     """Opens objects for retrieval."""
 
     def __init__(
-        self, spool: Spool, index: Index, keyring: Keyring, content: ContentStore, manifests: Manifests, outbox: Outbox
+        self, spool: Spool, index: Index, keyring: Keyring, content: Sealed, manifests: Manifests, outbox: Outbox
     ) -> None:
         self._spool = spool
         self._index = index
@@ -73,28 +107,48 @@ class Library:
 
     def check(self, study_uid: str, record: Record, key_id: bytes) -> None:
         """Verify one anchored object without using it. Raises IntegrityError, NotHeld, ContentAway."""
-        with open_verified(record, self._keys(study_uid), self._keyring.batch_key(key_id), self._content):
-            pass
+        verify(record, self._keys(study_uid), self._keyring.batch_key(key_id), self._content)
+
+    def check_manifest(self, study_uid: str, anchor: Mapping[str, Any]) -> Iterator[Checked]:
+        """Verify all that an anchor (a row of the queries GetAnchor and Anchors) stands for: its manifest now, then
+        each object when the iterator comes to it.
+
+        Raises IntegrityError and NotHeld when the manifest cannot be used, as its keys are not here, it is missing, or
+        it is not the anchored one; ContentAway, then and from the iterator.
+        """
+        study = self._keys(study_uid)
+        manifest = self._manifests.anchored(anchor)
+        key = self._keyring.batch_key(manifest.key_id)
+        return (Checked(record, self._fault(record, study, key)) for record in manifest.records)
+
+    def holds_any(self, manifest_cids: Iterable[str]) -> bool:
+        """Whether the store has one of these manifests, sound or not. Raises ContentAway."""
+        for cid in manifest_cids:
+            try:
+                self._content.get_block(cid)
+            except NotHeld:
+                continue
+            except IntegrityError:
+                return True
+            return True
+        return False
 
     def report(self, instance: Instance) -> None:
-        """Alarm, and queue FlagTampered with what was found instead.
-
-        The first flag of an instance is number 0 and stays until it is resolved. Raises NotHeld when its study's keys
-        are gone.
+        """Alarm, and queue FlagTampered with what was found instead; the anchorer numbers it, and drops it where a flag
+        of the instance stands. Raises NotHeld when its study's keys are gone.
         """
         study = self._keys(instance.study_uid)
         token = tokens.instance_token(study.k_study, instance.sop_uid)
-        args = {
+        args: dict[str, Any] = {
             "study": study.token,
             "instance": token,
-            "n": 0,
             "manifestCid": instance.manifest,
             "observed": self._observed(instance, study, token),
             "what": [],
         }
         text = f"object {instance.object} differs from its anchor and has no healthy copy: it is withheld"
         self._outbox.alarm("integrity", instance.claim, text)
-        self._outbox.post("FlagTampered", args, once=f"tampered/{token.hex()}/0")
+        self._outbox.post("FlagTampered", args, unanswered=flag_name(token))
 
     def _open(self, instance: Instance) -> AbstractContextManager[tuple[Arrival, BinaryIO]]:
         if instance.state == "anchored":
@@ -131,6 +185,13 @@ class Library:
         if said != (arrival.sop_class, arrival.sop_instance, arrival.transfer_syntax):
             self._outbox.alarm("index", instance.claim, "the index does not fit the object: somebody changed it")
             raise IntegrityError("withheld: index and object differ in class, instance or transfer syntax")
+
+    def _fault(self, record: Record, study: StudyKeys, batch_key: bytes) -> IntegrityError | NotHeld | None:
+        try:
+            verify(record, study, batch_key, self._content)
+        except (IntegrityError, NotHeld) as fault:
+            return fault
+        return None
 
     def _keys(self, study_uid: str) -> StudyKeys:
         study = self._keyring.study(study_uid)

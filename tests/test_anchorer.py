@@ -12,13 +12,16 @@ from node_make import HOUR_US, begin, drain, make_node, open_node, real_file, st
 
 from orthanc_ledger import batch as batch_module
 from orthanc_ledger import intake as intake_module
+from orthanc_ledger import tokens
 from orthanc_ledger.anchorer import Anchorer, Pace
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.clock import system_clock_us
 from orthanc_ledger.config import BatchLimits
 from orthanc_ledger.errors import ConfigError, ContentAway, ContractError, IntegrityError, LedgerAway
+from orthanc_ledger.index import Instance
 from orthanc_ledger.ledger import Committed, Ledger
 from orthanc_ledger.ledger.fsck import check
+from orthanc_ledger.setup_node import ORGANISATIONS
 from orthanc_ledger.spool import CONFLICTS, INBOX, QUARANTINE, Receipt
 
 SECOND_US = 1_000_000
@@ -373,6 +376,83 @@ def test_batch_that_does_not_verify_is_alarmed_and_stops_no_other_study(
     assert (node.index.counts(), alarm_kinds(node)) == ({"anchored": 1, "spooled": 1}, ["batch failed"])
     drain(node)
     assert node.index.counts() == {"anchored": 2}
+
+
+# Flags
+
+
+def flagged(ledger: RecordingLedger) -> list[int]:
+    """Numbers of the flags that were submitted, again or for the first time."""
+    return [args["n"] for function, args in ledger.calls if function == "FlagTampered"]
+
+
+def resolve_flag(node: Node, n: int) -> None:
+    [instance] = node.index.select()
+    study = node.keyring.ensure_study(instance.study_uid)
+    token = tokens.instance_token(study.k_study, instance.sop_uid)
+    for who in ("owner", "custodian"):
+        person = node.config.data_dir.parent / ORGANISATIONS / who / "identities" / "person"
+        args = {"study": study.token, "instance": token, "n": n, "manifestCid": instance.manifest}
+        node.ledger_as(person).submit("Resolve", args)
+
+
+@pytest.fixture
+def damaged(node: Node, ledger: RecordingLedger) -> Instance:
+    """An anchored object that was damaged."""
+    store(node, real_file())
+    drain(node)
+    [instance] = node.index.select()
+    [path] = (node.config.data_dir / "objects").rglob(str(instance.object))
+    path.write_bytes(b"damaged")
+    return instance
+
+
+def test_a_flag_is_numbered_by_the_ledger_and_none_is_raised_while_one_stands(
+    node: Node, ledger: RecordingLedger, damaged: Instance
+) -> None:
+    for n in range(3):
+        for _ in range(2):
+            node.library.report(damaged)
+            drain(node)
+        assert (flagged(ledger), node.outbox.posted()) == (list(range(n + 1)), [])
+        resolve_flag(node, n)
+    assert alarm_kinds(node) == ["integrity"]
+
+
+@pytest.mark.parametrize("resolved", [False, True])
+def test_a_flag_whose_answer_was_lost_is_raised_once_also_when_it_was_resolved_meanwhile(
+    node: Node, ledger: RecordingLedger, damaged: Instance, resolved: bool
+) -> None:
+    node.library.report(damaged)
+    ledger.lose_answers = True
+    with pytest.raises(LedgerAway):
+        drain(node)
+    ledger.lose_answers = False
+    if resolved:
+        resolve_flag(node, 0)
+    drain(node)
+    assert (flagged(ledger), node.outbox.posted(), alarm_kinds(node)) == ([0, 0], [], ["integrity"])
+    standing = node.ledger.query("StandingOf", {"study": node.keyring.ensure_study(damaged.study_uid).token})
+    assert (len(standing["flagged"]), len(standing["resolved"])) == ((0, 1) if resolved else (1, 0))
+
+
+def test_a_flag_that_another_party_raised_at_the_same_time_stands_for_ours(
+    node: Node, ledger: RecordingLedger, damaged: Instance
+) -> None:
+    node.library.report(damaged)
+    [call] = node.outbox.posted()
+    node.outbox.amend(call, {**call.args, "n": 0})  # numbered, then killed
+    custodian = node.config.data_dir.parent / ORGANISATIONS / "custodian" / "identities" / "person"
+    node.ledger_as(custodian).submit("FlagTampered", {**call.args, "n": 0, "observed": bytes(32)})
+    drain(node)
+    assert (node.outbox.posted(), alarm_kinds(node)) == ([], ["integrity"])
+
+
+def test_a_flag_that_the_ledger_refuses_is_alarmed(node: Node, ledger: RecordingLedger, damaged: Instance) -> None:
+    ledger.refusals["FlagTampered"] = ContractError("WRONG_STATE", "erased")
+    node.library.report(damaged)
+    drain(node)
+    assert (node.outbox.posted(), alarm_kinds(node)) == ([], ["integrity", "report refused"])
 
 
 # The same UID again, in every state

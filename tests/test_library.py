@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from node_make import drain, make_node, store, variant
@@ -61,9 +62,21 @@ def test_a_damaged_object_is_withheld_alarmed_and_reported_and_its_neighbour_lea
     assert [alarm.claim for alarm in node.outbox.alarms()] == [bad.claim]
     (call,) = node.outbox.posted()
     assert (call.function, call.args["manifestCid"], len(call.args["observed"])) == ("FlagTampered", bad.manifest, 32)
+    assert "n" not in call.args, "the ledger knows the number"
     with pytest.raises(IntegrityError), node.library.open(bad):
         pass
     assert len(node.outbox.posted()) == 1
+
+
+def test_a_damaged_object_is_reported_again_once_the_ledger_had_the_first_report(node: Node) -> None:
+    """Whether a flag of it still stands, or was resolved since, the ledger says when this one is submitted."""
+    bad, _ = instances(node)
+    stored_file(node, bad.object).unlink()
+    for _ in range(2):
+        with pytest.raises(IntegrityError), node.library.open(bad):
+            pass
+        (call,) = node.outbox.posted()
+        node.outbox.done(call)
 
 
 def test_a_missing_object_is_withheld_alarmed_and_reported(node: Node) -> None:
@@ -142,6 +155,38 @@ def test_check_names_what_is_not_held(node: Node) -> None:
     stored_file(node, manifest.records[0].object).unlink()
     with pytest.raises(NotHeld):
         library.check(first.study_uid, manifest.records[0], manifest.key_id)
+
+
+def anchor_of(node: Node) -> dict[str, Any]:
+    study = node.keyring.ensure_study(instances(node)[0].study_uid)
+    [anchor] = node.ledger.query("AnchorsOfStudy", {"study": study.token})
+    return dict(anchor)
+
+
+def test_check_manifest_says_of_each_object_whether_it_is_what_was_anchored(node: Node) -> None:
+    bad, good = instances(node)
+    rewrite(stored_file(node, bad.object), flip(5000))
+    checked = list(node.library.check_manifest(bad.study_uid, anchor_of(node)))
+    faults = {row.record.object: type(row.fault) for row in checked}
+    assert faults == {bad.object: IntegrityError, good.object: type(None)}
+
+
+@pytest.mark.parametrize("differs", [{"root": bytes(32)}, {"count": 3}, {"study": bytes(16)}], ids=str)
+def test_a_manifest_that_is_not_the_anchored_one_is_not_used(node: Node, differs: dict[str, Any]) -> None:
+    anchor = {**anchor_of(node), **differs}
+    with pytest.raises(IntegrityError):
+        node.manifests.anchored(anchor)
+    with pytest.raises(IntegrityError):
+        node.library.check_manifest(instances(node)[0].study_uid, anchor)
+
+
+def test_an_anchors_manifest_is_read_from_the_store_each_time(node: Node) -> None:
+    anchor = anchor_of(node)
+    node.manifests.read(anchor["manifestCid"], anchor["study"])
+    node.manifests.anchored(anchor)
+    rewrite(stored_file(node, anchor["manifestCid"]), flip(40))
+    with pytest.raises(IntegrityError):
+        node.manifests.anchored(anchor)
 
 
 def test_what_is_served_parses_to_the_instance_that_was_asked_for(node: Node) -> None:

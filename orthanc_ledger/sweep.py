@@ -1,0 +1,295 @@
+"""The sweep: fetches and verifies everything this node holds of all anchors on the ledger, at a bounded rate.
+
+Anchors are walked by manifest CID, and the place is kept after each manifest; what is anchored before that place
+meanwhile is met by the next round. What differs is alarmed and flagged as if a peer had asked for it (library.py).
+A ledger or content store that is away ends the walk there: what cannot be asked for is not called damaged.
+"""
+
+import contextlib
+import fcntl
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from orthanc_ledger.clock import Clock
+from orthanc_ledger.database import Database
+from orthanc_ledger.errors import ContentAway, IntegrityError, NotHeld, ServiceAway
+from orthanc_ledger.index import Index, Instance
+from orthanc_ledger.ledger import Ledger
+from orthanc_ledger.library import Library, flag_name
+from orthanc_ledger.manifest import Record
+from orthanc_ledger.outbox import Outbox
+
+LOGGER = logging.getLogger(__name__)
+
+Anchor = Mapping[str, Any]
+"""A row of the queries Anchors and AnchorsOfStudy."""
+
+_STORE_ALARM = "content store"  # about no object: its claim is empty
+_PAGE = 100
+_TICK_S = 1.0
+_MIB = 1 << 20
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS rounds (
+    is_finished INTEGER PRIMARY KEY, started INTEGER NOT NULL, finished INTEGER, place TEXT NOT NULL,
+    anchors INTEGER NOT NULL, elsewhere INTEGER NOT NULL, objects INTEGER NOT NULL, bytes INTEGER NOT NULL,
+    damaged INTEGER NOT NULL, seconds REAL NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class Round:
+    """A walk over the anchors, so far. ``started`` and ``finished`` in seconds of UTC; ``place``: the last manifest
+    done; ``elsewhere``: those of the anchors whose studies this node does not hold; ``objects`` and ``damaged``: how
+    many were to be verified, and could not be; ``bytes``: sealed size of those verified; ``seconds`` of work.
+    """
+
+    started: int
+    finished: int | None = None
+    place: str = ""
+    anchors: int = 0
+    elsewhere: int = 0
+    objects: int = 0
+    bytes: int = 0
+    damaged: int = 0
+    seconds: float = 0.0
+
+    @property
+    def objects_s(self) -> float:
+        """Objects a second."""
+        return self.objects / self.seconds if self.seconds else 0.0
+
+    @property
+    def mb_s(self) -> float:
+        """MiB a second."""
+        return self.bytes / _MIB / self.seconds if self.seconds else 0.0
+
+
+GoOn = Callable[[Round], bool]
+"""Told after each object how far the round came; False ends it there, and its manifest is begun anew next time."""
+
+
+class Rounds:
+    """The last finished round and the unfinished one, in a SQLite file."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = Database(path, _SCHEMA)
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        self._db.close()
+
+    def finished(self) -> Round | None:
+        """The last round that came to its end."""
+        return self._round(is_finished=True)
+
+    def unfinished(self) -> Round | None:
+        """The round that has still to come to its end."""
+        return self._round(is_finished=False)
+
+    def keep(self, round_: Round) -> None:
+        """Keep how far a round came. Durable when it returns."""
+        with self._db.write() as db:
+            db.execute("DELETE FROM rounds WHERE NOT is_finished")
+            values = (round_.finished is not None, *astuple(round_))
+            db.execute(f"INSERT OR REPLACE INTO rounds VALUES ({', '.join('?' * len(values))})", values)
+
+    def _round(self, is_finished: bool) -> Round | None:
+        columns = ", ".join(Round.__annotations__)
+        rows = self._db.rows(f"SELECT {columns} FROM rounds WHERE is_finished = ?", is_finished)
+        return Round(*rows[0]) if rows else None
+
+
+class Sweep:
+    """Walks the anchors; only one sweep of a node at a time."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        index: Index,
+        library: Library,
+        outbox: Outbox,
+        rounds: Rounds,
+        lock: Path,
+        clock: Clock,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ledger = ledger
+        self._index = index
+        self._library = library
+        self._outbox = outbox
+        self._rounds = rounds
+        self._lock = lock
+        self._clock = clock
+        self._monotonic = monotonic
+
+    def run(self, stop: threading.Event, every_s: float, retry_s: float) -> None:
+        """Until ``stop`` is set: a round ``every_s`` after the end of the last, and on with an unfinished one; tried
+        again ``retry_s`` after a service was away.
+        """
+        said = ""
+        while not stop.is_set():
+            pause_s = _TICK_S
+            if self._is_due(every_s):
+                try:
+                    round_ = self.round(lambda _: not stop.is_set())
+                    said = ""
+                    LOGGER.info("sweep: %d of %d objects are damaged", round_.damaged, round_.objects)
+                except ServiceAway as error:
+                    pause_s = retry_s
+                    if said != (said := str(error)):
+                        LOGGER.warning("the sweep waits: %s", error)
+            stop.wait(pause_s)
+
+    def round(self, go_on: GoOn) -> Round:
+        """Go on with the unfinished round, else begin one; the place is kept, whatever ends it.
+
+        Raises ServiceAway: ledger, content store or keyring are, or another sweep runs.
+        """
+        with _alone(self._lock):
+            round_ = self._rounds.unfinished() or Round(self._clock())
+            return self._walk(self._anchors_behind(round_.place), round_, go_on, self._rounds.keep)
+
+    def study(self, study_uid: str, go_on: GoOn) -> Round:
+        """One study's anchors alone, without keeping a place. Raises as ``round``; NotHeld."""
+        token = next((token for _, token, _ in self._index.studies([study_uid])), None)
+        if token is None:
+            raise NotHeld(f"study {study_uid}: nothing of it is anchored here; `orthanc-ledger studies` lists what is")
+        with _alone(self._lock):
+            anchors = self._ledger.query("AnchorsOfStudy", {"study": token})
+            return self._walk(anchors, Round(self._clock()), go_on, lambda _: None)
+
+    def _is_due(self, every_s: float) -> bool:
+        last = self._rounds.finished()
+        if last is None or last.finished is None or self._rounds.unfinished() is not None:
+            return True
+        return not 0 <= self._clock() - last.finished < every_s  # also when the clock was set back
+
+    def _anchors_behind(self, place: str) -> Iterator[Anchor]:
+        """All anchors whose manifest CID is greater, page by page. Raises LedgerAway."""
+        while True:
+            start = {"from": place} if place else {}
+            page = self._ledger.query("Anchors", {**start, "limit": _PAGE})
+            page = [anchor for anchor in page if anchor["manifestCid"] != place]
+            if not page:
+                return
+            yield from page
+            place = page[-1]["manifestCid"]
+
+    def _walk(self, anchors: Iterable[Anchor], round_: Round, go_on: GoOn, keep: Callable[[Round], None]) -> Round:
+        alarmed = self._alarmed()
+        for anchor in anchors:
+            begun_s = self._monotonic()
+            reached = self._check(anchor, round_, go_on, alarmed)
+            if reached is None:
+                return round_
+            seconds = round_.seconds + self._monotonic() - begun_s
+            round_ = replace(reached, place=anchor["manifestCid"], anchors=round_.anchors + 1, seconds=seconds)
+            keep(round_)
+        self._outbox.settle("", kind=_STORE_ALARM)
+        round_ = replace(round_, finished=self._clock())
+        keep(round_)
+        return round_
+
+    def _check(self, anchor: Anchor, round_: Round, go_on: GoOn, alarmed: Mapping[str, str]) -> Round | None:
+        """The round after one more anchor; None when it was told to end before."""
+        study_uid = self._index.study_of_token(anchor["study"])
+        if study_uid is None:
+            return replace(round_, elsewhere=round_.elsewhere + 1)
+        try:
+            objects = self._library.check_manifest(study_uid, anchor)
+        except (IntegrityError, NotHeld) as fault:
+            self._report_manifest(study_uid, anchor, fault)
+            count = anchor["count"]
+            return replace(round_, objects=round_.objects + count, damaged=round_.damaged + count)
+        if anchor["manifestCid"] in alarmed:
+            self._outbox.settle(anchor["manifestCid"], kind="manifest")
+        faulty = []
+        for checked in objects:
+            record, healthy = checked.record, checked.fault is None
+            if not healthy:
+                faulty.append(record)
+            elif claim := alarmed.get(record.object):
+                self._settle(anchor, record, claim)
+            size = record.sealed_size if healthy else 0
+            round_ = replace(round_, objects=round_.objects + 1, bytes=round_.bytes + size)
+            if not go_on(round_):
+                return None
+        damaged = self._report(study_uid, anchor, faulty) if faulty else 0
+        return replace(round_, damaged=round_.damaged + damaged)
+
+    def _report(self, study_uid: str, anchor: Anchor, faulty: Sequence[Record]) -> int:
+        """Alarm of what differs or is missing, and flag it; returns how many objects that were.
+
+        An object in whose place both parties resolved on another manifest is none of them: it was told.
+        """
+        cid = anchor["manifestCid"]
+        resolved = self._ledger.query("StandingOf", {"study": anchor["study"]})["resolved"]
+        agreed = {flag["instance"]: flag["manifestCid"] for flag in sorted(resolved, key=lambda flag: flag["n"])}
+        faulty = [record for record in faulty if agreed.get(record.instance, cid) == cid]
+        current = {instance.object: instance for instance in self._members(study_uid, cid)}
+        for record in faulty:
+            if instance := current.get(record.object):
+                self._library.report(instance)
+            else:
+                text = f"object {record.object}, not the current one of its instance, differs from its anchor"
+                self._outbox.alarm("integrity", record.object, text)
+        return len(faulty)
+
+    def _report_manifest(self, study_uid: str, anchor: Anchor, fault: IntegrityError | NotHeld) -> None:
+        """Alarm of a manifest and flag the instances whose current record is in it.
+
+        Raises ContentAway, after an alarm, when the store holds no manifest at all: a disk that is not mounted looks
+        like that, and flags stand until two organisations resolve each.
+        """
+        if not self._library.holds_any(batch.manifest for batch in self._index.anchored_batches()):
+            text = "the content store holds none of what was anchored: mount its disk, or restore it"
+            self._outbox.alarm(_STORE_ALARM, "", text)
+            raise ContentAway(text)
+        cid = anchor["manifestCid"]
+        text = f"the {anchor['count']} objects of manifest {cid} cannot be verified: {fault}"
+        self._outbox.alarm("manifest", cid, text)
+        with contextlib.suppress(NotHeld):  # without the study's keys nobody can say which instances they are
+            for instance in self._members(study_uid, cid):
+                self._library.report(instance)
+
+    def _members(self, study_uid: str, manifest_cid: str) -> list[Instance]:
+        """The instances whose current record is in a manifest."""
+        instances = self._index.select(studies=[study_uid])
+        return [instance for instance in instances if instance.manifest == manifest_cid]
+
+    def _alarmed(self) -> dict[str, str]:
+        """CID of each manifest or object that an alarm stands about → the alarm's claim."""
+        found = {}
+        for alarm in self._outbox.alarms():
+            if alarm.kind in ("integrity", "manifest"):
+                instance = self._index.instance(alarm.claim)
+                found[str(instance.object) if instance else alarm.claim] = alarm.claim
+        return found
+
+    def _settle(self, anchor: Anchor, record: Record, claim: str) -> None:
+        """Take back the alarm of an object that verifies again: a current one's once both parties resolved its flag."""
+        if claim == record.object or self._is_resolved(anchor["study"], record.instance):
+            self._outbox.settle(claim, kind="integrity")
+
+    def _is_resolved(self, study: bytes, instance: bytes) -> bool:
+        if self._outbox.waits(flag_name(instance)):  # asked first: what no longer waits, the ledger knows
+            return False
+        standing = self._ledger.query("StandingOf", {"study": study})
+        flagged, resolved = ({flag["instance"] for flag in standing[kind]} for kind in ("flagged", "resolved"))
+        return instance in resolved - flagged
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the sweep's lock; the kernel lets go of it however this process ends. Raises ServiceAway."""
+    with path.open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ServiceAway("another sweep of this node runs: wait for its end, or stop it") from error
+        yield
