@@ -21,6 +21,7 @@ from orthanc_ledger.commands import (
     nodes,
     processes,
     queues,
+    receipt,
     status,
     studies,
     sweep,
@@ -45,6 +46,7 @@ COMMANDS = (
     fingerprint,
     compare,
     queues,
+    receipt,
 )
 DEFAULT_CONFIG = "orthanc-ledger.yaml"
 EXIT_CODES = (

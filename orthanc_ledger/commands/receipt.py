@@ -1,0 +1,214 @@
+"""receipt, verify-receipt: proof that an object was anchored, for somebody who has no node."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from pydicom.datadict import keyword_for_tag
+
+from orthanc_ledger.assemble import Node
+from orthanc_ledger.clock import system_clock
+from orthanc_ledger.commands.terminal import add_json, moment, open_node, show, tell
+from orthanc_ledger.errors import ConfigError, IntegrityError, Unreadable
+from orthanc_ledger.instance import open_instance
+from orthanc_ledger.leaves import ITEM_COUNT
+from orthanc_ledger.ledger.identity import load_identity
+from orthanc_ledger.receipt import Element, Leaves, Receipt, parse_path, show_path
+from orthanc_ledger.receipt_check import Anchored, Proven, check, check_file
+from orthanc_ledger.receipt_issue import Receipts
+from orthanc_ledger.spool import TEMPORARY
+from orthanc_ledger.values import is_text
+
+EXIT_NOT_PROVEN = 1
+EXIT_NO_TRUST_ROOT = 4
+_SHOWN_BYTES = 64
+
+
+def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    issue = subparsers.add_parser("receipt", help="write the proof that an object was anchored, for who has its file")
+    issue.add_argument("sop_instance_uid", metavar="SOP_INSTANCE_UID")
+    issue.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to; not overwritten")
+    issue.add_argument(
+        "--disclose",
+        nargs="+",
+        default=[],
+        metavar="TAG",
+        help="for who may see only these elements: 00080060, 0010,0010, 00081140[0].00081150; a sequence's own tag "
+        "discloses its number of items",
+    )
+    add_json(issue)
+    issue.set_defaults(run=_issue)
+
+    verify = subparsers.add_parser(
+        "verify-receipt",
+        help="check a receipt, and the file it is for; needs no node",
+        epilog="Exit codes: 0 proven; 1 not proven; 2 receipt, file or certificate cannot be read; 4 no trust root "
+        "given, so consistent with itself only.",
+    )
+    verify.add_argument("receipt", type=Path, metavar="RECEIPT")
+    verify.add_argument("file", type=Path, nargs="?", metavar="FILE.dcm", help="the object, unless elements are proven")
+    verify.add_argument(
+        "--trust",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="CA.pem",
+        help="CA certificate of the organisation whose anchors you believe, got from itself (again for one it had "
+        "before)",
+    )
+    add_json(verify)
+    verify.set_defaults(run=_verify)
+
+
+def _issue(args: argparse.Namespace) -> int:
+    paths = [parse_path(text) for text in args.disclose]
+    issued = _receipts(open_node(args)).issue(args.sop_instance_uid, paths)
+    proven = check(issued.receipt, issued.receipt.evidence.authorities)  # nothing leaves that would not be believed
+    try:
+        with args.out.open("xb") as file:
+            file.write(issued.receipt.encode())
+    except OSError as error:
+        raise ConfigError(f"--out {args.out}: cannot be written: {error.strerror}") from error
+    anchor = proven.anchor
+    row = {"file": args.out, "supersedes": issued.supersedes, **_anchor(proven)}
+    which = ", which superseded an earlier one" if issued.supersedes else ""
+    content = f"{len(paths)} elements" if paths else "the whole file"
+    tell(
+        args,
+        row,
+        f"{args.out}: proves {content}, by the anchor of {moment(anchor.time)} (entry {anchor.position}, manifest "
+        f"{anchor.args['manifestCid']}){which}; checked up to a checkpoint of {row['checkpoint_size']} entries",
+    )
+    return 0
+
+
+def _receipts(node: Node) -> Receipts:
+    return Receipts(
+        node.index,
+        node.keyring,
+        node.content,
+        node.manifests,
+        node.ledger_as(None),
+        load_identity(node.config.identity),
+        node.spool.folder / TEMPORARY,
+        system_clock,
+    )
+
+
+def _verify(args: argparse.Namespace) -> int:
+    receipt = Receipt.decode(_read(args.receipt))
+    trusted = [_certificate(path) for path in args.trust]
+    whole = isinstance(receipt.content, Leaves)
+    if whole == (args.file is None):
+        raise ConfigError(
+            f"{args.receipt}: this receipt is for a file: name the file behind it"
+            if whole
+            else f"{args.receipt}: this receipt is for single elements and says nothing of a file: leave the file out"
+        )
+    try:
+        proven = check(receipt, trusted or receipt.evidence.authorities)
+        subject = _check_file(args.file, receipt.content, proven) if isinstance(receipt.content, Leaves) else None
+    except IntegrityError as error:
+        tell(args, {"state": "not proven", "detail": str(error)}, f"NOT proven: {error}")
+        return EXIT_NOT_PROVEN
+    elements = () if isinstance(receipt.content, Leaves) else receipt.content.elements
+    row = {
+        "state": "proven" if trusted else "consistent with itself only",
+        "trusted": bool(trusted),
+        "sop_instance_uid": subject,
+        "elements": [_element(element) for element in elements],
+        **_anchor(proven),
+    }
+    if args.json:
+        show([row], True, ())
+    else:
+        print("\n".join(_lines(row)))
+    return 0 if trusted else EXIT_NO_TRUST_ROOT
+
+
+def _check_file(path: Path, leaves: Leaves, proven: Proven) -> str:
+    """Check the file; its SOP Instance UID, which is one of the leaves."""
+    try:
+        with path.open("rb") as file:
+            instance = open_instance(file)
+            check_file(leaves, proven.record, instance)
+            return instance.sop_instance_uid
+    except OSError as error:
+        raise Unreadable(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _anchor(proven: Proven) -> dict[str, Any]:
+    anchor, note = proven.anchor, proven.anchor.checkpoint
+    return {
+        "anchored": moment(anchor.time),
+        "entry": anchor.position,
+        "log": note.log_id,
+        "manifest": anchor.args["manifestCid"],
+        "study": anchor.args["study"],
+        "instance": proven.record.instance,
+        "kind": anchor.args["kind"],
+        "origin": proven.record.origin,
+        "checkpoint_size": note.checkpoint.size,
+        "checkpoint_root": note.checkpoint.root,
+        "checkpoint_signed": moment(note.time),
+        "trust_roots": _subjects(anchor),
+    }
+
+
+def _subjects(anchor: Anchored) -> list[dict[str, str]]:
+    certificates = map(x509.load_der_x509_certificate, anchor.authorities)
+    return [
+        {"subject": certificate.subject.rfc4514_string(), "sha256": certificate.fingerprint(SHA256()).hex()}
+        for certificate in certificates
+    ]
+
+
+def _element(element: Element) -> dict[str, Any]:
+    tag = int.from_bytes(element.path[-4:], "big")
+    name = f"{show_path(element.path)} {keyword_for_tag(tag)}".rstrip()
+    return {"element": name, "value": _value(element, tag), "bytes": element.value}
+
+
+def _value(element: Element, tag: int) -> str:
+    """For people: text quoted, in ASCII, so that no value can write to the terminal what it likes."""
+    if element.kind == ITEM_COUNT:
+        return f"{int.from_bytes(element.value, 'big')} items"
+    if is_text(tag):
+        return ascii(element.value.decode("latin-1"))
+    rest = f"… ({len(element.value)} bytes)" if len(element.value) > _SHOWN_BYTES else ""
+    return f"hexadecimal {element.value[:_SHOWN_BYTES].hex()}{rest}"
+
+
+def _lines(row: dict[str, Any]) -> Iterator[str]:
+    roots = "; ".join(f"{root['subject']}, SHA-256 {root['sha256']}" for root in row["trust_roots"])
+    yield row["state"] if row["trusted"] else f"no trust root given: {row['state']}"
+    if row["sop_instance_uid"] is not None:
+        yield f"what        pixels and metadata (fp/v1) of this file, SOP Instance UID {row['sop_instance_uid']!a}"
+    else:
+        yield "what        these elements of one object; of the rest of it, nothing"
+        yield from (f"            {element['element']} = {element['value']}" for element in row["elements"])
+    yield f"anchored    {row['anchored']} by the ledger's clock, as entry {row['entry']} of log {row['log'].hex()}"
+    yield f"as          instance {row['instance'].hex()} of study {row['study'].hex()}, {row['kind']}, {row['origin']}"
+    yield f"manifest    {row['manifest']}"
+    checkpoint = f"{row['checkpoint_size']} entries, root {row['checkpoint_root'].hex()}"
+    yield f"checkpoint  {checkpoint}, signed {row['checkpoint_signed']}"
+    yield f"trust root  {roots}" if row["trusted"] else f"it names    {roots}: believe it when its owner confirms it"
+    yield "not said    what happened after the checkpoint; whether the ledger was rolled back since (docs/receipt.md)"
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Unreadable(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _certificate(path: Path) -> bytes:
+    try:
+        return x509.load_pem_x509_certificate(_read(path)).public_bytes(Encoding.DER)
+    except ValueError as error:
+        raise ConfigError(f"--trust {path}: not an X.509 certificate in PEM") from error

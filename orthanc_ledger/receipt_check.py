@@ -1,0 +1,198 @@
+"""What a receipt proves, to anybody who has the CA certificate of the organisation that anchors: no node, no keys, no
+network (docs/receipt.md, "What is checked").
+
+Every function returns or raises ``IntegrityError``, which says what does not fit.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import dag_cbor
+from cryptography.exceptions import UnsupportedAlgorithm
+from dag_cbor.decoding import CBORDecodingError
+from multiformats import CID
+
+from orthanc_ledger.content.cid import cid_text
+from orthanc_ledger.errors import ContractError, IntegrityError
+from orthanc_ledger.fingerprint import metadata_leaves, read_pixels
+from orthanc_ledger.instance import Instance
+from orthanc_ledger.leaves import ITEM_COUNT, VALUE, Leaf
+from orthanc_ledger.ledger import Value
+from orthanc_ledger.ledger.admission import SIGNED_AHEAD_S, SIGNED_BEFORE_S
+from orthanc_ledger.ledger.checkpoint import Note, open_note
+from orthanc_ledger.ledger.contract import FUNCTIONS
+from orthanc_ledger.ledger.contract.arguments import check_arguments
+from orthanc_ledger.ledger.members import Members
+from orthanc_ledger.ledger.transaction import SignedTransaction
+from orthanc_ledger.manifest import Record, encode_record
+from orthanc_ledger.merkle import Tree, verify_inclusion
+from orthanc_ledger.merkle import leaf_hash as entry_hash
+from orthanc_ledger.receipt import Element, EmbeddedEvidence, Leaves, Receipt, SaltedLeaf, leaf_hash
+from orthanc_ledger.tokens import label
+
+_Found = TypeVar("_Found")
+
+
+@dataclass(frozen=True)
+class Anchored:
+    """The Anchor that a receipt's evidence shows. ``authorities``: the CA certificates (DER) that its signer's and the
+    checkpoint's certificates were checked against, each once.
+    """
+
+    args: Mapping[str, Value]
+    time: int  # the ledger's, UTC seconds: its host's word
+    position: int
+    checkpoint: Note
+    authorities: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Proven:
+    """What a receipt proves without the object's file: this record was anchored, and has the disclosed elements."""
+
+    record: Record
+    anchor: Anchored
+
+
+def check(receipt: Receipt, authorities: Sequence[bytes]) -> Proven:
+    """Check everything but a file. ``authorities``: CA certificates (DER), one of which must have issued each signer's
+    certificate: those of the one organisation that anchors, before and after it changed its CA.
+
+    Raises IntegrityError when anything does not fit; ConfigError when one of ``authorities`` is no CA certificate.
+    """
+    record = _record(receipt.record)
+    anchor = _check_embedded(receipt.evidence, authorities)  # of the only kind so far
+    count, root = anchor.args["count"], anchor.args["root"]
+    _check_inclusion("record", entry_hash(receipt.record), receipt.index, count, receipt.proof, root)
+    if not isinstance(receipt.content, Leaves):
+        _check_elements(receipt.content.elements, record)
+    return Proven(record, anchor)
+
+
+def check_file(leaves: Leaves, record: Record, instance: Instance) -> None:
+    """Check that an object is the recorded one, in whatever transfer syntax fp/v1 calls equal.
+
+    Raises IntegrityError when it is not; Unreadable, ConfigError as ``fingerprint.read_pixels``.
+    """
+    pixels, pixel_tree = read_pixels(instance, lambda found: _tree("pixel", found, leaves.pixels))
+    if pixels.form != record.pixel_form:
+        raise IntegrityError(f"file: expected its pixels {record.pixel_form}, got them {pixels.form}")
+    metadata_tree = _tree("metadata", metadata_leaves(instance, pixels.form), leaves.metadata)
+    for name, tree, size, root in (
+        ("pixel", pixel_tree, record.pixel_leaves, record.pixel_root),
+        ("metadata", metadata_tree, record.metadata_leaves, record.metadata_root),
+    ):
+        if (tree.size, tree.root()) != (size, root):
+            raise IntegrityError(
+                f"file: expected the {name} root {root.hex()} over {size} leaves, got {tree.root().hex()} over "
+                f"{tree.size}: another file, a changed one, or changed salts"
+            )
+
+
+def _check_embedded(evidence: EmbeddedEvidence, authorities: Sequence[bytes]) -> Anchored:
+    """docs/ledger.md, "The embedded log", as far as one entry shows it."""
+    try:
+        time, transaction = SignedTransaction.decode_entry(evidence.entry)
+        if transaction.function != "Anchor":
+            raise IntegrityError(f"entry: expected an Anchor, got {transaction.function!a:.80}")
+        check_arguments(FUNCTIONS["Anchor"].arguments, transaction.args)
+    except ContractError as error:
+        raise IntegrityError(f"entry: {error}") from error
+    if not time - SIGNED_BEFORE_S <= transaction.time <= time + SIGNED_AHEAD_S:
+        raise IntegrityError(f"entry: signed at {transaction.time}, too far from the entry's time {time}")
+
+    def signer(ca: Mapping[str, bytes]) -> None:
+        Members(ca).verify(transaction.certificate, transaction.signature, transaction.payload, time)
+
+    _, issuer = _under("entry", authorities, signer)
+    note, note_issuer = _under(
+        "checkpoint", authorities, lambda ca: open_note(evidence.checkpoint, transaction.log, ca)
+    )
+    size, root = note.checkpoint.size, note.checkpoint.root
+    _check_inclusion("entry", entry_hash(evidence.entry), evidence.position, size, evidence.proof, root)
+    issuers = tuple(dict.fromkeys((issuer, note_issuer)))
+    return Anchored(transaction.args, time, evidence.position, note, issuers)
+
+
+def _under(
+    what: str, authorities: Sequence[bytes], verify: Callable[[Mapping[str, bytes]], _Found]
+) -> tuple[_Found, bytes]:
+    """What ``verify`` gives, and the authority under which it did not raise. One at a time: two may have one name."""
+    failure: Exception | None = None
+    for authority in authorities:
+        try:
+            return verify({"trusted": authority}), authority
+        except (ContractError, IntegrityError, UnsupportedAlgorithm) as error:
+            failure = error
+    raise IntegrityError(f"{what}: not signed under a CA certificate that is trusted: {failure}") from failure
+
+
+def _check_inclusion(what: str, leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> None:
+    try:
+        verify_inclusion(leaf, index, size, proof, root)
+    except IntegrityError as error:
+        raise IntegrityError(f"{what}: {error}") from error
+
+
+def _record(data: bytes) -> Record:
+    """A record from its leaf input, and nothing but it; its fingerprint is that of its roots."""
+    try:
+        node: Any = dag_cbor.decode(data)
+        if not isinstance(node["object"], CID):
+            raise IntegrityError("record: object: expected a link")
+        record = Record(**{**node, "object": cid_text(bytes(node["object"]))})
+    # What hostile bytes can make the decoders of dag-cbor and of CIDs raise, their own error apart.
+    except (CBORDecodingError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise IntegrityError(f"record: expected the dag-cbor of a manifest's record: {error}") from error
+    if encode_record(record) != data:
+        raise IntegrityError("record: its dag-cbor is not canonical")
+    parts = (
+        label("fp/v1"),
+        label(record.pixel_form),
+        record.pixel_leaves.to_bytes(8, "big") + record.pixel_root,
+        record.metadata_leaves.to_bytes(8, "big") + record.metadata_root,
+    )
+    if hashlib.sha256(b"".join(parts)).digest() != record.fingerprint:
+        raise IntegrityError("record: its fingerprint is not that of its roots")
+    return record
+
+
+def _check_elements(elements: Sequence[Element], record: Record) -> None:
+    if not elements:
+        raise IntegrityError("elements: expected at least one")
+    for before, after in itertools.pairwise(elements):
+        # Both rise in the order of a data set. So no element can be shown twice, with two values.
+        if before.index >= after.index or before.path >= after.path:
+            raise IntegrityError(f"element {after.path.hex()}: expected after {before.path.hex()}, in paths and leaves")
+    for element in elements:
+        name = f"element {element.path.hex()}"
+        if len(element.path) % 8 != 4 or element.kind not in (VALUE, ITEM_COUNT):
+            raise IntegrityError(f"{name}: expected a path and kind of the metadata tree, got kind {element.kind}")
+        _check_salt(name, element.salt)
+        digest = leaf_hash(Leaf(element.path, element.kind, len(element.value), element.value), element.salt)
+        size, root = record.metadata_leaves, record.metadata_root
+        _check_inclusion(name, digest, element.index, size, element.proof, root)
+
+
+def _tree(name: str, leaves: Iterable[Leaf], expected: Sequence[SaltedLeaf]) -> Tree:
+    """The tree of a file's leaves under the receipt's salts."""
+    tree, salted = Tree(), iter(expected)
+    for leaf in leaves:
+        place = next(salted, None)
+        if place is None or (place.path, place.kind) != (leaf.path, leaf.kind):
+            got = f"{leaf.path.hex()} of kind {leaf.kind}"
+            raise IntegrityError(f"file: {name} leaf {tree.size}, {got}: the receipt has another one there, or none")
+        _check_salt(f"{name} leaf {tree.size}", place.salt)
+        tree.add(leaf_hash(leaf, place.salt))
+    if tree.size != len(expected):
+        raise IntegrityError(f"file: expected {len(expected)} {name} leaves as the receipt has, got {tree.size}")
+    return tree
+
+
+def _check_salt(name: str, salt: bytes) -> None:
+    # A longer one could take in a leaf's own head, and have part of its value read as another element.
+    if len(salt) != 32:
+        raise IntegrityError(f"{name}: expected a salt of 32 bytes, got {len(salt)}")
