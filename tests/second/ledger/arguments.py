@@ -58,7 +58,7 @@ WRONG: dict[str, list[Value]] = {
     "bool": [0, 1, "true", None],
     "true": [False, 1, None],
     "serial": ["", "02", "2A", "-2", "2g", "2" * 41, 2, None],
-    "aeTitle": ["", "A" * 17, "A\\B", "A\nB", b"LABBOX", None],
+    "aeTitle": ["", "A" * 17, "A\\B", "A\nB", "LABBOX ", " LABBOX", " ", b"LABBOX", None],
     "node": [
         "LABBOX",
         {"organisation": LAB},

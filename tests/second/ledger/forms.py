@@ -64,6 +64,9 @@ def is_manifest_cid(value: Value) -> bool:
     return raw[:4] == b"\x01\x71\x12\x20" and value[1:] == b32encode(raw).decode().lower().rstrip("=")
 
 
+# PS3.5 6.2: no backslash, no control character, not spaces alone; those at the ends mean nothing, so there are none.
+AE_TITLE = text(r"(?! )[ -\[\]-~]{1,16}(?<! )")
+
 FORMS: dict[str, Form] = {
     "map": lambda value: type(value) is dict,
     "token": octets(16),
@@ -80,8 +83,8 @@ FORMS: dict[str, Form] = {
     "bool": lambda value: type(value) is bool,
     "true": lambda value: value is True,
     "serial": text("0|[1-9a-f][0-9a-f]{0,39}"),
-    "aeTitle": text(r"[ -\[\]-~]{1,16}"),
-    "node": record(organisation=text(".+"), aeTitle=text(r"[ -\[\]-~]{1,16}")),
+    "aeTitle": AE_TITLE,
+    "node": record(organisation=text(".+"), aeTitle=AE_TITLE),
     "nodeRole": words("modality", "clinical", "research"),
     "certs": listed(octets(32), 0, 2),
     "kind": words("original", "derived"),

@@ -24,7 +24,8 @@ class Ledger:
 
     def copy(self) -> "Ledger":
         """The same, to go on from in another way."""
-        return deepcopy(self)
+        history = {where: list(rows) for where, rows in self.history.items()}
+        return Ledger(self.started_with, dict(self.state), history, self.commits)
 
     def commit(self, call: Call) -> tuple[Value, int | None]:
         """(result, None) and the writes made, or (first result, its sequence). Raises Refused.

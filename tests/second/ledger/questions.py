@@ -123,7 +123,7 @@ def check_access(q: Asked) -> Record:
         longest = max(given, key=lambda request: (request["until"], request["id"]))
         return {"permitted": True, "reason": None, "request": longest["id"], "until": longest["until"]}
     over = any(q.shown(request) == "expired" for request in asked)
-    reason = "approval expired" if over and not given else "no approval"
+    reason = "withdrawn" if given else "approval expired" if over else "no approval"
     return {"permitted": False, "reason": reason, "request": None, "until": None}
 
 

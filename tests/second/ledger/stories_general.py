@@ -84,10 +84,11 @@ def _revoked_certificates() -> Story:
 
 def _clock_skew() -> Story:
     story = variant("the host's clock may differ from the signer's by max_clock_skew_s", max_clock_skew_s=60)
+    brought = {"InitPolicy": {"policy": POLICY | {"max_clock_skew_s": 60}}}
     for function, (_, by, args) in usual().items():
-        if function != "InitPolicy":
-            for difference in (-61, 61):
-                story.refused("SKEW time", by, function, args, host_at=story.now + 1 + difference)
+        for difference in (-61, 61):
+            given = brought.get(function, args)
+            story.refused("SKEW time", by, function, given, host_at=story.now + 1 + difference)
     story.refused("SKEW time", STRANGER, "RegisterNode", register_node(LAB), host_at=story.now + 62)
     for number, difference in enumerate((-60, 60)):
         titled = register_node(LAB, aeTitle=f"LAB{number}")
@@ -146,6 +147,7 @@ def _ids() -> Story:
     assert one["id"] != other["id"]
     repair = {"study": STUDY, "instance": digest("i"), "node": node(OWNER)}
     story.does(OWNER, "ReportRepair", repair)
+    story.repeats(OWNER, "ReportRepair", repair)
     story.does(CUSTODIAN, "ReportRepair", repair | {"node": node(CUSTODIAN)})
     story.refused("NOT_PERMITTED node", CUSTODIAN, "ReportRepair", repair)
     return story

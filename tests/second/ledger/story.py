@@ -1,7 +1,8 @@
-"""A story: calls one after the other on a ledger of the second implementation, kept as the vectors show them."""
+"""A story: calls and queries on a ledger of the second implementation, kept as the vectors show them."""
 
 import json
 from base64 import b64encode
+from copy import deepcopy
 from typing import Any
 
 from tests.second.ledger.cast import POLICY, T0
@@ -21,7 +22,6 @@ class Story:
         self.ledger = start.ledger.copy() if start else Ledger(policy or POLICY)
         self.now = start.now if start else T0
         self.steps: list[Json] = []
-        self.queries: list[Json] = []
         self._first = self.ledger.commits + 1
 
     def wait(self, seconds: int) -> "Story":
@@ -35,7 +35,7 @@ class Story:
         `nonce` is one byte, meant 16 times, or the whole; `host_at`, `serial` and `assurance` as in the vectors.
         """
         self.now = at = other.pop("at", self.now + 1)
-        nonce = other.pop("nonce", 0)
+        nonce, args = other.pop("nonce", 0), deepcopy(args)
         shown = {"at": at, "by": by, **other, "function": function, "args": args}
         if nonce != 0:
             shown["nonce"] = nonce if isinstance(nonce, bytes) else bytes([nonce]) * 16
@@ -70,28 +70,29 @@ class Story:
         return self.steps[-1]["then"].get("result")
 
     def asks(self, query: str, args: Json | None = None, at: int | None = None) -> Value:
-        """A query at the story's end."""
+        """A query, at the time of the last call unless `at` says when: the answer, or [code, field]."""
         shown = {"at": self.now if at is None else at, "query": query, "args": args or {}}
-        self.queries.append(shown)
+        self.steps.append(shown)
         try:
-            shown["answer"] = ask(self.ledger, query, shown["args"], shown["at"])
+            shown["then"] = {"answer": ask(self.ledger, query, shown["args"], shown["at"])}
         except Refused as refusal:
-            shown["error"] = [refusal.code, refusal.field]
-        return shown.get("answer", shown.get("error"))
+            shown["then"] = {"error": [refusal.code, refusal.field]}
+        (answer,) = shown["then"].values()
+        return answer
 
     def version(self, study: bytes) -> int:
         """A study's standing."""
         return self.ledger.state.get(key("standing", study), 0)
 
     def text(self) -> str:
-        """As it stands in the vectors: a line for each step, query and key."""
+        """As it stands in the vectors: a line for each step and key."""
         head = {"name": self.name} | (
             {"start": self.start.name} if self.start else {"policy": self.ledger.started_with}
         )
         written = sorted(k for k, rows in self.ledger.history.items() if rows[-1][0] >= self._first)
         state = [f"{json.dumps(k)}: {line(self.ledger.state[k])}" for k in written]
-        parts = [("steps", "[]", list(map(line, self.steps))), ("queries", "[]", list(map(line, self.queries)))]
-        shown = [f'"{name}": {_lines(ends, lines)}' for name, ends, lines in [*parts, ("state", "{}", state)]]
+        parts = [("steps", "[]", list(map(line, self.steps))), ("state", "{}", state)]
+        shown = [f'"{name}": {_lines(ends, lines)}' for name, ends, lines in parts]
         return line(head)[:-1] + ",\n " + ",\n ".join(shown) + "}"
 
 
