@@ -62,16 +62,20 @@ class Memory:
         self._times: list[int] = []
         self.last: Applied | None = None
 
-    def submit(self, organisation: str, function: str, args: Mapping[str, Any], nonce: bytes) -> Committed:
+    def judge(self, organisation: str, function: str, args: Mapping[str, Any], nonce: bytes) -> Applied:
+        """What a call would do now; nothing is written."""
         caller = Caller(organisation, self.assurance, self.serial)
-        sequence = len(self._times)
         host_time = self.now + self.host_offset
-        call = Call(function, args, nonce, caller, self.now, host_time, sequence, self._policy)
-        self.last = applied = apply(self, call)
+        call = Call(function, args, nonce, caller, self.now, host_time, len(self._times), self._policy)
+        return apply(self, call)
+
+    def submit(self, organisation: str, function: str, args: Mapping[str, Any], nonce: bytes) -> Committed:
+        self.last = applied = self.judge(organisation, function, args, nonce)
         if applied.repeats is not None:
             assert not applied.changes
             first = self._writes[applied.repeats][0][0]
             return Committed(b"", first, self._times[first], applied.result)
+        sequence = len(self._times)
         for key, value in applied.changes.items():
             self._writes.setdefault(key, []).append((sequence, value))
         self._times.append(self.now)

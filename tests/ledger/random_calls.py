@@ -1,0 +1,173 @@
+"""Calls drawn at random over all functions, about what is on a channel; and every release one may try on it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from hypothesis import strategies as st
+
+from orthanc_ledger.errors import ContractError
+from orthanc_ledger.ledger.contract import FUNCTIONS
+from tests.ledger.channel import (
+    CUSTODIAN,
+    DATASET,
+    DAY,
+    DIGEST,
+    INSTANCE,
+    LAB,
+    LAB_NODE,
+    MR_IMAGE,
+    OTHER_DIGEST,
+    OTHER_LAB,
+    OTHER_STUDY,
+    OWNER,
+    ROLES,
+    STUDY,
+    Channel,
+    cid,
+    policy,
+)
+from tests.ledger.contract_states import UNKNOWN, dataset_request, flagging, own_node, released, superseding
+
+EVERYBODY = (OWNER, CUSTODIAN, LAB, OTHER_LAB)
+RESEARCH = (LAB, OTHER_LAB)
+STUDIES = (STUDY, OTHER_STUDY)
+WITHOUT_LAB = policy(organisations={name: role for name, role in ROLES.items() if name != LAB})
+POLICIES = (policy(), policy(lease_s=30, identified_needs=["custodian"]), policy(erase_grace_s=0), WITHOUT_LAB)
+
+
+def crowded(channel: Channel) -> Channel:
+    """Requests in every state, on studies and on a dataset, of a standing and a revoked node; something of all else."""
+    first, _ = (channel.anchor(study=study) for study in STUDIES)
+    gone = channel.node(LAB, "GONE")
+    channel.approve(dataset_request(channel))
+    requests = {name: channel.request() for name in ("denied", "revoked", "expired", "half", "approved")}
+    channel.call(OWNER, "Deny", id=requests["denied"], reason="other")
+    for name in ("revoked", "approved"):
+        channel.approve(requests[name])
+    channel.call(CUSTODIAN, "Revoke", id=requests["revoked"], reason="other")
+    channel.approve(requests["expired"], seconds=1)
+    channel.approve(requests["half"], by=(CUSTODIAN,))
+    channel.approve(channel.request(node=gone))
+    channel.call(CUSTODIAN, "RevokeNode", node=gone)
+    release = released(channel, requests["approved"], first)
+    channel.call(LAB, "RegisterTrainingRun", codeDigest=DIGEST, releases=[release])
+    channel.wait(1)
+    later = channel.anchor()  # after every approval
+    channel.call(OWNER, "Supersede", **superseding(first, later))
+    channel.call(OWNER, "FlagTampered", **flagging(first))
+    channel.call(OWNER, "Withdraw", study=STUDY, reason="113001")
+    channel.call(OWNER, "ProposePolicy", policy=POLICIES[1])
+    return channel
+
+
+def call_one(
+    data: st.DataObject, channel: Channel, organisations: Sequence[str], without: Sequence[str] = ()
+) -> tuple[str, bool]:
+    """Submit a well-formed call of any function but `without`; its name, and whether it was accepted."""
+    function = data.draw(st.sampled_from([name for name in FUNCTIONS if name not in without]))
+    entitled = [name for name in organisations if ROLES[name] in FUNCTIONS[function].roles]
+    organisation = data.draw(st.sampled_from([*entitled, *entitled, *organisations]))
+    nonce = bytes([data.draw(st.integers(0, 2))]) * 16
+    try:
+        channel.call(organisation, function, nonce=nonce, **_arguments(data, channel, function))
+    except ContractError:
+        return function, False
+    return function, True
+
+
+def releases(channel: Channel) -> Iterator[dict[str, Any]]:
+    """Every LogRelease that one may try now: each request for each anchor, study and node."""
+    manifests = [row["manifestCid"] for row in channel.ask("Anchors")]
+    nodes = [row["node"] for row in channel.ask("Nodes")]
+    for _, request in channel.host.scan("request/"):
+        for study in STUDIES:
+            over = {"study": study, "standingVersion": channel.ask("StandingOf", study=study)["version"]}
+            if "dataset" in request:
+                over["proof"] = channel.proof(study, *STUDIES)
+            for manifest in manifests:
+                yield from (channel.release(request["id"], manifest, node=node, **over) for node in nodes)
+
+
+def permitted(channel: Channel, release: Mapping[str, Any]) -> bool:
+    """Whether owner or custodian could log this release now."""
+    for party in (OWNER, CUSTODIAN):
+        try:
+            channel.host.judge(party, "LogRelease", release, b"\xff" * 16)
+        except ContractError:
+            continue
+        return True
+    return False
+
+
+def _arguments(data: st.DataObject, channel: Channel, function: str) -> dict[str, Any]:
+    tried = list(releases(channel)) if function == "LogRelease" else []
+    if tried and data.draw(st.booleans()):
+        return data.draw(st.sampled_from(tried))
+    pools = _pools(channel)
+    args = {}
+    for name, argument in FUNCTIONS[function].arguments.items():
+        if argument.required or not data.draw(st.integers(0, 3)):
+            pool = pools.get(f"{function}.{name}") or pools.get(name) or (DIGEST, OTHER_DIGEST)
+            args[name] = data.draw(st.sampled_from(pool))
+    if function == "RequestAccess" and data.draw(st.booleans()):
+        args |= {"dataset": DATASET, "version": 1}
+        args.pop("studies", None)
+    return args
+
+
+def _pools(channel: Channel) -> dict[str, Sequence[Any]]:
+    """Values of arguments by name; where functions differ, by FUNCTION.name. What is not here is a digest."""
+
+    def ids(*kinds: str) -> list[bytes]:
+        found = [bytes.fromhex(key.rpartition("/")[2]) for kind in kinds for key, _ in channel.host.scan(f"{kind}/")]
+        return found or [UNKNOWN]
+
+    nodes = (LAB_NODE, *(own_node(name) for name in EVERYBODY))
+    manifests = [*(row["manifestCid"] for row in channel.ask("Anchors")), cid("m"), cid("n")]
+    released_ids, requests = ids("release"), ids("request")
+    return {
+        "policy": POLICIES,
+        "id": requests,
+        "ConfirmPolicy.id": ids("policyProposal"),
+        "ConfirmSupersede.id": ids("supersede"),
+        "Cancel.id": ids("policyProposal", "supersede"),
+        "Reinstate.id": ids("withdrawal"),
+        "RegisterDataset.id": (DATASET,),
+        "WithdrawDataset.id": (DATASET,),
+        **dict.fromkeys(("manifestCid", "oldManifest", "newManifest"), manifests),
+        "anchors": [[manifest] for manifest in manifests],
+        "study": STUDIES,
+        "studies": ([STUDY], [OTHER_STUDY], [*STUDIES]),
+        "dataset": (DATASET,),
+        "version": (1, 2),
+        "proof": [Channel.proof(study, *STUDIES) for study in STUDIES],
+        "instance": (INSTANCE, DIGEST),
+        "instances": ([INSTANCE],),
+        **dict.fromkeys(("n", "sent", "withheld", "seq", "standingVersion"), (0, 1)),
+        "count": (1, 2, 3),
+        "kind": ("original",),
+        "profile": ("113100",),
+        "reason": ("other",),
+        "Supersede.reason": ("quality",),
+        "Withdraw.reason": ("113001",),
+        "LogDenials.reason": ("no approval",),
+        "what": ([],),
+        **dict.fromkeys(("node", "reportingNode", "peer"), nodes),
+        "unregistered": (True,),
+        "aeTitle": ("LAB1", "NODE"),
+        "role": ("clinical", "research"),
+        "certDigests": ([], [DIGEST]),
+        "sopClasses": ([MR_IMAGE],),
+        "duo": (["DUO:0000042"],),
+        "days": (5, 30),
+        "future": (False, True),
+        "release": ("identified",),
+        **dict.fromkeys(("LogOutcome.release", "LogRetrieval.release", "ReportTamper.release"), released_ids),
+        "releases": [[release] for release in released_ids],
+        "renews": released_ids,
+        "until": [channel.now + days * DAY for days in (1, 5)],
+        "request": requests,
+        "outcome": ("complete", "failed"),
+        "run": ids("trainingRun"),
+        "serial": ("2a",),
+    }
