@@ -1,10 +1,8 @@
 """The embedded ledger: its log, its clock, and what it does not accept."""
 
-import multiprocessing
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -332,29 +330,6 @@ def test_failed_an_entry_without_its_state_is_not_written(
     assert failing.submit("Anchor", anchor("m")).position == 2
     report = check(path)
     assert (report.size, report.findings) == (3, ())
-
-
-def append_many(path: Path, identity_folder: Path, prefix: str, start: Barrier) -> None:
-    ledger = EmbeddedLedger(path, load_identity(identity_folder), lambda: START)
-    start.wait(60)
-    for number in range(40):
-        ledger.submit("Anchor", anchor(f"{prefix}{number}"))
-    ledger.close()
-
-
-def test_two_processes_append_at_once(ledger: EmbeddedLedger, path: Path, people: People) -> None:
-    folder = people.folder / OWNER / "identities" / "person-1"
-    spawn = multiprocessing.get_context("spawn")
-    start = spawn.Barrier(2)
-    processes = [spawn.Process(target=append_many, args=(path, folder, prefix, start)) for prefix in "ab"]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0, 0]
-    assert len(ledger.query("AnchorsOfStudy", {"study": STUDY})) == 80
-    report = check(path)
-    assert (report.size, report.findings) == (82, ())
 
 
 def test_threads_of_one_process_append_and_ask_at_once(ledger: EmbeddedLedger, path: Path) -> None:
