@@ -1,5 +1,6 @@
 """Three machines, each with the keys of one organisation: what each may sign, and how it comes to the ledger."""
 
+import gc
 import json
 import shutil
 import time
@@ -15,6 +16,7 @@ from node_make import drain, real_file, store
 
 from orthanc_ledger import cli
 from orthanc_ledger.assemble import Node
+from orthanc_ledger.commands import processes
 from orthanc_ledger.config import load
 from orthanc_ledger.ledger.embedded import EmbeddedLedger
 from orthanc_ledger.ledger.identity import load_identity
@@ -279,9 +281,12 @@ class TestCopy:
         assert "name a new file" in done.err
 
     def test_a_copy_that_fails_leaves_nothing(self, parties: Parties, tmp_path: Path) -> None:
-        parties.ledger.write_bytes(b"SQLite format 3\0" + b"?" * 5000)
+        gc.collect()  # ends the connections of what ran, and with them the WAL
+        content = parties.ledger.read_bytes()
+        parties.ledger.write_bytes(content[:4096] + b"?" * (len(content) - 4096))  # all pages but the schema's
         done = parties.hospital.run("ledger", "copy", tmp_path / "copy.db")
         assert (done.code, (tmp_path / "copy.db").exists()) == (3, False)
+        assert "malformed" in done.err
 
 
 class TestSigning:
@@ -419,6 +424,10 @@ class TestSubmit:
 class TestKeysOfOthers:
     """Keys of another organisation brought to the hospital's machine."""
 
+    @pytest.fixture(autouse=True)
+    def serve_starts_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(processes, "supervise", lambda *_: None)
+
     @pytest.fixture
     def request_id(self, parties: Parties) -> str:
         return parties.request()
@@ -466,6 +475,11 @@ class TestKeysOfOthers:
         shutil.copy(person / "keystore" / "key.pem", parties.hospital.folder / "organisations" / "notes.txt")
         shutil.copy(person / "signcerts" / "cert.pem", parties.hospital.folder / "organisations" / "owner" / "more")
         self.is_seen(parties, "organisations/notes.txt")
+
+    def test_a_ca_s_key_alone(self, parties: Parties) -> None:
+        key = parties.custodian.folder / "custodian" / "keystore" / "key.pem"
+        shutil.copy(key, parties.hospital.folder / "organisations" / "owner")
+        self.is_seen(parties, "organisations/owner/key.pem")
 
     def test_as_the_node_s_identity(self, parties: Parties) -> None:
         config = parties.hospital.folder / CONFIG_NAME
