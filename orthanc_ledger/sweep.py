@@ -70,7 +70,9 @@ class Round:
 
 
 GoOn = Callable[[Round], bool]
-"""Told after each object how far the round came; False ends it there, and its manifest is begun anew next time."""
+"""Told before each manifest and after each object how far the round came; False ends it there: that manifest is begun
+anew next time.
+"""
 
 
 class Rounds:
@@ -138,7 +140,8 @@ class Sweep:
                 try:
                     round_ = self.round(lambda _: not stop.is_set())
                     said = ""
-                    LOGGER.info("sweep: %d of %d objects are damaged", round_.damaged, round_.objects)
+                    if round_.finished is not None:
+                        LOGGER.info("swept: %d of %d objects are damaged", round_.damaged, round_.objects)
                 except ServiceAway as error:
                     pause_s = retry_s
                     if said != (said := str(error)):
@@ -184,7 +187,7 @@ class Sweep:
         alarmed = self._alarmed()
         for anchor in anchors:
             begun_s = self._monotonic()
-            reached = self._check(anchor, round_, go_on, alarmed)
+            reached = self._check(anchor, round_, go_on, alarmed) if go_on(round_) else None
             if reached is None:
                 return round_
             seconds = round_.seconds + self._monotonic() - begun_s

@@ -196,6 +196,11 @@ def test_one_study_alone_keeps_no_place(node: Node) -> None:
 # What interrupts it
 
 
+def test_a_round_may_be_ended_between_manifests_of_others(node: Node) -> None:
+    elsewhere = sweep_over(node, lambda anchor: {**anchor, "study": bytes(16)})
+    assert elsewhere.round(lambda round_: round_.anchors < 2).anchors == 2
+
+
 def test_a_round_goes_on_behind_the_last_manifest_that_was_done(node: Node) -> None:
     stopped = node.sweep(0.0).round(stop_after(5))
     assert (stopped.anchors, stopped.objects, stopped.finished) == (2, 4, None)  # the third is begun anew
@@ -302,7 +307,7 @@ def test_two_sweeps_of_a_node_exclude_each_other(node: Node) -> None:
         return True
 
     node.sweep(0.0).study(OTHER_STUDY, meanwhile)
-    assert len(refused) == 2
+    assert refused
     assert swept(node).finished is not None
 
 
@@ -495,6 +500,18 @@ def test_command_exits_by_what_it_found_and_prints_it(node: Node, capsys: pytest
     assert cli.main(words(node, "--study", "1.2.3")) == 2
     shutil.rmtree(node.config.data_dir / "objects" / "blocks")
     assert cli.main(words(node)) == 3
+
+
+def test_the_sweeper_process_makes_its_round_and_ends_when_told(
+    node: Node, start_process: Callable[..., "subprocess.Popen[bytes]"]
+) -> None:
+    bad = node.index.select()[0]
+    flip(place(node, bad.object))
+    sweeper = start_process([sys.executable, "-m", "orthanc_ledger", *words(node)[:-1], "sweeper"], cwd=ROOT)
+    wait_until(node.rounds.finished, 30, "its round ended")
+    sweeper.terminate()
+    assert sweeper.wait(20) == 0
+    assert alarms(node) == [("integrity", bad.claim)]
 
 
 class AlteredLedger:
