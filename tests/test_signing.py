@@ -1,20 +1,19 @@
 """Three machines, each with the keys of one organisation: what each may sign, and how it comes to the ledger."""
 
 import gc
-import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import yaml
+from command_line import Done, runner
 from node_make import drain, real_file, store
 
-from orthanc_ledger import cli
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.commands import processes
 from orthanc_ledger.config import load
@@ -26,22 +25,6 @@ from orthanc_ledger.setup_node import CONFIG_NAME
 
 DAY_S = 86_400
 NODE = ("ResearchMSP", "RESEARCH1")
-
-
-class Done(NamedTuple):
-    """What a command left: exit code, standard output, standard error."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """What it printed with --json."""
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-Command = Callable[..., Done]
 
 
 @dataclass(frozen=True)
@@ -112,16 +95,15 @@ class Parties:
 
 
 @pytest.fixture
-def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs `orthanc-ledger` in a folder."""
+    run = runner(capsys)
 
-    def run(folder: Path, words: tuple[object, ...]) -> Done:
+    def run_in(folder: Path, words: tuple[object, ...]) -> Done:
         monkeypatch.chdir(folder)
-        capsys.readouterr()
-        code = cli.main([str(word) for word in words])
-        return Done(code, *capsys.readouterr())
+        return run(*words)
 
-    return run
+    return run_in
 
 
 @pytest.fixture
@@ -247,10 +229,9 @@ class TestDatasets:
         assert "WRONG_STATE dataset" in done.err
 
     def test_a_request_names_either_studies_or_a_dataset(self, parties: Parties) -> None:
-        with pytest.raises(SystemExit):
-            self.ask(parties)
-        with pytest.raises(SystemExit):
-            self.ask(parties, "--dataset", "00" * 16, "--studies", "tokens.json")
+        for words in ((), ("--dataset", "00" * 16, "--studies", "tokens.json")):
+            assert self.ask(parties, *words).code == 2
+        assert not (parties.research.folder / "ask.tx").exists()
 
 
 class TestCopy:

@@ -112,13 +112,12 @@ def _request(args: argparse.Namespace) -> int:
 def _dataset(args: argparse.Namespace, ledger: Ledger) -> tuple[str, dict[str, Any]]:
     """The signing organisation, and the dataset version that --dataset names."""
     text, _, number = args.dataset.partition(":")
-    rows = [row for row in ledger.query("Datasets", {}) if row["id"] == hex_bytes(text)]
-    if not number:
-        rows = [row for row in rows if row["state"] == "registered"][-1:]
-    found = next((row for row in rows if not number or str(row["version"]) == number), None)
-    if found is None:
+    versions = [row for row in ledger.query("Datasets", {}) if row["id"] == hex_bytes(text)]
+    named = [row for row in versions if (str(row["version"]) == number if number else row["state"] == "registered")]
+    if not named:
         raise NotHeld(f"--dataset {args.dataset}: no such dataset stands; `orthanc-ledger datasets` lists them")
-    return signer(args).msp_id, {"dataset": found["id"], "version": found["version"]}
+    newest = named[-1]
+    return signer(args).msp_id, {"dataset": newest["id"], "version": newest["version"]}
 
 
 def _read_tokens(path: Path) -> tuple[str, dict[str, Any]]:
