@@ -51,7 +51,7 @@ def put(node: Node, study: int, number: int = 1, origin: str = "addressed-ae", *
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Node:
-    """Four anchored studies, one that still waits, one that came from a REST client."""
+    """Four anchored studies, one that still waits, as a second object of the fourth does, one from a REST client."""
     node = make_node(tmp_path_factory.mktemp("archive"))
     put(node, 1, Modality="MR", BodyPartExamined="HEAD", StudyDate="20260101", StudyDescription="T1 weighted")
     put(node, 1, 2, Modality="CT", BodyPartExamined="HEAD", StudyDate="20260101", StudyDescription="T1 weighted")
@@ -61,6 +61,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Node:
     put(node, 6, Modality="MR", origin="rest-user")
     drain(node)
     put(node, 5, Modality="MR", BodyPartExamined="HEAD", StudyDate="20260101")
+    put(node, 4, 2, Modality="MR")
     node.anchorer().take_in()
     return node
 
@@ -180,6 +181,9 @@ class Kept(NamedTuple):
 DESCRIPTOR = encode_descriptor(id=b"d" * 16, version=1, salt=bytes(32), counts={}, duo=[], criteria={})
 
 
+OTHER_VERSION = encode_descriptor(v=2, id=b"d" * 16, version=1, salt=bytes(32), counts={}, duo=[], criteria={})
+
+
 @pytest.fixture
 def kept(tmp_path: Path) -> Kept:
     """A list of five studies, kept."""
@@ -237,7 +241,11 @@ def test_a_descriptor_is_believed_by_its_digest(kept: Kept) -> None:
         read_descriptor(descriptor[:-1], kept.digest)
 
 
-@pytest.mark.parametrize("content", [b"\xff", b"\xa0", b"\x01", encode_descriptor(id=b"d" * 16)])
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff", b"\xa0", b"\x01", encode_descriptor(id=b"d" * 16), OTHER_VERSION],
+    ids=["not CBOR", "empty", "no map", "fields missing", "another version"],
+)
 def test_what_is_registered_and_is_no_descriptor_is_refused(content: bytes) -> None:
     with pytest.raises(IntegrityError, match="descriptor"):
         read_descriptor(content, hashlib.sha256(content).digest())
@@ -497,6 +505,8 @@ def test_the_next_version_says_how_many_studies_came_and_left(on: Callable[..., 
     first = on("dataset", "create", "--modality", "CT", "--json").row
     second = on("dataset", "create", "--body-part", "KNEE", "--id", first["id"], "--json").row
     assert (second["id"], second["version"], second["added"], second["left"]) == (first["id"], 2, 1, 1)
+    shown = [on("dataset", "show", first["id"], *which, "--json").row["version"] for which in ((), (1,), (2,))]
+    assert shown == [2, 1, 2]
     (archive_copy.config.data_dir / DATASETS).unlink()
     third = on("dataset", "create", "--body-part", "HEAD", "--id", first["id"], "--json").row
     assert (third["version"], "added" in third) == (3, False)
@@ -536,6 +546,29 @@ def test_research_reads_what_it_is_told_and_a_changed_file_is_found(on: Callable
     assert (changed.code, "expected SHA-256" in changed.err) == (2, True)
     missing = on("dataset", "show", created["id"], "--from", tmp_path / "none")
     assert (missing.code, f"{tmp_path / 'none'}: No such file" in missing.err) == (2, True)
+
+
+def test_signed_elsewhere_it_counts_once_submitted_and_its_list_is_here_already(
+    on: Callable[..., Done], archive_copy: Node, tmp_path: Path
+) -> None:
+    assert on("dataset", "create", "--modality", "CT", "--out", tmp_path / "signed").code == 0
+    assert archive_copy.ledger.query("Datasets", {}) == []
+    assert on("submit", tmp_path / "signed").code == 0
+    (registered,) = archive_copy.ledger.query("Datasets", {})
+    assert len(archive_copy.datasets.open(registered["descriptorDigest"], registered["root"])) == 1
+
+
+def test_research_reads_datasets_from_a_copy_of_the_ledger_without_a_node(
+    on: Callable[..., Done], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    created = on("dataset", "create", "--modality", "CT", "--duo", "DUO:0000042", "--json").row
+    on("dataset", "show", created["id"], "--out", tmp_path / "descriptor")
+    on("ledger", "copy", tmp_path / "copy")
+    for words in (("datasets",), ("dataset", "show", created["id"], "--from", tmp_path / "descriptor")):
+        capsys.readouterr()
+        command = ["--config", tmp_path / "none.yaml", *words, "--ledger", tmp_path / "copy"]
+        assert cli.main([str(word) for word in command]) == 0
+        assert "general research use" in capsys.readouterr().out
 
 
 def test_a_version_is_withdrawn_for_good_and_the_other_stands(on: Callable[..., Done]) -> None:
@@ -611,6 +644,9 @@ def test_a_research_centre_asks_for_a_dataset_and_gets_its_studies_alone(
     assert get(other) == {}
     assert [found.StudyInstanceUID for found in live.find("RESEARCH1", "research", StudyInstanceUID="")[1:]] == [study]
 
+    level = {"QueryRetrieveLevel": "STUDY"}
     live.command("dataset", "withdraw", dataset["id"], "1")
     assert (get(study), get(other)) == ({}, {})
+    assert live.move("RESEARCH1", "research", "RESEARCH1", StudyInstanceUID=study, **level)[0].Status == 0x0124
+    assert len(live.find("RESEARCH1", "research", StudyInstanceUID="")) == 1  # no match, only the final status
     assert live.status()["alarms"] == []

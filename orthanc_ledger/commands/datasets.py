@@ -97,10 +97,9 @@ def _create(args: argparse.Namespace) -> int:
     if not studies:
         raise NotHeld("no study with an anchored object fits, so there is nothing to register")
     told = asdict(counts) | ({} if before is None else _changes(node, before, studies))
-    if not args.json:
-        show(_lines(told), False, ("what", "value"))
+    if args.dry_run or not args.json:
+        show([told] if args.json else _lines(told), args.json, ("what", "value"))
     if args.dry_run:
-        tell(args, told, "a dry run: nothing is registered")
         return 0
     dataset_id: bytes = secrets.token_bytes(_ID_BYTES) if before is None else before["id"]
     version = 1 if before is None else before["version"] + 1
