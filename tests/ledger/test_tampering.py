@@ -258,6 +258,10 @@ TAMPERED: dict[str, tuple[Callable[[World], None], Found]] = {
         run("DELETE FROM state WHERE key LIKE 'request/%' AND position = 7"),
         [(7, Kind.STATE_MISSING)],
     ),
+    "a removed state row that a later entry writes anew": (
+        run("DELETE FROM state WHERE key LIKE 'request/%' AND position = 5"),
+        [(5, Kind.STATE_MISSING)],
+    ),
     "a state row of the future": (
         run("INSERT INTO state SELECT key, 99, value FROM state WHERE key LIKE 'request/%' AND position = 7"),
         [(99, Kind.STATE_EXTRA)],
@@ -302,3 +306,8 @@ def test_every_kind_has_its_attack() -> None:
     """Those that need a checkpoint are in test_fsck.py."""
     shown = {kind for _, expected in TAMPERED.values() for _, kind in expected}
     assert shown == set(Kind) - {Kind.ROLLED_BACK, Kind.OTHER_LOG, Kind.NOTE}
+
+
+def test_every_kind_is_explained() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "ledger.md").read_text(encoding="utf-8")
+    assert [kind for kind in Kind if f"`{kind}`" not in page] == []
