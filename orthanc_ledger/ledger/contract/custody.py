@@ -69,7 +69,10 @@ def supersession_key(supersession: bytes) -> str:
 
 
 def _check_current(state: State, change: Value) -> None:
-    """A supersession starts from the current record: before the first one the first anchor's, which readers know."""
+    """A supersession starts from the current record: before the first one the first anchor's, which readers know.
+
+    Raises ContractError WRONG_STATE erased or oldManifest.
+    """
     check_not_erased(state, change["study"])
     current = current_manifest(state, change["study"], change["instance"])
     if current is not None and current != change["oldManifest"]:
