@@ -4,14 +4,21 @@ import os
 import shlex
 import signal
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 from conftest import wait_until
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from orthanc_ledger.errors import ConfigError, IntegrityError, SinkAway
 from orthanc_ledger.sinks import CommandSink, HttpSink, PathSink, kept, open_sink
@@ -96,6 +103,14 @@ def python(code: str, *arguments: object) -> str:
     return "command:" + shlex.join([sys.executable, "-c", code, *map(str, arguments)])
 
 
+def at_end(pipe: int) -> bool:
+    """Whether nobody holds a pipe's other end, to which nothing is written."""
+    try:
+        return os.read(pipe, 1) == b""
+    except BlockingIOError:
+        return False
+
+
 class TestCommand:
     def test_it_gets_the_text_on_standard_input_and_its_arguments_as_they_are(self, tmp_path: Path) -> None:
         target = tmp_path / "a name; with $HOME and spaces"
@@ -123,7 +138,7 @@ class TestCommand:
         assert isinstance(sink, CommandSink)
         with pytest.raises(SinkAway, match="not done within 1"):
             CommandSink(sink.argv, deadline_s=1).deliver(NAME, note())
-        wait_until(lambda: os.read(reader, 1) == b"", 10, "nobody holds the pipe any more")
+        wait_until(lambda: at_end(reader), 10, "nobody holds the pipe any more")
         os.close(reader)
 
 
@@ -220,10 +235,42 @@ class TestHttp:
                 over.set()
                 thread.join()
 
-    def test_a_certificate_that_nobody_vouches_for_is_away(self, receiver: Receiver) -> None:
-        with pytest.raises(SinkAway):
-            open_sink(receiver.url.replace("http:", "https:")).deliver(NAME, note())
-        assert receiver.came == []
+    @pytest.mark.parametrize("vouched_for", [False, True])
+    def test_https_asks_for_a_certificate_that_somebody_vouches_for(
+        self, receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vouched_for: bool
+    ) -> None:
+        certificate = self_signed(tmp_path)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        receiver.socket = context.wrap_socket(receiver.socket, server_side=True)
+        url = receiver.url.replace("http://127.0.0.1", "https://localhost")
+        if vouched_for:
+            monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+            open_sink(url).deliver(NAME, note())
+        else:
+            with pytest.raises(SinkAway, match="certificate verify failed"):
+                open_sink(url).deliver(NAME, note())
+        assert len(receiver.came) == int(vouched_for)
+
+
+def self_signed(folder: Path) -> Path:
+    """A certificate for localhost with its key, PEM."""
+    key, name = (
+        ec.generate_private_key(ec.SECP256R1()),
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")]),
+    )
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = folder / "server.pem"
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    pem.write_bytes(private + certificate.public_bytes(Encoding.PEM))
+    return pem
 
 
 @pytest.mark.parametrize(

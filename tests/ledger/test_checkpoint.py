@@ -73,6 +73,18 @@ def test_signatures_of_witnesses_are_passed_over(people: People, note: str) -> N
     assert open_note(cosigned, LOG, people.ca_certificates).checkpoint == CHECKPOINT
 
 
+def test_a_signature_under_another_keys_name_is_passed_over(people: People, note: str) -> None:
+    text, _, line = note.rpartition("\n\n")
+    renamed = f"{text}\n\n\N{EM DASH} witness.example/w1 {line.split(' ')[2]}"
+    with pytest.raises(IntegrityError, match="not signed by the key of the certificate"):
+        open_note(renamed, LOG, people.ca_certificates)
+
+
+def test_a_note_without_end_is_refused(people: People, note: str) -> None:
+    with pytest.raises(IntegrityError, match="expected a signed note"):
+        open_note(note + "\N{EM DASH} witness.example/w1 AAAA\n" * 3000, LOG, people.ca_certificates)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -92,7 +104,6 @@ def test_signatures_of_witnesses_are_passed_over(people: People, note: str) -> N
         lambda note: note.replace(lines_of(note)[6].split(" ")[2], "A"),
         lambda note: note.replace(lines_of(note)[4], "certificate AAAA"),
         lambda note: note.replace(lines_of(note)[4], "certificate A"),
-        lambda note: note + lines_of(note)[6] * 2000 + "\n",
         lambda _: "",
     ],
 )
