@@ -8,7 +8,8 @@ from pathlib import Path
 
 from orthanc_ledger.errors import ContractError
 from tests.ledger.channel import ROLES
-from tests.ledger.contract_states import Scene, scenes
+from tests.ledger.contract_states import scenes
+from tests.ledger.stories import Scene
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "contract.md"
 BEGIN, END = "<!-- table: generated, do not edit -->\n", "<!-- end of table -->"

@@ -26,7 +26,9 @@ from tests.ledger.channel import (
     cid,
     policy,
 )
-from tests.ledger.contract_states import UNKNOWN, dataset_request, flagging, own_node, released, superseding
+from tests.ledger.stories import UNKNOWN, own_node
+from tests.ledger.stories_of_access import dataset_request, released
+from tests.ledger.stories_of_custody import flagging, superseding
 
 EVERYBODY = (OWNER, CUSTODIAN, LAB, OTHER_LAB)
 RESEARCH = (LAB, OTHER_LAB)

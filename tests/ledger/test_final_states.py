@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.ledger.channel import DAY, OWNER, Channel, Memory, policy
-from tests.ledger.contract_states import Scene, scenes
+from tests.ledger.contract_states import scenes
 from tests.ledger.contract_table import PAGE
 from tests.ledger.random_calls import EVERYBODY, call_one, crowded
+from tests.ledger.stories import Scene
 
 SCENES = [scene for scene in scenes() if scene.state != "no policy"]
 CASES, CASES_A_STATE = 100, 5

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.ledger.channel import OWNER, Channel, Memory, policy
-from tests.ledger.contract_states import Scene, scenes
+from tests.ledger.contract_states import scenes
 from tests.ledger.random_calls import RESEARCH, call_one, crowded, permitted, releases
+from tests.ledger.stories import Scene
 
 SCENES = [scene for scene in scenes() if scene.state != "no policy"]
 CASES, CASES_A_STATE = 100, 5
