@@ -4,13 +4,10 @@ One process, one thread. Every step is one durable change that may be repeated, 
 again; ARCHITECTURE.md lists the points.
 """
 
-import contextlib
-import fcntl
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from orthanc_ledger.batch import BatchLimits, OpenBatch, Preparer
 from orthanc_ledger.clock import MicrosecondClock
@@ -22,6 +19,7 @@ from orthanc_ledger.keyring import Keyring, StudyErased
 from orthanc_ledger.last_words import LastWords
 from orthanc_ledger.ledger import Committed, Ledger, Value
 from orthanc_ledger.outbox import LedgerCall, Outbox
+from orthanc_ledger.sole import sole
 from orthanc_ledger.spool import INBOX, Spool
 from orthanc_ledger.supersede import Supersessions
 
@@ -85,7 +83,7 @@ class Anchorer:
         retry, failed_retry = _Every(self._pace.ledger_retry_s), _Every(_FAILED_RETRY_S)
         report = _Every(self._pace.denial_report_s)
         ledger_away = False
-        with _alone(self._spool.folder.parent / _LOCK):
+        with sole(self._spool.folder.parent / _LOCK, ConfigError("another anchorer of this node runs: stop it first")):
             self.recover()
             while not stop.wait(_TICK_S):
                 now = now_us()
@@ -287,16 +285,3 @@ class _Every:
         if due:
             self._last_us = now_us
         return due
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold the anchorer's lock; the kernel lets go of it however this process ends. Raises ConfigError."""
-    with path.open("ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(
-                f"{path}: expected to be the only anchorer of this node, another one runs: stop it first"
-            ) from error
-        yield

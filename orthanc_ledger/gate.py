@@ -245,7 +245,7 @@ class Gate:
         unreadable = set()
         for anchor in self._ledger.query("AnchorsOfStudy", {"study": study.token}):
             cid = anchor["manifestCid"]
-            records = self._records(study, anchor)
+            records = self._records(anchor)
             if records is None:
                 unreadable.add(cid)
             if unreadable:
@@ -274,14 +274,12 @@ class Gate:
             if studies is not None and token in studies:
                 yield {"proof": studies.proof(token)}
 
-    def _records(self, study: StudyKeys, anchor: Mapping[str, Any]) -> Sequence[Record] | None:
+    def _records(self, anchor: Mapping[str, Any]) -> Sequence[Record] | None:
         """An anchor's records; None when its manifest is missing, damaged, or not the one that was anchored."""
         try:
-            manifest = self._manifests.read(anchor["manifestCid"], study.token)
+            return self._manifests.anchored(anchor).records
         except (IntegrityError, NotHeld):
             return None
-        fits = (manifest.record_root, manifest.count) == (anchor["root"], anchor["count"])
-        return manifest.records if fits else None
 
 
 def node_id(peer: Peer) -> dict[str, str]:

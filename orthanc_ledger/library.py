@@ -1,7 +1,7 @@
 """The objects this node holds, opened verified; what differs is withheld, alarmed and reported to the ledger."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -50,12 +50,12 @@ class Manifests:
         """Raises IntegrityError when any block or record differs, NotHeld, ContentAway."""
         return read_manifest(cid, self._content.get_block, study_token)
 
-    def anchored(self, anchor: Mapping[str, Any]) -> Manifest:
-        """The manifest of an anchor (a row of the queries GetAnchor and Anchors), read from the store anew.
+    def anchored(self, anchor: Mapping[str, Any], anew: bool = False) -> Manifest:
+        """The manifest of an anchor (a row of the queries GetAnchor and Anchors); ``anew``: from the store in any case.
 
         Raises IntegrityError also when root or count are not the anchor's; NotHeld, ContentAway.
         """
-        manifest = self._read(anchor["manifestCid"], anchor["study"])
+        manifest = (self._read if anew else self.read)(anchor["manifestCid"], anchor["study"])
         expected, got = (anchor["root"], anchor["count"]), (manifest.record_root, manifest.count)
         if got != expected:
             raise IntegrityError(
@@ -105,10 +105,6 @@ class Library:
             self._compare(instance, arrival)
             yield unit
 
-    def check(self, study_uid: str, record: Record, key_id: bytes) -> None:
-        """Verify one anchored object without using it. Raises IntegrityError, NotHeld, ContentAway."""
-        verify(record, self._keys(study_uid), self._keyring.batch_key(key_id), self._content)
-
     def check_manifest(self, study_uid: str, anchor: Mapping[str, Any]) -> Iterator[Checked]:
         """Verify all that an anchor (a row of the queries GetAnchor and Anchors) stands for: its manifest now, then
         each object when the iterator comes to it.
@@ -117,21 +113,9 @@ class Library:
         it is not the anchored one; ContentAway, then and from the iterator.
         """
         study = self._keys(study_uid)
-        manifest = self._manifests.anchored(anchor)
+        manifest = self._manifests.anchored(anchor, anew=True)
         key = self._keyring.batch_key(manifest.key_id)
         return (Checked(record, self._fault(record, study, key)) for record in manifest.records)
-
-    def holds_any(self, manifest_cids: Iterable[str]) -> bool:
-        """Whether the store has one of these manifests, sound or not. Raises ContentAway."""
-        for cid in manifest_cids:
-            try:
-                self._content.get_block(cid)
-            except NotHeld:
-                continue
-            except IntegrityError:
-                return True
-            return True
-        return False
 
     def report(self, instance: Instance) -> None:
         """Alarm, and queue FlagTampered with what was found instead; the anchorer numbers it, and drops it where a flag

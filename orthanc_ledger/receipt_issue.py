@@ -103,7 +103,7 @@ class Receipts:
         for anchor in self._ledger.query("AnchorsOfStudy", {"study": study.token}):
             cid = anchor["manifestCid"]
             if replaced.get(token, cid) == cid:
-                manifest = self._manifests.read(cid, study.token)
+                manifest = self._manifests.anchored(anchor)
                 for index, record in enumerate(manifest.records):
                     if record.instance == token:
                         return anchor, manifest, index, token in replaced

@@ -99,12 +99,12 @@ def create_node(plan: Plan) -> Config:
     if backup.exists():
         raise ConfigError(f"--key-backup {backup}: exists already; an older key there would be lost")
     certificates = _members(plan, directory)
-    (directory / "data" / "objects").mkdir(parents=True, mode=0o700)
+    (directory / "data").mkdir(parents=True, mode=0o700)
     (directory / "keys").mkdir(mode=0o700)
     node_key = directory / "keys" / "node.key"
     Keyring.create(directory / "data" / KEYRING, node_key)
     _copy_key(node_key, backup)
-    LocalStore(directory / "data" / "objects")
+    LocalStore.create(directory / "data" / "objects")
     policy = default_policy({msp_id: role for role, (msp_id, _) in certificates.items()})
     ledger_path = directory / "data" / "ledger.db"
     create_ledger(ledger_path, dict(certificates.values()), policy)

@@ -6,7 +6,6 @@ A ledger or content store that is away ends the walk there: what cannot be asked
 """
 
 import contextlib
-import fcntl
 import logging
 import threading
 import time
@@ -17,19 +16,20 @@ from typing import Any
 
 from orthanc_ledger.clock import Clock
 from orthanc_ledger.database import Database
-from orthanc_ledger.errors import ContentAway, IntegrityError, NotHeld, ServiceAway
+from orthanc_ledger.errors import IntegrityError, NotHeld, ServiceAway
 from orthanc_ledger.index import Index, Instance
 from orthanc_ledger.ledger import Ledger
 from orthanc_ledger.library import Library, flag_name
 from orthanc_ledger.manifest import Record
 from orthanc_ledger.outbox import Outbox
+from orthanc_ledger.sole import sole
 
 LOGGER = logging.getLogger(__name__)
 
 Anchor = Mapping[str, Any]
 """A row of the queries Anchors and AnchorsOfStudy."""
 
-_STORE_ALARM = "content store"  # about no object: its claim is empty
+_OTHER = "another sweep of this node runs: wait for its end, or stop it"
 _PAGE = 100
 _TICK_S = 1.0
 _MIB = 1 << 20
@@ -153,7 +153,7 @@ class Sweep:
 
         Raises ServiceAway: ledger, content store or keyring are, or another sweep runs.
         """
-        with _alone(self._lock):
+        with sole(self._lock, ServiceAway(_OTHER)):
             round_ = self._rounds.unfinished() or Round(self._clock())
             return self._walk(self._anchors_behind(round_.place), round_, go_on, self._rounds.keep)
 
@@ -162,7 +162,7 @@ class Sweep:
         token = next((token for _, token, _ in self._index.studies([study_uid])), None)
         if token is None:
             raise NotHeld(f"study {study_uid}: nothing of it is anchored here; `orthanc-ledger studies` lists what is")
-        with _alone(self._lock):
+        with sole(self._lock, ServiceAway(_OTHER)):
             anchors = self._ledger.query("AnchorsOfStudy", {"study": token})
             return self._walk(anchors, Round(self._clock()), go_on, lambda _: None)
 
@@ -193,7 +193,6 @@ class Sweep:
             seconds = round_.seconds + self._monotonic() - begun_s
             round_ = replace(reached, place=anchor["manifestCid"], anchors=round_.anchors + 1, seconds=seconds)
             keep(round_)
-        self._outbox.settle("", kind=_STORE_ALARM)
         round_ = replace(round_, finished=self._clock())
         keep(round_)
         return round_
@@ -244,15 +243,7 @@ class Sweep:
         return len(faulty)
 
     def _report_manifest(self, study_uid: str, anchor: Anchor, fault: IntegrityError | NotHeld) -> None:
-        """Alarm of a manifest and flag the instances whose current record is in it.
-
-        Raises ContentAway, after an alarm, when the store holds no manifest at all: a disk that is not mounted looks
-        like that, and flags stand until two organisations resolve each.
-        """
-        if not self._library.holds_any(batch.manifest for batch in self._index.anchored_batches()):
-            text = "the content store holds none of what was anchored: mount its disk, or restore it"
-            self._outbox.alarm(_STORE_ALARM, "", text)
-            raise ContentAway(text)
+        """Alarm of a manifest and flag the instances whose current record is in it."""
         cid = anchor["manifestCid"]
         text = f"the {anchor['count']} objects of manifest {cid} cannot be verified: {fault}"
         self._outbox.alarm("manifest", cid, text)
@@ -285,14 +276,3 @@ class Sweep:
         standing = self._ledger.query("StandingOf", {"study": study})
         flagged, resolved = ({flag["instance"] for flag in standing[kind]} for kind in ("flagged", "resolved"))
         return instance in resolved - flagged
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold the sweep's lock; the kernel lets go of it however this process ends. Raises ServiceAway."""
-    with path.open("ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ServiceAway("another sweep of this node runs: wait for its end, or stop it") from error
-        yield

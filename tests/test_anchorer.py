@@ -559,7 +559,7 @@ def test_second_anchorer_is_refused_and_a_later_one_is_not(node: Node, tmp_path:
         store(node, real_file())
         wait_until(node.index.counts, 20, "the first one works")
         second = open_node(tmp_path).anchorer()
-        with pytest.raises(ConfigError, match="only anchorer"):
+        with pytest.raises(ConfigError, match="another anchorer"):
             _run_until_refused(second)
     finally:
         stop.set()

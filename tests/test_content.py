@@ -112,7 +112,7 @@ class TestCids:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "content"
-    folder.mkdir()
+    LocalStore.create(folder)
     return folder
 
 
@@ -275,6 +275,15 @@ class TestStore:
     def test_missing_folder_is_a_wrong_configuration(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="no-such-disk"):
             open_store(f"local:{tmp_path / 'no-such-disk'}")
+
+    def test_the_mount_point_of_a_disk_is_no_empty_store(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="mount its disk"):
+            open_store(f"local:{tmp_path}")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_store_is_not_made_twice(self, folder: Path) -> None:
+        with pytest.raises(ContentAway):
+            LocalStore.create(folder)
 
 
 OBJECTS = (stream(300_000), b"hello world")

@@ -56,11 +56,9 @@ def check_anchored_once(node: Node, folder: Path, expected: set[str]) -> None:
     for study_uid, token, _ in index.studies():
         study = node.keyring.ensure_study(study_uid)
         for anchor in ledger.query("AnchorsOfStudy", {"study": token}):
-            manifest = node.manifests.read(anchor["manifestCid"], token)
-            assert (manifest.record_root, manifest.count) == (anchor["root"], anchor["count"])
-            tokens_anchored.update(record.instance for record in manifest.records)
-            for record in manifest.records:
-                node.library.check(study_uid, record, manifest.key_id)
+            checked = list(node.library.check_manifest(study_uid, anchor))
+            assert [each.fault for each in checked] == [None] * anchor["count"]
+            tokens_anchored.update(each.record.instance for each in checked)
         assert tokens_anchored == {tokens.instance_token(study.k_study, uid): 1 for uid in held}
     data = folder / "node" / "data"
     assert check(data / "ledger.db").findings == ()

@@ -35,7 +35,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def store(tmp_path: Path) -> LocalStore:
-    return LocalStore(tmp_path)
+    return LocalStore.create(tmp_path)
 
 
 @pytest.fixture

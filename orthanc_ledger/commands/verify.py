@@ -55,20 +55,16 @@ def _objects(node: Node, study_uid: str | None) -> Iterator[dict[str, Any]]:
     for batch in batches:
         anchor = ledger.query("GetAnchor", {"manifestCid": batch.manifest})
         try:
-            manifest = node.manifests.read(batch.manifest, anchor["study"])
-            if (manifest.record_root, manifest.count) != (anchor["root"], anchor["count"]):
-                raise IntegrityError("root or count differ from the anchor")
+            objects = node.library.check_manifest(batch.study_uid, anchor)
         except (IntegrityError, NotHeld) as error:
             yield {"what": "manifest", "state": _DAMAGED, "detail": str(error), "cid": batch.manifest}
             continue
-        for record in manifest.records:
-            try:
-                node.library.check(batch.study_uid, record, manifest.key_id)
-                verified += 1
-            except (IntegrityError, NotHeld) as error:
+        for checked in objects:
+            record, fault = checked.record, checked.fault
+            verified += fault is None
+            if fault is not None:
                 uid = uids.get(record.object)  # None when another content superseded it
-                detail = f"{uid or 'superseded'}: {error}"
-                row = {"what": "object", "state": _DAMAGED, "detail": detail}
+                row = {"what": "object", "state": _DAMAGED, "detail": f"{uid or 'superseded'}: {fault}"}
                 yield {**row, "cid": record.object, "sop_instance_uid": uid}
             if sys.stderr.isatty():
                 print(f"\rverified {verified} of {total} objects", end="", file=sys.stderr)

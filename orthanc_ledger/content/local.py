@@ -24,23 +24,28 @@ from orthanc_ledger.errors import ConfigError, ContentAway, IntegrityError, NotH
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
+_PARTS = ("objects", "blocks", "staging")
+
 
 class LocalStore:
-    """A content store (:class:`orthanc_ledger.content.ContentStore`) in a folder that exists.
-
-    Raises ``ConfigError`` when the folder is not there: a disk not mounted must not become an empty store.
-    """
+    """A content store (:class:`orthanc_ledger.content.ContentStore`) in a folder that ``create`` made one."""
 
     def __init__(self, folder: Path) -> None:
-        if not folder.is_dir():
-            raise ConfigError(f"content store {folder}: expected a folder; create it, or mount its disk")
-        self._objects = folder / "objects"
-        self._blocks = folder / "blocks"
-        self._staging = folder / "staging"
+        """Raises ``ConfigError`` when there is no store: the mount point of a disk must not become an empty one."""
+        self._objects, self._blocks, self._staging = (folder / part for part in _PARTS)
+        if not all((folder / part).is_dir() for part in _PARTS):
+            raise ConfigError(
+                f"content store {folder}: expected the folders {', '.join(_PARTS)} that `init` makes; mount its disk"
+            )
+
+    @classmethod
+    def create(cls, folder: Path) -> Self:
+        """Make an empty store of a folder. Raises ``ContentAway``."""
         with _away(f"content store {folder}"):
-            for part in (self._objects, self._blocks, self._staging):
-                part.mkdir(exist_ok=True)
+            for part in _PARTS:
+                (folder / part).mkdir(parents=True)
             _sync(folder)
+        return cls(folder)
 
     def begin(self) -> "LocalBatch":
         """Start a batch in a staging folder of its own."""
