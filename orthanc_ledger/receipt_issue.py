@@ -103,7 +103,7 @@ class Receipts:
         for anchor in self._ledger.query("AnchorsOfStudy", {"study": study.token}):
             cid = anchor["manifestCid"]
             if replaced.get(token, cid) == cid:
-                manifest = self._manifests.anchored(anchor)
+                manifest = self._manifests.read(cid, study.token)
                 for index, record in enumerate(manifest.records):
                     if record.instance == token:
                         return anchor, manifest, index, token in replaced
@@ -203,7 +203,7 @@ def _embedded_evidence(ledger: EmbeddedLedger, position: int, identity: Identity
 
 def _authorities(ledger: EmbeddedLedger, certificates: Iterable[bytes]) -> tuple[bytes, ...]:
     """The CA certificates that issued these, of all that this ledger's organisations have or had."""
-    policies = [row["value"] for row in ledger.query("HistoryOf", {"key": "policy"})]
-    known = [*Genesis.decode(next(ledger.entries())).organisations.values()]
-    known += [ca for policy in policies for ca in policy.get("certificates", {}).values()]
-    return tuple(dict.fromkeys(ca for leaf in certificates for ca in known if holder(leaf, {"one": ca})))
+    policies = (row["value"] for row in ledger.query("HistoryOf", {"key": "policy"}))
+    founders = Genesis.decode(next(ledger.entries())).organisations
+    known = [*founders.values(), *(ca for policy in policies for ca in policy.get("certificates", {}).values())]
+    return tuple(dict.fromkeys(ca for leaf in certificates for ca in known if holder(leaf, {"issuer": ca})))

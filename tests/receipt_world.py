@@ -2,6 +2,7 @@
 
 import io
 import json
+import struct
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -12,16 +13,22 @@ import pytest
 from node_make import drain, make_node, real_file, store, variant
 from pydicom import Dataset, dcmread, dcmwrite
 
+from orthanc_ledger import merkle
+from orthanc_ledger.clock import system_clock
 from orthanc_ledger.commands.receipt import _receipts
 from orthanc_ledger.errors import CustodyError, IntegrityError
 from orthanc_ledger.instance import open_instance
+from orthanc_ledger.leaves import VALUE, Leaf
+from orthanc_ledger.ledger.checkpoint import sign_note
 from orthanc_ledger.ledger.embedded import EmbeddedLedger
 from orthanc_ledger.ledger.identity import (
     Identity,
     ca_certificate,
     load_identity,
 )
-from orthanc_ledger.receipt import Element, Elements, Leaves, Receipt, parse_path
+from orthanc_ledger.ledger.log import Checkpoint
+from orthanc_ledger.ledger.transaction import SignedTransaction, sign
+from orthanc_ledger.receipt import Element, Elements, EmbeddedEvidence, Leaves, Receipt, leaf_hash, parse_path
 from orthanc_ledger.receipt_check import Proven, check, check_file
 from orthanc_ledger.setup_node import CONFIG_NAME
 
@@ -59,6 +66,53 @@ class World:
 
     def person(self, role: str) -> Identity:
         return load_identity(self.organisations / role / "identities" / "person")
+
+    def forged(
+        self,
+        receipt: Receipt,
+        *,
+        by: Identity | None = None,
+        keeper: Identity | None = None,
+        log: bytes | None = None,
+        note_log: bytes | None = None,
+        function: str = "Anchor",
+        time: int | None = None,
+        entry_time: int | None = None,
+        note_time: int | None = None,
+        **args: Any,
+    ) -> Receipt:
+        """A receipt whose log has one entry, made anew: as the owner makes it, but for what is given."""
+        owner, now = self.person("owner"), system_clock()
+        _, first = SignedTransaction.decode_entry(receipt.evidence.entry)
+        call = {name: value for name, value in {**first.args, **args}.items() if value is not None}
+        transaction = sign(by or owner, log or self.log, function, call, bytes(16), now if time is None else time)
+        entry = transaction.entry(now if entry_time is None else entry_time)
+        checkpoint = Checkpoint(1, merkle.leaf_hash(entry))
+        note = sign_note(checkpoint, note_log or self.log, note_time or now, keeper or owner)
+        return replace(receipt, evidence=EmbeddedEvidence(0, entry, (), note, ()))
+
+
+def swallowed(folder: Path) -> tuple[Receipt, Receipt]:
+    """A receipt of a crafted value, and the forgery that shows a part of it as a patient's name.
+
+    With a longer salt the value's head and first bytes would be salt, and the rest a leaf of its own: one hash.
+    """
+    node = make_node(folder)
+    name = bytes.fromhex("00100010")
+    value = struct.pack(">I", 4) + name + struct.pack(">BQ", VALUE, 5) + b"Evil!"
+    crafted = variant()
+    crafted.private_block(0x0009, "ATTACK", create=True).add_new(1, "OB", value)
+    store(node, crafted)
+    drain(node)
+    receipt = _receipts(node).issue(str(crafted.SOPInstanceUID), [parse_path("00091001")]).receipt
+    [element] = elements_of(receipt)
+    head = struct.pack(">I", 4) + element.path + struct.pack(">BQ", VALUE, len(value))
+    forgery = replace(element, path=name, value=b"Evil!", salt=element.salt + head)
+    hashes = [
+        leaf_hash(Leaf(each.path, each.kind, len(each.value), each.value), each.salt) for each in (element, forgery)
+    ]
+    assert hashes[0] == hashes[1]
+    return receipt, with_elements(receipt, forgery)
 
 
 def uid_of(file: bytes) -> str:

@@ -9,20 +9,15 @@ import pytest
 from node_make import variant
 from receipt_world import World, changed, prove, refused, refuses, saved, tampered
 
-from orthanc_ledger import merkle
 from orthanc_ledger.clock import system_clock
 from orthanc_ledger.errors import ConfigError, IntegrityError, Unreadable
-from orthanc_ledger.ledger.checkpoint import sign_note
 from orthanc_ledger.ledger.identity import (
-    Identity,
     ca_certificate,
     create_organisation,
     issue,
     load_identity,
 )
-from orthanc_ledger.ledger.log import Checkpoint
-from orthanc_ledger.ledger.transaction import SignedTransaction, sign
-from orthanc_ledger.receipt import EmbeddedEvidence, Receipt
+from orthanc_ledger.receipt import Receipt
 from orthanc_ledger.receipt_check import check
 
 
@@ -47,50 +42,25 @@ DAY_S = 86_400
 class TestEvidence:
     """The ledger's part, forged by whoever holds other keys than the owner's."""
 
-    def forged(
-        self,
-        world: World,
-        receipt: Receipt,
-        *,
-        by: Identity | None = None,
-        keeper: Identity | None = None,
-        log: bytes | None = None,
-        note_log: bytes | None = None,
-        function: str = "Anchor",
-        time: int | None = None,
-        entry_time: int | None = None,
-        note_time: int | None = None,
-        **args: Any,
-    ) -> Receipt:
-        """A receipt whose log has one entry, made anew: as the owner makes it, but for what is given."""
-        owner, now = world.person("owner"), system_clock()
-        _, first = SignedTransaction.decode_entry(receipt.evidence.entry)
-        call = {name: value for name, value in {**first.args, **args}.items() if value is not None}
-        transaction = sign(by or owner, log or world.log, function, call, bytes(16), now if time is None else time)
-        entry = transaction.entry(now if entry_time is None else entry_time)
-        checkpoint = Checkpoint(1, merkle.leaf_hash(entry))
-        note = sign_note(checkpoint, note_log or world.log, note_time or now, keeper or owner)
-        return replace(receipt, evidence=EmbeddedEvidence(0, entry, (), note, ()))
-
     def test_made_by_the_owner_is_proven(self, world: World, disclosed: Receipt) -> None:
         """So that what is refused below is refused for what is forged."""
-        prove(world, self.forged(world, disclosed))
+        prove(world, world.forged(disclosed))
 
     @pytest.mark.parametrize("role", ["custodian", "research"])
     def test_an_anchor_by_another_organisation(self, world: World, disclosed: Receipt, role: str) -> None:
-        forged = self.forged(world, disclosed, by=world.person(role))
+        forged = world.forged(disclosed, by=world.person(role))
         refuses(world, forged, "^entry: not signed under a CA certificate that is trusted")
 
     @pytest.mark.parametrize("role", ["custodian", "research"])
     def test_a_checkpoint_by_another_organisation(self, world: World, disclosed: Receipt, role: str) -> None:
-        forged = self.forged(world, disclosed, keeper=world.person(role))
+        forged = world.forged(disclosed, keeper=world.person(role))
         refuses(world, forged, "^checkpoint: not signed under a CA certificate that is trusted")
 
     def test_a_namesake_of_the_owners_ca(self, world: World, disclosed: Receipt, tmp_path: Path) -> None:
         create_organisation(tmp_path / "namesake", "HospitalMSP")
         impostor = load_identity(issue(tmp_path / "namesake", "person", "person"))
-        refuses(world, self.forged(world, disclosed, by=impostor, keeper=impostor), "that the CA of trusted issued")
-        named = self.forged(world, disclosed, by=impostor, keeper=impostor)
+        refuses(world, world.forged(disclosed, by=impostor, keeper=impostor), "that the CA of trusted issued")
+        named = world.forged(disclosed, by=impostor, keeper=impostor)
         named = replace(named, evidence=replace(named.evidence, authorities=(ca_certificate(tmp_path / "namesake"),)))
         refuses(world, named, "that the CA of trusted issued")
 
@@ -99,7 +69,7 @@ class TestEvidence:
     ) -> None:
         create_organisation(tmp_path / "new", "HospitalMSP")
         new = load_identity(issue(tmp_path / "new", "person", "person"))
-        receipt = self.forged(world, disclosed, keeper=new)
+        receipt = world.forged(disclosed, keeper=new)
         authorities = [ca_certificate(tmp_path / "new"), *world.trusted]
         for order in (authorities, authorities[::-1]):
             assert set(check(receipt, order).anchor.authorities) == set(authorities)
@@ -113,37 +83,37 @@ class TestEvidence:
             check(disclosed, [])
 
     def test_an_anchor_of_another_log(self, world: World, disclosed: Receipt) -> None:
-        refuses(world, self.forged(world, disclosed, log=bytes(32)), "checkpoint.*of another log")
-        refuses(world, self.forged(world, disclosed, note_log=bytes(32)), "checkpoint.*of another log")
+        refuses(world, world.forged(disclosed, log=bytes(32)), "checkpoint.*of another log")
+        refuses(world, world.forged(disclosed, note_log=bytes(32)), "checkpoint.*of another log")
 
     def test_another_function_with_the_same_arguments(self, world: World, disclosed: Receipt) -> None:
-        refuses(world, self.forged(world, disclosed, function="ConfirmStored"), "expected an Anchor")
+        refuses(world, world.forged(disclosed, function="ConfirmStored"), "expected an Anchor")
 
     @pytest.mark.parametrize("args", [{"count": 0}, {"count": True}, {"root": bytes(31)}, {"root": None}, {"more": 1}])
     def test_arguments_that_no_ledger_takes(self, world: World, disclosed: Receipt, args: dict[str, Any]) -> None:
-        refuses(world, self.forged(world, disclosed, **args), "^entry: INVALID")
+        refuses(world, world.forged(disclosed, **args), "^entry: INVALID")
 
     @pytest.mark.parametrize("args", [{"count": 2}, {"root": bytes(32)}])
     def test_an_anchor_of_other_records(self, world: World, disclosed: Receipt, args: dict[str, Any]) -> None:
-        refuses(world, self.forged(world, disclosed, **args), "^record: inclusion proof")
+        refuses(world, world.forged(disclosed, **args), "^record: inclusion proof")
 
     @pytest.mark.parametrize("ahead_s", [301, -7 * DAY_S - 1])
     def test_a_call_signed_long_before_or_after_its_entry(self, world: World, disclosed: Receipt, ahead_s: int) -> None:
-        refuses(world, self.forged(world, disclosed, time=system_clock() + ahead_s), "too far from the entry's time")
+        refuses(world, world.forged(disclosed, time=system_clock() + ahead_s), "too far from the entry's time")
 
     def test_a_certificate_that_had_expired(self, world: World, disclosed: Receipt, tmp_path: Path) -> None:
         create_organisation(tmp_path / "short", "ShortMSP")
         person = load_identity(issue(tmp_path / "short", "person", "person", days=1))
         authorities = [*world.trusted, ca_certificate(tmp_path / "short")]
         late = system_clock() + 2 * DAY_S
-        check(self.forged(world, disclosed, by=person, keeper=person), authorities)
+        check(world.forged(disclosed, by=person, keeper=person), authorities)
         with pytest.raises(IntegrityError, match=r"^entry: .*valid from"):
-            check(self.forged(world, disclosed, by=person, time=late, entry_time=late), authorities)
+            check(world.forged(disclosed, by=person, time=late, entry_time=late), authorities)
         with pytest.raises(IntegrityError, match=r"^checkpoint: .*valid from"):
-            check(self.forged(world, disclosed, keeper=person, note_time=late), authorities)
+            check(world.forged(disclosed, keeper=person, note_time=late), authorities)
 
     def test_an_entry_that_is_not_under_the_checkpoint(self, world: World, disclosed: Receipt) -> None:
-        other = self.forged(world, disclosed).evidence
+        other = world.forged(disclosed).evidence
         mixed = replace(disclosed, evidence=replace(disclosed.evidence, entry=other.entry))
         refuses(world, mixed, "^entry: inclusion proof")
         mixed = replace(disclosed, evidence=replace(disclosed.evidence, checkpoint=other.checkpoint))

@@ -1,6 +1,7 @@
 """Issuing receipts: of what, for which record, and what nobody learns from one."""
 
 import io
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from receipt_world import (
     uid_of,
 )
 
-from orthanc_ledger import tokens
+from orthanc_ledger import receipt_issue, tokens
 from orthanc_ledger.commands.receipt import _receipts
 from orthanc_ledger.errors import ConfigError, IntegrityError, NotHeld
 from orthanc_ledger.fingerprint import metadata_leaves, read_pixels
@@ -128,6 +129,15 @@ class TestIssuing:
         path.write_bytes(path.read_bytes()[:-1] + b"\0")
         with pytest.raises(IntegrityError):
             _receipts(node).issue(held.sop_uid)
+
+    def test_a_decoder_that_changed_since_gives_none(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        def shorter(*given: Any) -> Any:
+            return itertools.islice(metadata_leaves(*given), 20)
+
+        monkeypatch.setattr(receipt_issue, "metadata_leaves", shorter)
+        for paths in ((), ("00080060",)):
+            with pytest.raises(IntegrityError, match="a decoder changed"):
+                world.issue(uid_of(world.files["native"]), *paths)
 
     def test_an_element_that_is_no_leaf_cannot_be_disclosed(self, world: World) -> None:
         for path in ("00100011", "7FE00010", "00020010", "00080060[0].00080100", "00280000"):

@@ -18,11 +18,12 @@ from dicom_make import real_files
 from node_make import drain, make_node, store
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from receipt_world import FORMS, World, refused, saved, tampered
+from receipt_world import FORMS, World, refused, saved, swallowed, tampered
 
 from orthanc_ledger.commands.receipt import _receipts
 from orthanc_ledger.errors import CustodyError
 from orthanc_ledger.instance import open_instance
+from orthanc_ledger.ledger.identity import create_organisation, issue, load_identity
 
 REFERENCE = ROOT / "docs" / "verify_receipt.py"
 PROVEN, NOT_PROVEN, UNSUPPORTED, NO_TRUST_ROOT = 0, 1, 2, 4
@@ -50,13 +51,13 @@ def reference() -> ModuleType:
 def verify(reference: ModuleType, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Verify:
     """Runs the reference in this process: receipt, file or nothing, organisations that are trusted."""
 
-    def run(receipt: bytes, file: bytes | None = None, trust: tuple[str, ...] = ("owner",)) -> int:
+    def run(receipt: bytes, file: bytes | None = None, trust: tuple[str | Path, ...] = ("owner",)) -> int:
         words = [str(tmp_path / "receipt.json")]
         Path(words[0]).write_bytes(receipt)
         if file is not None:
             words.append(str(tmp_path / "file.dcm"))
             Path(words[1]).write_bytes(file)
-        for role in trust:
+        for role in trust:  # or an organisation's folder
             words += ["--trust", str(world.organisations / role / "cacerts" / "ca.pem")]
         monkeypatch.setattr(sys, "argv", ["verify_receipt.py", *words])
         try:
@@ -181,3 +182,41 @@ def test_native_files_of_all_kinds_are_proven_or_left_to_verify_receipt(referenc
         except NotImplementedError:
             verdicts.append(UNSUPPORTED)
     assert verdicts.count(PROVEN) > verdicts.count(UNSUPPORTED) > 0
+
+
+@pytest.mark.parametrize(
+    "forgery",
+    [
+        {"log": bytes(32)},
+        {"note_log": bytes(32)},
+        {"function": "ConfirmStored"},
+        {"time": 1},
+        {"time": 1 << 33},
+        {"entry_time": 1 << 33, "time": 1 << 33},
+        {"note_time": 1 << 33},
+        {"root": bytes(32)},
+        {"count": 2},
+    ],
+    ids=str,
+)
+def test_evidence_that_is_forged_is_refused(world: World, verify: Verify, forgery: dict[str, Any]) -> None:
+    assert verify(world.forged(world.disclosed).encode()) == PROVEN
+    assert verify(world.forged(world.disclosed, **forgery).encode()) == NOT_PROVEN
+
+
+@pytest.mark.parametrize("signer", ["by", "keeper"])
+def test_nobody_but_the_owner_is_believed(world: World, verify: Verify, signer: str, tmp_path: Path) -> None:
+    create_organisation(tmp_path / "namesake", "HospitalMSP")
+    namesake = load_identity(issue(tmp_path / "namesake", "person", "person"))
+    for identity in (world.person("custodian"), world.person("research"), namesake):
+        assert verify(world.forged(world.disclosed, **{signer: identity}).encode()) == NOT_PROVEN
+    create_organisation(tmp_path / "other", "OtherMSP")
+    other = load_identity(issue(tmp_path / "other", "person", "person"))
+    receipt = world.forged(world.disclosed, **{signer: other}).encode()
+    assert (verify(receipt), verify(receipt, trust=("owner", tmp_path / "other"))) == (NOT_PROVEN, PROVEN)
+
+
+def test_a_longer_salt_does_not_swallow_a_leafs_head(verify: Verify, tmp_path: Path) -> None:
+    receipt, forgery = swallowed(tmp_path)
+    owner = tmp_path / "node" / "organisations" / "owner"
+    assert (verify(receipt.encode(), trust=(owner,)), verify(forgery.encode(), trust=(owner,))) == (PROVEN, NOT_PROVEN)
