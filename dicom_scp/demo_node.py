@@ -56,6 +56,11 @@ class DemoNode:
     research_port: int
 
     @property
+    def authority(self) -> Path:
+        """The hospital's CA certificate."""
+        return self.folder / "node" / "organisations" / "owner" / "cacerts" / "ca.pem"
+
+    @property
     def _config(self) -> Path:
         return self.folder / "node" / "orthanc-ledger.yaml"
 
@@ -74,6 +79,9 @@ class DemoNode:
             {"ae_title": RESEARCH, "role": "research", "organisation": RESEARCH_MSP, "hosts": ["127.0.0.1"]},
         ]
         settings["spool_reserve_mb"] = 64  # a demo needs no room for a day of scans
+        kept = self.folder / "kept-by-the-custodian"
+        kept.mkdir()
+        settings |= {"checkpoint_sinks": [f"path:{kept}"], "checkpoint_within_s": 1.0}
         self._config.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
 
     @contextlib.contextmanager

@@ -16,7 +16,7 @@ from conftest import ROOT, wait_until
 from pydicom import dcmread
 
 DEADLINE_S = 240
-STEPS = 15
+STEPS = 16
 COMMAND = [sys.executable, "-m", "orthanc_ledger", "demo"]
 
 LOAD_MUTATED = """
@@ -70,8 +70,8 @@ def mutate(module):
             return release(self, offer, sop_uids, renews)
         except CustodyError:
             chosen = {uid: offer.releasable[uid] for uid in sop_uids}
-            end = self._clock() + 60
-            return module.Release(bytes(32), offer.study_uid, offer.request, end, self._monotonic() + 60, chosen)
+            end, request = self._clock() + 60, offer.approval.request
+            return module.Release(bytes(32), offer.study_uid, request, end, self._monotonic() + 60, chosen)
     module.Gate.offers, module.Gate.release = remembered_offers, remembered_release
 """
 
@@ -105,7 +105,7 @@ def mutate(module):
 VERIFY_BLIND = """
 MODULE = "orthanc_ledger.library"
 def mutate(module):
-    module.Library.check = lambda *_: None
+    module.Library._fault = lambda *_: None
 """
 
 FLAG_DROPPED = """
@@ -134,6 +134,18 @@ REVOCATION_LOST = """
 MODULE = "orthanc_ledger.commands.access"
 def mutate(module):
     module._end = lambda args: 0
+"""
+
+CHECKPOINTS_LOST = """
+MODULE = "orthanc_ledger.sinks"
+def mutate(module):
+    module.PathSink.deliver = lambda *_: None
+"""
+
+RECEIPT_BLIND = """
+MODULE = "orthanc_ledger.receipt_check"
+def mutate(module):
+    module.check_file = lambda *_: None
 """
 
 
@@ -224,6 +236,16 @@ def test_the_demo_shows_every_step_and_leaves_a_node_that_verifies(tmp_path: Pat
             APPROVAL_REMEMBERED,
             "research gets nothing again: C-GET: expected nothing, got 9 objects",
             id="approval remembered",
+        ),
+        pytest.param(
+            CHECKPOINTS_LOST,
+            "the log verifies: `fsck`: expected exit code 0, got 4",
+            id="checkpoints lost",
+        ),
+        pytest.param(
+            RECEIPT_BLIND,
+            "a receipt proves one image: `verify-receipt`: expected exit code 1, got 0",
+            id="receipts prove anything",
         ),
     ],
 )
