@@ -24,7 +24,7 @@ from tests.second.ledger.forms import FUNCTIONS
 
 FOLDER = make_contract_vectors.FOLDER
 FILES = sorted(make_contract_vectors.FILES)
-CODES = "NOT_FOUND|NOT_PERMITTED|WRONG_STATE|EXPIRED|CONFLICT|INVALID|SKEW"
+CODES = "|".join(make_contract_vectors.CODES)
 
 
 @dataclass

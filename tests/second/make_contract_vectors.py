@@ -11,28 +11,38 @@ from pathlib import Path
 from tests.second.ledger import (
     arguments,
     openings,
-    stories_access,
     stories_custody,
+    stories_datasets,
+    stories_erasure,
     stories_general,
-    stories_parties,
+    stories_nodes,
+    stories_policies,
     stories_queries,
+    stories_releases,
+    stories_reports,
+    stories_requests,
     table,
 )
-from tests.second.ledger.story import Story
+from tests.second.ledger.forms import FUNCTIONS
+from tests.second.ledger.story import Json, Story
 
 FOLDER = Path(__file__).parents[1] / "vectors" / "contract"
+CODES = ("NOT_FOUND", "NOT_PERMITTED", "WRONG_STATE", "EXPIRED", "CONFLICT", "INVALID", "SKEW")
 
 FILES: dict[str, Callable[[], list[Story]]] = {
     "openings": openings.all_openings,
-    "general": stories_general.stories,
-    "custody": stories_custody.stories,
-    "erasure": stories_custody.erasure_stories,
-    "parties": stories_parties.stories,
-    "access": stories_access.stories,
-    "releases": stories_access.release_stories,
-    "queries": stories_queries.stories,
-    "arguments": arguments.stories,
     "table": lambda: [story for *_, story in table.cells()],
+    "general": stories_general.stories,
+    "arguments": arguments.stories,
+    "custody": stories_custody.stories,
+    "erasure": stories_erasure.stories,
+    "nodes": stories_nodes.stories,
+    "datasets": stories_datasets.stories,
+    "policies": stories_policies.stories,
+    "requests": stories_requests.stories,
+    "releases": stories_releases.stories,
+    "reports": stories_reports.stories,
+    "queries": stories_queries.stories,
 }
 
 
@@ -47,18 +57,28 @@ def text(name: str) -> str:
     return "[\n" + ",\n".join(story.text() for story in stories(name)) + "\n]\n"
 
 
-def counts() -> tuple[int, int, int, Counter[str]]:
-    """Stories, calls, queries, and calls refused by code."""
-    told = [story for name in FILES for story in stories(name)]
-    steps = [step for story in told for step in story.steps]
-    calls = [step for step in steps if "function" in step]
-    refused = Counter(step["then"]["error"][0] for step in calls if "error" in step["then"])
-    return len(told), len(calls), len(steps) - len(calls), refused
+def coverage() -> str:
+    """How many calls of each function commit, are recognised as repeats, or are refused, by code; a line a function."""
+    steps = [step for name in FILES for story in stories(name) for step in story.steps]
+    came = Counter((step["function"], _outcome(step["then"])) for step in steps if "function" in step)
+    columns = ("yes", "same", *CODES)
+    lines = [f"{'':20}" + "".join(f"{column:>14}" for column in columns)]
+    for function in FUNCTIONS:
+        counted = (came[function, column] or "." for column in columns)
+        lines.append(f"{function:20}" + "".join(f"{number:>14}" for number in counted))
+    calls, refused = came.total(), sum(number for (_, column), number in came.items() if column in CODES)
+    told = sum(len(stories(name)) for name in FILES)
+    lines.append(f"{told} stories, {calls} calls, of them {refused} refused, {len(steps) - calls} queries")
+    return "\n".join(lines)
+
+
+def _outcome(then: Json) -> str:
+    if "error" in then:
+        return then["error"][0]
+    return "same" if "repeats" in then else "yes"
 
 
 if __name__ == "__main__":
     for name in FILES:
         (FOLDER / f"{name}.json").write_text(text(name))
-    told, calls, queries, refused = counts()
-    codes = ", ".join(f"{number} {code}" for code, number in sorted(refused.items()))
-    print(f"{told} stories, {calls} calls, {queries} queries; refused: {codes}")
+    print(coverage())

@@ -114,7 +114,7 @@ WRONG: dict[str, list[Value]] = {
 AT_BOUNDS: dict[str, list[Value]] = {
     "number": [0],
     "denied": [1],
-    "duo": [[f"DUO:{number:07d}"] for number in _DUO],
+    "duo": [[], *([f"DUO:{number:07d}"] for number in _DUO)],
     "supersede": ["patient-mismatch", "wrong-worklist", "wrong-laterality", "metadata-corrected", "quality", "other"],
     "withdraw": ["113001", "113037", "113038", "113039"],
     "deny": ["purpose", "consent", "ethics", "scope", "duplicate", "incomplete", "other"],
@@ -220,6 +220,8 @@ def _by_own_rules() -> list[Story]:
     longest = after("dataset approved", "LogRelease: the longest proof")
     path = {"index": 0, "path": _DIGESTS[:17]}
     longest.refused("NOT_PERMITTED study", OWNER, "LogRelease", release(DATASET_REQUEST, proof=path))
+    path = {"index": 0, "path": _DIGESTS[:18]}
+    longest.refused("INVALID proof", OWNER, "LogRelease", release(DATASET_REQUEST, proof=path))
     profiles = after("policy", "Anchor: first and last profile")
     for number, profile in enumerate(("113100", "113112")):
         derived = {"kind": "derived", "from": digest("from"), "profile": profile}

@@ -101,7 +101,7 @@ FORMS: dict[str, Form] = {
     "studies": listed(octets(16), 1, 256),
     "instances": listed(octets(32), 1, 1024),
     "classes": listed(text(r"(?=.{1,64}$)(0|[1-9]\d*)(\.(0|[1-9]\d*))+"), 1, 256),
-    "duo": listed(words(*DUO), 1, len(DUO)),
+    "duo": listed(words(*DUO), 0, len(DUO)),
     "anchors": listed(is_manifest_cid, 1, 1024),
     "releases": listed(octets(32), 1, 1024),
     "what": listed(lambda value: text(r"\([0-9A-F]{4},[0-9A-F]{4}\)")(value) or number(0)(value), 0, 64),

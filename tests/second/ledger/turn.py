@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.second.ledger.cbor import Value
+from tests.second.ledger.forms import FUNCTIONS
 
 
 class Refused(Exception):
@@ -122,8 +123,6 @@ class Turn:
 
     def differing(self, old: dict[str, Value]) -> str | None:
         """The first argument, in the table's order, that is not the old record's."""
-        from tests.second.ledger.forms import FUNCTIONS  # the order
-
         args = self.call.args
         return next((n for n in FUNCTIONS[self.call.function].forms if args.get(n) != old.get(n)), None)
 
