@@ -1,9 +1,10 @@
-"""ledger copy, submit: what goes to and comes from the machines of people who sign elsewhere."""
+"""ledger, submit: what goes to and comes from the machines of people who sign elsewhere."""
 
 import argparse
 from contextlib import closing
 from pathlib import Path
 
+from orthanc_ledger.clock import system_clock
 from orthanc_ledger.commands.terminal import add_json, ledger_file, moment, refusal, tell
 from orthanc_ledger.errors import ConfigError, ContractError
 from orthanc_ledger.ledger import Committed
@@ -23,12 +24,17 @@ _OF_THE_FILE = {
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    ledger = subparsers.add_parser("ledger", help="copy the ledger for people who sign elsewhere")
+    ledger = subparsers.add_parser("ledger", help="copy it for people who sign elsewhere; confirm a clock that jumped")
     actions = ledger.add_subparsers(required=True, metavar="ACTION")
     copy = actions.add_parser("copy", help="the ledger as it is now, in a new file; also while the node runs")
     copy.add_argument("file", type=Path, metavar="FILE")
     add_json(copy)
     copy.set_defaults(run=_copy)
+    clock = actions.add_parser(
+        "confirm-clock", help="this machine's clock is right, though over 31 days after the last entry: go on"
+    )
+    add_json(clock)
+    clock.set_defaults(run=_confirm_clock)
     submit = subparsers.add_parser("submit", help="append what was signed elsewhere with --out")
     submit.add_argument("files", type=Path, nargs="+", metavar="FILE")
     add_json(submit)
@@ -41,6 +47,14 @@ def _copy(args: argparse.Namespace) -> int:
         checkpoint = copied.checkpoint()
     row = {"file": args.file, "size": checkpoint.size, "root": checkpoint.root}
     tell(args, row, f"{args.file}: {checkpoint.size} entries, root {checkpoint.root.hex()}")
+    return 0
+
+
+def _confirm_clock(args: argparse.Namespace) -> int:
+    with closing(EmbeddedLedger(ledger_file(args))) as ledger:
+        ledger.confirm_clock()
+    now = moment(system_clock())
+    tell(args, {"clock": now}, f"confirmed: it is {now}")
     return 0
 
 
