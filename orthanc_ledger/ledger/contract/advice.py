@@ -28,20 +28,21 @@ def standing_of(question: Question) -> Value:
 
 
 def check_access(question: Question) -> Value:
-    """What LogRelease would most likely say: {permitted, reason, request, until}."""
-    answer = {"permitted": False, "reason": Reason.NO_APPROVAL.value, "request": None, "until": None}
-    erasure = erasure_of(question.records, question.args["study"])
-    for request in requests_of_node(question.records, question.args["node"]):
-        if not _covers(question, request) or fallen(question.policy, question.records, request):
-            continue
-        state = state_at(request, question.time)
-        if state == "approved" and erasure != "none":
-            return {**answer, "reason": Reason.WITHDRAWN.value}
-        if state == "approved":
-            return {"permitted": True, "reason": None, "request": request["id"], "until": request["until"]}
-        if state == "expired":
-            answer["reason"] = Reason.APPROVAL_EXPIRED.value
-    return answer
+    """What LogRelease would most likely say: {permitted, reason, request, until} of the approval that runs longest."""
+    records, time = question.records, question.time
+    requests = [
+        request
+        for request in requests_of_node(records, question.args["node"])
+        if _covers(question, request) and not fallen(question.policy, records, request)
+    ]
+    states = {state_at(request, time) for request in requests}
+    if "approved" not in states:
+        return _refused(Reason.APPROVAL_EXPIRED if "expired" in states else Reason.NO_APPROVAL)
+    if erasure_of(records, question.args["study"]) != "none":
+        return _refused(Reason.WITHDRAWN)
+    running = (request for request in requests if state_at(request, time) == "approved")
+    longest = max(running, key=lambda request: int(request["until"]))
+    return {"permitted": True, "reason": None, "request": longest["id"], "until": longest["until"]}
 
 
 def approved_studies(question: Question) -> Value:
@@ -56,6 +57,10 @@ def _approved(question: Question) -> Iterator[Value]:
         if running and not fallen(question.policy, question.records, request):
             subject = {"request": request["id"], "studies": _studies(question, request), "dataset": _dataset(request)}
             yield {**subject, **{name: request[name] for name in shown}}
+
+
+def _refused(reason: Reason) -> Value:
+    return {"permitted": False, "reason": reason.value, "request": None, "until": None}
 
 
 def _studies(question: Question, request: Value) -> list[bytes] | None:

@@ -10,6 +10,7 @@ from orthanc_ledger.ledger.contract.paging import page
 from orthanc_ledger.ledger.contract.policy import needed_roles
 from orthanc_ledger.ledger.contract.standing import check_not_erased
 
+APPROVERS = ("owner", "custodian")
 DAY_S = 86_400
 STATES = ("open", "approved", "expired", "denied", "revoked")
 
@@ -162,7 +163,7 @@ def _end(tx: Transaction, kind: str, state: str, from_states: tuple[str, ...]) -
 
 def _shown(question: Question, request: Value) -> Value:
     needs = needed_roles(question.policy, request["release"])
-    found = {role: question.records.get(_approval_key(request["id"], role)) for role in needs}
+    found = {role: question.records.get(_approval_key(request["id"], role)) for role in APPROVERS}
     approvals = {
         role: {name: approval[name] for name in ("until", "by", "time")} for role, approval in found.items() if approval
     }

@@ -120,7 +120,7 @@ def check_access(q: Asked) -> Record:
     asked = [request for request in requests_of_node(q) if names(q.state, request, study, q["proof"])]
     given = [request for request in asked if running(q, request)]
     if given and q.erasure(study) == "none":
-        longest = max(given, key=lambda request: (request["until"], request["id"]))
+        longest = min(given, key=lambda request: (-request["until"], request["id"]))
         return {"permitted": True, "reason": None, "request": longest["id"], "until": longest["until"]}
     over = any(q.shown(request) == "expired" for request in asked)
     reason = "withdrawn" if given else "approval expired" if over else "no approval"

@@ -7,6 +7,7 @@ from tests.second.ledger.cast import (
     OTHER_LAB,
     OWNER,
     POLICY,
+    REQUEST,
     STRANGER,
     UNKNOWN,
     Args,
@@ -177,6 +178,8 @@ def _more_approvals() -> Story:
     # What was approved stays approved, also when the policy then says otherwise.
     _new_policy(story, POLICY | {"identified_needs": ["custodian"]})
     story.does(OWNER, "LogRelease", release(count=2))
+    shown = story.asks("GetRequest", {"id": REQUEST})
+    assert (shown["needs"], sorted(shown["approvals"])) == (["custodian"], ["custodian", "owner"])
     return story
 
 

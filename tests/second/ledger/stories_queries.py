@@ -209,6 +209,14 @@ def _access() -> Story:
     assert [one["request"] for one in given] == sorted([REQUEST, longer])
     assert {one["request"]: one["studies"] for one in given} == {REQUEST: [STUDY], longer: [STUDY, STUDY2]}
     assert {one["dataset"] for one in given} == {None}
+    advised(True, None, longer, UNTIL + 5)
+    # A third that runs as long: of equals the least id.
+    story.does(LAB, "RequestAccess", request(studies=[STUDY]), nonce=3)
+    equal = id_of("RequestAccess", request(studies=[STUDY]), LAB, 3)
+    for by in BOTH:
+        story.does(by, "Approve", approve(equal, UNTIL + 5))
+    advised(True, None, min(longer, equal), UNTIL + 5)
+    story.does(LAB, "Revoke", {"id": equal, "reason": "completed"})
     # A study in erasure is in no answer; the rest of the request is.
     story.does(OWNER, "RequestErase", {"study": STUDY})
     advised(False, "withdrawn", None, None)
