@@ -1,23 +1,18 @@
 """What differs between two objects, by element path and frame: the leaves of their fingerprints, set side by side."""
 
-import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from pydicom.datadict import keyword_for_tag
 
-from orthanc_ledger.elements import show_tag
 from orthanc_ledger.fingerprint import metadata_leaves, read_pixels
 from orthanc_ledger.instance import Instance
-from orthanc_ledger.leaves import FRAME, METADATA_TREE, PIXEL_TREE, Leaf, LeafHasher
+from orthanc_ledger.leaves import FRAME, METADATA_TREE, PIXEL_TREE, Leaf, LeafHasher, show_path
 from orthanc_ledger.pixels import BYTES_BEHIND_LAST_FRAME
 
 Change = Literal["added", "removed", "changed"]
 _Leaves = dict[bytes, tuple[int, bytes]]
-
-_STEP = struct.Struct(">II")
-_ELEMENT_SIZE = 4
 
 
 @dataclass(frozen=True)
@@ -46,7 +41,7 @@ def compare(a: Instance, b: Instance) -> list[Difference]:
         for instance, pixels in ((a, pixels_a), (b, pixels_b))
     )
     differences = [
-        Difference(_show_path(path), change) for path, change in _outermost(_changes(metadata_a, metadata_b))
+        Difference(_show_element(path), change) for path, change in _outermost(_changes(metadata_a, metadata_b))
     ]
     if pixels_a.form != pixels_b.form:
         differences.append(Difference("pixel form", "changed"))
@@ -86,10 +81,8 @@ def _outermost(changes: Iterable[tuple[bytes, Change]]) -> Iterator[tuple[bytes,
         yield path, change
 
 
-def _show_path(path: bytes) -> str:
-    sequences = "".join(f"{show_tag(tag)}[{item}]." for tag, item in _STEP.iter_unpack(path[:-_ELEMENT_SIZE]))
-    tag = int.from_bytes(path[-_ELEMENT_SIZE:], "big")
-    return f"{sequences}{show_tag(tag)} {keyword_for_tag(tag)}".rstrip()
+def _show_element(path: bytes) -> str:
+    return f"{show_path(path)} {keyword_for_tag(int.from_bytes(path[-4:], 'big'))}".rstrip()
 
 
 def _show_frame(key: bytes) -> str:

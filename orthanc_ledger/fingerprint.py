@@ -81,7 +81,9 @@ def fingerprints(instance: Instance, salt_keys: Sequence[bytes | None]) -> tuple
     metadata_trees, _ = _trees(metadata_hasher, metadata_leaves(instance, pixels.form), salt_keys)
     return tuple(
         Fingerprint(
-            fingerprint=_combined(pixels.form, pixel_tree, metadata_tree),
+            fingerprint=combined(
+                pixels.form, pixel_tree.size, pixel_tree.root(), metadata_tree.size, metadata_tree.root()
+            ),
             pixel_root=pixel_tree.root(),
             pixel_leaves=pixel_tree.size,
             metadata_root=metadata_tree.root(),
@@ -188,12 +190,13 @@ def _trees(
     return trees, frames
 
 
-def _combined(form: PixelForm, pixels: Tree, metadata: Tree) -> bytes:
+def combined(form: str, pixel_leaves: int, pixel_root: bytes, metadata_leaves: int, metadata_root: bytes) -> bytes:
+    """The fingerprint of two trees, by their number of leaves and roots."""
     parts = (
         _label("fp/v1"),
         _label(form),
-        pixels.size.to_bytes(8, "big") + pixels.root(),
-        metadata.size.to_bytes(8, "big") + metadata.root(),
+        pixel_leaves.to_bytes(8, "big") + pixel_root,
+        metadata_leaves.to_bytes(8, "big") + metadata_root,
     )
     return hashlib.sha256(b"".join(parts)).digest()
 

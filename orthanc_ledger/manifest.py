@@ -90,6 +90,11 @@ def encode_record(record: Record) -> bytes:
     return dag_cbor.encode(_node(record))
 
 
+def decode_record(data: bytes) -> Record:
+    """A record from its leaf input. Raises ``IntegrityError`` when that is not the encoding of one."""
+    return _record(_value("record", data))
+
+
 def build(study_token: bytes, seq: int, key_id: bytes, records: Iterable[Record]) -> Manifest:
     """Return the manifest of a batch, number ``seq`` of its study, sealed under the batch key named ``key_id``.
 
@@ -168,15 +173,20 @@ def _record_root(records: Iterable[Record]) -> bytes:
 
 
 def _decoded(cid: str, get_block: Callable[[str], bytes]) -> Any:
-    """The value in a block, once its CID is recomputed; dag_cbor refuses what is not canonical."""
+    """The value in a block, once its CID is recomputed."""
     block = get_block(cid)
     _check_equal("block", cid, block_cid(block))
+    return _value(f"block {cid}", block)
+
+
+def _value(what: str, data: bytes) -> Any:
+    """The value in dag-cbor; the decoder refuses what is not canonical."""
     try:
-        return dag_cbor.decode(block)
-    # What a hostile block can make the decoders of dag-cbor and of CIDs raise, their own error apart: bad CIDs
-    # (ValueError, KeyError), lengths beyond memory (OverflowError), nesting (RecursionError).
-    except (CBORDecodingError, ValueError, KeyError, OverflowError, RecursionError) as error:
-        raise IntegrityError(f"block {cid}: expected canonical dag-cbor: {error}") from error
+        return dag_cbor.decode(data)
+    # What hostile bytes can make the decoders of dag-cbor and of CIDs raise, their own error apart: bad CIDs
+    # (ValueError, KeyError), lengths beyond memory (OverflowError), nesting (RecursionError), ends (IndexError).
+    except (CBORDecodingError, ValueError, LookupError, OverflowError, RecursionError) as error:
+        raise IntegrityError(f"{what}: expected canonical dag-cbor: {error}") from error
 
 
 def _check_rising(records: Sequence[Record]) -> None:

@@ -3,7 +3,6 @@
 No I/O. ``receipt_issue.py`` makes receipts, ``receipt_check.py`` says what one proves.
 """
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass, fields, is_dataclass
@@ -11,9 +10,7 @@ from functools import lru_cache
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from orthanc_ledger.elements import show_tag
 from orthanc_ledger.errors import ConfigError, Unreadable
-from orthanc_ledger.leaves import Leaf
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +92,6 @@ class Receipt:
         return receipt
 
 
-def leaf_hash(leaf: Leaf, salt: bytes) -> bytes:
-    """RFC 6962 leaf hash of a fingerprint's leaf under its salt (docs/fingerprint.md, "Trees"); reads its value."""
-    head = len(leaf.path).to_bytes(4, "big") + leaf.path + bytes([leaf.kind]) + leaf.length.to_bytes(8, "big")
-    digest = hashlib.sha256(b"\0" + salt + head)
-    for chunk in [leaf.value] if isinstance(leaf.value, bytes) else leaf.value:
-        digest.update(chunk)
-    return digest.digest()
-
-
 _PART = r"\(?([0-9A-Fa-f]{4}),?([0-9A-Fa-f]{4})\)?"
 _PATH = re.compile(rf"(?:{_PART}\[[0-9]{{1,9}}\]\.)*{_PART}")
 _STEP = re.compile(rf"{_PART}(?:\[([0-9]+)\])?")
@@ -120,12 +108,6 @@ def parse_path(text: str) -> bytes:
         bytes.fromhex(group + element) + (int(item).to_bytes(4, "big") if item else b"")
         for group, element, item in _STEP.findall(text)
     )
-
-
-def show_path(path: bytes) -> str:
-    """A metadata leaf's path as ``(0008,1140)[0].(0008,1150)``."""
-    numbers = [int.from_bytes(path[at : at + 4], "big") for at in range(0, len(path), 4)]
-    return "".join(show_tag(number) if at % 2 == 0 else f"[{number}]." for at, number in enumerate(numbers))
 
 
 def _plain(value: Any) -> Any:

@@ -4,22 +4,17 @@ network (docs/receipt.md, "What is checked").
 Every function returns or raises ``IntegrityError``, which says what does not fit.
 """
 
-import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import dag_cbor
 from cryptography.exceptions import UnsupportedAlgorithm
-from dag_cbor.decoding import CBORDecodingError
-from multiformats import CID
 
-from orthanc_ledger.content.cid import cid_text
 from orthanc_ledger.errors import ContractError, IntegrityError
-from orthanc_ledger.fingerprint import metadata_leaves, read_pixels
+from orthanc_ledger.fingerprint import combined, metadata_leaves, read_pixels
 from orthanc_ledger.instance import Instance
-from orthanc_ledger.leaves import ITEM_COUNT, VALUE, Leaf
+from orthanc_ledger.leaves import ITEM_COUNT, VALUE, Leaf, leaf_hashes
 from orthanc_ledger.ledger import Value
 from orthanc_ledger.ledger.admission import SIGNED_AHEAD_S, SIGNED_BEFORE_S
 from orthanc_ledger.ledger.checkpoint import Note, open_note
@@ -27,11 +22,9 @@ from orthanc_ledger.ledger.contract import FUNCTIONS
 from orthanc_ledger.ledger.contract.arguments import check_arguments
 from orthanc_ledger.ledger.members import Members
 from orthanc_ledger.ledger.transaction import SignedTransaction
-from orthanc_ledger.manifest import Record
-from orthanc_ledger.merkle import Tree, verify_inclusion
-from orthanc_ledger.merkle import leaf_hash as entry_hash
-from orthanc_ledger.receipt import Element, EmbeddedEvidence, Leaves, Receipt, SaltedLeaf, leaf_hash
-from orthanc_ledger.tokens import label
+from orthanc_ledger.manifest import Record, decode_record
+from orthanc_ledger.merkle import Tree, leaf_hash, verify_inclusion
+from orthanc_ledger.receipt import Element, EmbeddedEvidence, Leaves, Receipt, SaltedLeaf
 
 _Found = TypeVar("_Found")
 
@@ -66,7 +59,7 @@ def check(receipt: Receipt, authorities: Sequence[bytes]) -> Proven:
     record = _record(receipt.record)
     anchor = _check_embedded(receipt.evidence, authorities)  # of the only kind so far
     count, root = anchor.args["count"], anchor.args["root"]
-    _check_inclusion("record", entry_hash(receipt.record), receipt.index, count, receipt.proof, root)
+    _check_inclusion("record", leaf_hash(receipt.record), receipt.index, count, receipt.proof, root)
     if not isinstance(receipt.content, Leaves):
         _check_elements(receipt.content.elements, record)
     return Proven(record, anchor)
@@ -112,7 +105,7 @@ def _check_embedded(evidence: EmbeddedEvidence, authorities: Sequence[bytes]) ->
         "checkpoint", authorities, lambda ca: open_note(evidence.checkpoint, transaction.log, ca)
     )
     size, root = note.checkpoint.size, note.checkpoint.root
-    _check_inclusion("entry", entry_hash(evidence.entry), evidence.position, size, evidence.proof, root)
+    _check_inclusion("entry", leaf_hash(evidence.entry), evidence.position, size, evidence.proof, root)
     issuers = tuple(dict.fromkeys((issuer, note_issuer)))
     return Anchored(transaction.args, time, evidence.position, note, issuers)
 
@@ -138,22 +131,10 @@ def _check_inclusion(what: str, leaf: bytes, index: int, size: int, proof: Seque
 
 
 def _record(data: bytes) -> Record:
-    """A record from its leaf input (dag_cbor refuses what is not canonical); its fingerprint is that of its roots."""
-    try:
-        node: Any = dag_cbor.decode(data)
-        if not isinstance(node["object"], CID):
-            raise IntegrityError("record: object: expected a link")
-        record = Record(**{**node, "object": cid_text(bytes(node["object"]))})
-    # What hostile bytes can make the decoders of dag-cbor and of CIDs raise, their own error apart.
-    except (CBORDecodingError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise IntegrityError(f"record: expected the dag-cbor of a manifest's record: {error}") from error
-    parts = (
-        label("fp/v1"),
-        label(record.pixel_form),
-        record.pixel_leaves.to_bytes(8, "big") + record.pixel_root,
-        record.metadata_leaves.to_bytes(8, "big") + record.metadata_root,
-    )
-    if hashlib.sha256(b"".join(parts)).digest() != record.fingerprint:
+    """A record from its leaf input; its fingerprint is that of its roots."""
+    record = decode_record(data)
+    trees = (record.pixel_leaves, record.pixel_root, record.metadata_leaves, record.metadata_root)
+    if combined(record.pixel_form, *trees) != record.fingerprint:
         raise IntegrityError("record: its fingerprint is not that of its roots")
     return record
 
@@ -170,7 +151,8 @@ def _check_elements(elements: Sequence[Element], record: Record) -> None:
         if len(element.path) % 8 != 4 or element.kind not in (VALUE, ITEM_COUNT):
             raise IntegrityError(f"{name}: expected a path and kind of the metadata tree, got kind {element.kind}")
         _check_salt(name, element.salt)
-        digest = leaf_hash(Leaf(element.path, element.kind, len(element.value), element.value), element.salt)
+        leaf = Leaf(element.path, element.kind, len(element.value), element.value)
+        (digest,) = leaf_hashes(leaf, [element.salt])
         size, root = record.metadata_leaves, record.metadata_root
         _check_inclusion(name, digest, element.index, size, element.proof, root)
 
@@ -184,7 +166,7 @@ def _tree(name: str, leaves: Iterable[Leaf], expected: Sequence[SaltedLeaf]) -> 
             got = f"{leaf.path.hex()} of kind {leaf.kind}"
             raise IntegrityError(f"file: {name} leaf {tree.size}, {got}: the receipt has another one there, or none")
         _check_salt(f"{name} leaf {tree.size}", place.salt)
-        tree.add(leaf_hash(leaf, place.salt))
+        tree.add(*leaf_hashes(leaf, [place.salt]))
     if tree.size != len(expected):
         raise IntegrityError(f"file: expected {len(expected)} {name} leaves as the receipt has, got {tree.size}")
     return tree

@@ -1,6 +1,5 @@
 """Issuing receipts for the anchored objects of this node (docs/receipt.md)."""
 
-import hmac
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from orthanc_ledger.fingerprint import metadata_leaves, read_pixels
 from orthanc_ledger.index import Index
 from orthanc_ledger.instance import Instance, open_instance
 from orthanc_ledger.keyring import Keyring, StudyKeys
-from orthanc_ledger.leaves import METADATA_TREE, PIXEL_TREE, Leaf
+from orthanc_ledger.leaves import METADATA_TREE, PIXEL_TREE, Leaf, LeafHasher, leaf_hashes, show_path
 from orthanc_ledger.ledger import Ledger
 from orthanc_ledger.ledger.checkpoint import sign_note
 from orthanc_ledger.ledger.embedded import EmbeddedLedger
@@ -33,8 +32,6 @@ from orthanc_ledger.receipt import (
     Leaves,
     Receipt,
     SaltedLeaf,
-    leaf_hash,
-    show_path,
 )
 from orthanc_ledger.verify import open_verified
 
@@ -88,9 +85,11 @@ class Receipts:
         anchor, manifest, index, supersedes = self._current(study, token, sop_uid)
         record = manifest.records[index]
         batch_key = self._keyring.batch_key(manifest.key_id)
+        salt_key = tokens.salt_key(batch_key, token)
         with self._open(record, study, batch_key) as instance:
-            salts = _Salts(tokens.salt_key(batch_key, token), instance.sop_instance_uid)
-            content = _elements(instance, record, salts, disclose) if disclose else _leaves(instance, record, salts)
+            content = (
+                _elements(instance, record, salt_key, disclose) if disclose else _leaves(instance, record, salt_key)
+            )
         hashes = [merkle.leaf_hash(encode_record(other)) for other in manifest.records]
         proof = tuple(merkle.inclusion_proof(hashes, index))
         receipt = Receipt(encode_record(record), index, proof, self._evidence(anchor["sequence"]), content)
@@ -129,26 +128,14 @@ class Receipts:
         raise ConfigError("receipts: this node's ledger is of a kind that gives none")
 
 
-class _Salts:
-    """The salts of one object's leaves (docs/fingerprint.md, "Trees")."""
-
-    def __init__(self, salt_key: bytes, sop_uid: str) -> None:
-        self._salt_key = salt_key
-        self._uid = tokens.label(sop_uid)
-
-    def of(self, tree: int, path: bytes) -> bytes:
-        message = tokens.label("leaf/v1") + bytes([tree]) + self._uid + len(path).to_bytes(4, "big") + path
-        return hmac.digest(self._salt_key, message, "sha256")
-
-
-def _leaves(instance: Instance, record: Record, salts: _Salts) -> Leaves:
+def _leaves(instance: Instance, record: Record, salt_key: bytes) -> Leaves:
     """Every leaf of an object, with its salt."""
 
     def salted(tree: int, leaves: Iterable[Leaf]) -> tuple[bytes, tuple[SaltedLeaf, ...]]:
-        root, found = merkle.Tree(), []
+        hasher, root, found = LeafHasher(tree, instance.sop_instance_uid, [salt_key]), merkle.Tree(), []
         for leaf in leaves:
-            salt = salts.of(tree, leaf.path)
-            root.add(leaf_hash(leaf, salt))
+            (salt,) = hasher.salts(leaf.path)
+            root.add(*leaf_hashes(leaf, [salt]))
             found.append(SaltedLeaf(leaf.path, leaf.kind, salt))
         return root.root(), tuple(found)
 
@@ -158,16 +145,17 @@ def _leaves(instance: Instance, record: Record, salts: _Salts) -> Leaves:
     return Leaves(pixel_leaves, metadata)
 
 
-def _elements(instance: Instance, record: Record, salts: _Salts, disclose: Iterable[bytes]) -> Elements:
+def _elements(instance: Instance, record: Record, salt_key: bytes, disclose: Iterable[bytes]) -> Elements:
     """The elements at these paths, and nothing else of an object."""
     wanted, found, hashes = set(disclose), [], []
+    hasher = LeafHasher(METADATA_TREE, instance.sop_instance_uid, [salt_key])
     for index, leaf in enumerate(metadata_leaves(instance, "decoded" if record.pixel_form == "decoded" else "encoded")):
-        salt = salts.of(METADATA_TREE, leaf.path)
+        (salt,) = hasher.salts(leaf.path)
         if leaf.path in wanted:
             value = leaf.value if isinstance(leaf.value, bytes) else b"".join(leaf.value)
             leaf = leaf._replace(value=value)
             found.append((index, leaf, value, salt))
-        hashes.append(leaf_hash(leaf, salt))
+        hashes += leaf_hashes(leaf, [salt])
     if missing := wanted - {leaf.path for _, leaf, _, _ in found}:
         names = ", ".join(sorted(map(show_path, missing)))
         raise NotHeld(f"{names}: the object has no such element, or its metadata tree leaves it out")

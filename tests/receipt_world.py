@@ -18,7 +18,7 @@ from orthanc_ledger.clock import system_clock
 from orthanc_ledger.commands.receipt import _receipts
 from orthanc_ledger.errors import CustodyError, IntegrityError
 from orthanc_ledger.instance import open_instance
-from orthanc_ledger.leaves import VALUE, Leaf
+from orthanc_ledger.leaves import VALUE, Leaf, leaf_hashes
 from orthanc_ledger.ledger.checkpoint import sign_note
 from orthanc_ledger.ledger.embedded import EmbeddedLedger
 from orthanc_ledger.ledger.identity import (
@@ -28,7 +28,7 @@ from orthanc_ledger.ledger.identity import (
 )
 from orthanc_ledger.ledger.log import Checkpoint
 from orthanc_ledger.ledger.transaction import SignedTransaction, sign
-from orthanc_ledger.receipt import Element, Elements, EmbeddedEvidence, Leaves, Receipt, leaf_hash, parse_path
+from orthanc_ledger.receipt import Element, Elements, EmbeddedEvidence, Leaves, Receipt, parse_path
 from orthanc_ledger.receipt_check import Proven, check, check_file
 from orthanc_ledger.setup_node import CONFIG_NAME
 
@@ -109,7 +109,7 @@ def swallowed(folder: Path) -> tuple[Receipt, Receipt]:
     head = struct.pack(">I", 4) + element.path + struct.pack(">BQ", VALUE, len(value))
     forgery = replace(element, path=name, value=b"Evil!", salt=element.salt + head)
     hashes = [
-        leaf_hash(Leaf(each.path, each.kind, len(each.value), each.value), each.salt) for each in (element, forgery)
+        leaf_hashes(Leaf(each.path, each.kind, len(each.value), each.value), [each.salt]) for each in (element, forgery)
     ]
     assert hashes[0] == hashes[1]
     return receipt, with_elements(receipt, forgery)

@@ -22,11 +22,11 @@ from receipt_world import (
 )
 
 from orthanc_ledger.errors import CustodyError, IntegrityError
-from orthanc_ledger.leaves import FRAME, VALUE
+from orthanc_ledger.leaves import FRAME, VALUE, show_path
 from orthanc_ledger.ledger.identity import (
     ca_certificate,
 )
-from orthanc_ledger.receipt import Element, Receipt, show_path
+from orthanc_ledger.receipt import Element, Receipt
 from orthanc_ledger.receipt_check import check
 
 

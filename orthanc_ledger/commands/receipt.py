@@ -15,9 +15,9 @@ from orthanc_ledger.clock import system_clock
 from orthanc_ledger.commands.terminal import add_json, moment, open_node, show, tell
 from orthanc_ledger.errors import ConfigError, IntegrityError, Unreadable
 from orthanc_ledger.instance import open_instance
-from orthanc_ledger.leaves import ITEM_COUNT
+from orthanc_ledger.leaves import ITEM_COUNT, show_path
 from orthanc_ledger.ledger.identity import load_identity
-from orthanc_ledger.receipt import Element, Leaves, Receipt, parse_path, show_path
+from orthanc_ledger.receipt import Element, Leaves, Receipt, parse_path
 from orthanc_ledger.receipt_check import Anchored, Proven, check, check_file
 from orthanc_ledger.receipt_issue import Receipts
 from orthanc_ledger.spool import TEMPORARY

@@ -174,8 +174,8 @@ class EmbeddedLedger:
         now = self._clock()
         if now > max(last_time, self._writer.confirmed_clock()) + CLOCK_JUMP_S:
             raise LedgerAway(
-                f"the clock ({now}) is more than 31 days after the last entry ({last_time}): correct it, or say that it "
-                "is right with `orthanc-ledger ledger confirm-clock`"
+                f"the clock ({now}) is more than 31 days after the last entry ({last_time}): correct it, or say that "
+                "it is right with `orthanc-ledger ledger confirm-clock`"
             )
         return max(now, last_time)
 
