@@ -21,6 +21,12 @@ class Done(NamedTuple):
         """What it printed with --json."""
         return [json.loads(line) for line in self.out.splitlines()]
 
+    @property
+    def row(self) -> dict[str, Any]:
+        """The one row it printed with --json."""
+        (row,) = self.rows
+        return row
+
 
 Command = Callable[..., Done]
 

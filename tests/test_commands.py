@@ -9,10 +9,11 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import yaml
+from command_line import Command, Done, runner
 from conftest import ROOT, wait_until
 from live_node import LiveNode, encoded, make_live_node
 from node_make import begin, drain, make_node, real_file, store, variant
@@ -27,35 +28,10 @@ from orthanc_ledger.setup_node import CONFIG_NAME
 RESEARCH_NODE = ("ResearchMSP", "RESEARCH1")
 
 
-class Done(NamedTuple):
-    """What a command left: exit code, standard output, standard error."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """What it printed with --json."""
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-Command = Callable[..., Done]
-
-
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Command:
     """Runs `orthanc-ledger`."""
-
-    def run(*words: object) -> Done:
-        capsys.readouterr()
-        try:
-            code = cli.main([str(word) for word in words])
-        except SystemExit as stopped:  # argparse: --help, and options it does not know
-            code = int(stopped.code or 0)
-        return Done(code, *capsys.readouterr())
-
-    return run
+    return runner(capsys)
 
 
 @pytest.fixture

@@ -420,30 +420,10 @@ def test_a_find_asks_the_ledger_of_the_studies_that_match_alone(world: World, st
 # The commands
 
 
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def row(self) -> dict[str, Any]:
-        """The one row it printed with --json."""
-        (line,) = self.out.splitlines()
-        row: dict[str, Any] = json.loads(line)
-        return row
-
-
 @pytest.fixture
-def on(archive_copy: Node, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+def on(archive_copy: Node, capsys: pytest.CaptureFixture[str]) -> Command:
     """Runs `orthanc-ledger` on the archive."""
-
-    def run(*words: object) -> Done:
-        capsys.readouterr()
-        config = archive_copy.config.data_dir.parent / CONFIG_NAME
-        code = cli.main(["--config", str(config), *(str(word) for word in words)])
-        return Done(code, *capsys.readouterr())
-
-    return run
+    return runner(capsys, "--config", archive_copy.config.data_dir.parent / CONFIG_NAME)
 
 
 @pytest.fixture
@@ -453,7 +433,7 @@ def archive_copy(archive: Node, tmp_path: Path) -> Node:
     return open_node(tmp_path)
 
 
-def test_a_dry_run_counts_and_registers_nothing(on: Callable[..., Done]) -> None:
+def test_a_dry_run_counts_and_registers_nothing(on: Command) -> None:
     done = on("dataset", "create", "--body-part", "HEAD", "--dry-run")
     assert (done.code, on("datasets", "--json").out) == (0, "")
     counted = [line.rsplit(maxsplit=1) for line in done.out.splitlines()]
@@ -469,7 +449,7 @@ def test_a_dry_run_counts_and_registers_nothing(on: Callable[..., Done]) -> None
 
 
 @pytest.mark.parametrize("who", ["owner", "custodian"])
-def test_created_it_is_on_the_ledger_and_its_list_here(on: Callable[..., Done], archive_copy: Node, who: str) -> None:
+def test_created_it_is_on_the_ledger_and_its_list_here(on: Command, archive_copy: Node, who: str) -> None:
     created = on("dataset", "create", "--modality", "CT", "--duo", "DUO:0000042", "--as", who, "--json").row
     (registered,) = archive_copy.ledger.query("Datasets", {})
     studies = archive_copy.datasets.open(registered["descriptorDigest"], registered["root"])
@@ -483,7 +463,7 @@ def test_created_it_is_on_the_ledger_and_its_list_here(on: Callable[..., Done], 
 
 
 def test_nothing_that_names_a_study_is_shown_told_or_on_the_ledger(
-    on: Callable[..., Done], archive_copy: Node, tmp_path: Path
+    on: Command, archive_copy: Node, tmp_path: Path
 ) -> None:
     words = ("--study-date", "20260101", "--description", "T1 weight*", "--study", f"{ROOT}.1", "--body-part", "HEAD")
     shown = on("dataset", "create", *words).out
@@ -501,7 +481,7 @@ def test_nothing_that_names_a_study_is_shown_told_or_on_the_ledger(
     assert token.hex() not in shown
 
 
-def test_the_next_version_says_how_many_studies_came_and_left(on: Callable[..., Done], archive_copy: Node) -> None:
+def test_the_next_version_says_how_many_studies_came_and_left(on: Command, archive_copy: Node) -> None:
     first = on("dataset", "create", "--modality", "CT", "--json").row
     second = on("dataset", "create", "--body-part", "KNEE", "--id", first["id"], "--json").row
     assert (second["id"], second["version"], second["added"], second["left"]) == (first["id"], 2, 1, 1)
@@ -519,7 +499,7 @@ def test_the_next_version_says_how_many_studies_came_and_left(on: Callable[..., 
 
 
 def test_when_the_ledger_is_away_the_list_is_kept_for_nothing_and_the_next_try_succeeds(
-    on: Callable[..., Done], archive_copy: Node, monkeypatch: pytest.MonkeyPatch
+    on: Command, archive_copy: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: object) -> None:
         raise LedgerAway("no answer")
@@ -533,7 +513,7 @@ def test_when_the_ledger_is_away_the_list_is_kept_for_nothing_and_the_next_try_s
     assert len(archive_copy.ledger.query("Datasets", {})) == 1
 
 
-def test_research_reads_what_it_is_told_and_a_changed_file_is_found(on: Callable[..., Done], tmp_path: Path) -> None:
+def test_research_reads_what_it_is_told_and_a_changed_file_is_found(on: Command, tmp_path: Path) -> None:
     created = on("dataset", "create", "--modality", "CT", "--duo", "DUO:0000042", "--json").row
     file = tmp_path / "descriptor"
     assert on("dataset", "show", created["id"], 1, "--out", file).code == 0
@@ -549,7 +529,7 @@ def test_research_reads_what_it_is_told_and_a_changed_file_is_found(on: Callable
 
 
 def test_signed_elsewhere_it_counts_once_submitted_and_its_list_is_here_already(
-    on: Callable[..., Done], archive_copy: Node, tmp_path: Path
+    on: Command, archive_copy: Node, tmp_path: Path
 ) -> None:
     assert on("dataset", "create", "--modality", "CT", "--out", tmp_path / "signed").code == 0
     assert archive_copy.ledger.query("Datasets", {}) == []
@@ -559,7 +539,7 @@ def test_signed_elsewhere_it_counts_once_submitted_and_its_list_is_here_already(
 
 
 def test_research_reads_datasets_from_a_copy_of_the_ledger_without_a_node(
-    on: Callable[..., Done], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    on: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     created = on("dataset", "create", "--modality", "CT", "--duo", "DUO:0000042", "--json").row
     on("dataset", "show", created["id"], "--out", tmp_path / "descriptor")
@@ -571,7 +551,7 @@ def test_research_reads_datasets_from_a_copy_of_the_ledger_without_a_node(
         assert "general research use" in capsys.readouterr().out
 
 
-def test_a_version_is_withdrawn_for_good_and_the_other_stands(on: Callable[..., Done]) -> None:
+def test_a_version_is_withdrawn_for_good_and_the_other_stands(on: Command) -> None:
     created = on("dataset", "create", "--modality", "CT", "--json").row
     on("dataset", "create", "--modality", "MR", "--id", created["id"])
     for _ in range(2):
@@ -593,7 +573,7 @@ def test_a_version_is_withdrawn_for_good_and_the_other_stands(on: Callable[..., 
         (("withdraw", "ab" * 16, "1"), "NOT_FOUND id"),
     ],
 )
-def test_wrong_input_is_named(on: Callable[..., Done], words: tuple[str, ...], says: str) -> None:
+def test_wrong_input_is_named(on: Command, words: tuple[str, ...], says: str) -> None:
     done = on("dataset", *words)
     assert (done.code, says in done.err) == (2, True), done.err
 
