@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from command_line import Command, runner
 from gate_world import FOREIGN, MR, RESEARCH, SIBLING, VIEWER, World, exits, make_world
 from live_node import LiveNode, dcmtk_environment, encoded, make_live_node
 from node_make import drain, make_node, open_node, store, variant
