@@ -1,7 +1,9 @@
 """Every command: its help, its use, and wrong input, answered by an exit code and a message that says what to do."""
 
 import argparse
+import csv
 import gc
+import io
 import json
 import sqlite3
 import subprocess
@@ -366,11 +368,23 @@ class TestTrail:
         calls = [row["function"] for row in on("audit", "--json").rows]
         assert calls == ["InitPolicy", "Anchor", "RegisterNode", "ConfirmNode", "RequestAccess"]
         assert [row["function"] for row in on("audit", "--study", study, "--json").rows] == ["Anchor", "RequestAccess"]
+        by_research = [row["function"] for row in on("audit", "--organisation", "ResearchMSP", "--json").rows]
+        assert by_research == ["RegisterNode", "RequestAccess"]
         asked = on("audit", "--organisation", "ResearchMSP")
         assert "RequestAccess  ResearchMSP (research, person)  " in asked.out
         assert "node=ResearchMSP/RESEARCH1" in asked.out
         assert on("audit", "--until", "2020-01-01", "--json").rows == []
         assert on("audit", "--from", "2020-01-01T00:00+02:00", "--json").rows != []
+
+    def test_audit_is_exported_for_spreadsheets_and_audit_repositories(self, on: Command, request_id: str) -> None:
+        called = [row["function"] for row in on("audit", "--json").rows]
+        table = list(csv.DictReader(io.StringIO(on("audit", "--format", "csv").out)))
+        assert [row["function"] for row in table] == called
+        resources = on("audit", "--format", "fhir").rows
+        assert [resource["entity"][0]["detail"][0]["valueString"] for resource in resources] == called
+        assert {resource["source"]["observer"]["identifier"]["value"] for resource in resources} == {"HospitalMSP"}
+        only = on("audit", "--format", "csv", "--organisation", "ResearchMSP").out
+        assert [row["organisation"] for row in csv.DictReader(io.StringIO(only))] == ["ResearchMSP"] * 2
 
     def test_audit_refuses_a_time_it_cannot_read(self, on: Command) -> None:
         done = on("audit", "--from", "yesterday")
