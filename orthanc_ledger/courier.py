@@ -18,13 +18,15 @@ from orthanc_ledger.ledger.checkpoint import open_note, prove_growth, sign_note
 from orthanc_ledger.ledger.embedded import EmbeddedLedger
 from orthanc_ledger.ledger.identity import Identity
 from orthanc_ledger.outbox import Outbox
-from orthanc_ledger.sinks import kept, open_sink
+from orthanc_ledger.sinks import Same, kept, open_sink
 
 LOGGER = logging.getLogger(__name__)
 
 CHECKPOINT_SINK, ALARM_SINK = "checkpoint sink", "alarm sink"
-DIFFERS, ROLLED_BACK = "checkpoint differs", "ledger rolled back"
-_KINDS = (CHECKPOINT_SINK, ALARM_SINK, DIFFERS, ROLLED_BACK)
+DIFFERS = "checkpoint differs"
+ROLLED_BACK, LEDGER_AWAY, NOT_SIGNED = "ledger rolled back", "ledger away", "checkpoint not signed"
+_ABOUT_LEDGER = (ROLLED_BACK, LEDGER_AWAY, NOT_SIGNED)
+_KINDS = (CHECKPOINT_SINK, ALARM_SINK, DIFFERS, *_ABOUT_LEDGER)
 
 _LEDGER = "ledger"  # the claim of an alarm about it
 _LONGEST_PAUSE_S = 60.0
@@ -33,11 +35,12 @@ _SHORTEST_ALARM_S = 60.0
 
 @dataclass(frozen=True)
 class Parcel:
-    """What a sink lacks next, and how far it has come once it has it."""
+    """What a sink lacks next, and how far it has come once it has it. `time`: when it was made, seconds of UTC."""
 
     position: int
     name: str
     text: str
+    time: int
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Errand:
 
     @property
     def alarm_s(self) -> float:
-        """Seconds after which a sink that lacks something is an alarm."""
+        """Seconds after which a sink that lacks something, or a ledger that is away, is an alarm."""
         return max(_SHORTEST_ALARM_S, 10 * self.within_s)
 
 
@@ -84,9 +87,10 @@ class Courier:
         self._deliveries = deliveries
         self._errand = errand
         self._clock = clock
-        self._ledger_away = False
-        standing = (alarm.text for alarm in outbox.alarms() if alarm.kind == ROLLED_BACK)
-        self._rolled_back: str | None = next(standing, None)
+        self._away_since: int | None = None
+        self._about_ledger = {alarm.kind: alarm.text for alarm in outbox.alarms() if alarm.kind in _ABOUT_LEDGER}
+        self._unasked: set[Route] = set()
+        self._found: list[Signed] = []  # at the sinks that were asked, and not yet proven to be of this ledger
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set; never gives up because the ledger or a sink is away.
@@ -113,61 +117,105 @@ class Courier:
             (ALARM_SINK, errand.alarm_sinks, self._next_notice),
         )
         found = [
-            Delivery(Route(kind, url), next_parcel, self._recall, self._deliveries, self._clock)
+            Delivery(Route(kind, url), next_parcel, self._ask, self._same, self._deliveries, self._clock)
             for kind, urls, next_parcel in kinds
             for url in urls
         ]
         self._deliveries.configure([delivery.route for delivery in found])
+        self._ask_all()
         return found
 
     def look(self) -> None:
         """Sign a checkpoint if the ledger has grown, drop the notices that all have, and set the alarms right."""
         try:
             with closing(self._open_ledger()) as ledger:
-                self._sign(ledger)
-            self._rolled_back, self._ledger_away = None, False
+                self._about_ledger = self._sign(ledger)
+            self._away_since = None
         except IntegrityError as error:
-            self._rolled_back = f"the ledger is not what it was, no checkpoint is signed: {error}"
+            self._away_since = None
+            self._about_ledger = {ROLLED_BACK: f"the ledger is not what it was, no checkpoint is signed: {error}"}
+            self._ask_all()  # it may be a sink's note that is false, and be taken away
         except (LedgerAway, ConfigError) as error:  # no file is away, too: a disk that is not mounted
-            if not self._ledger_away:
-                LOGGER.warning("ledger away, checkpoints wait: %s", error)
-            self._ledger_away = True
+            self._wait_for_ledger(str(error))
         self._drop_notices()
         self._set_alarms()
 
-    def _recall(self, url: str) -> None:
-        """Remember the largest own checkpoint that a sink keeps, if this node has forgotten it: a data_dir put back
-        from a backup takes the ledger and the courier's memory back together. Raises SinkAway.
+    def _ask_all(self) -> None:
+        """Sign nothing before each checkpoint sink was asked what it keeps; one that differs has its alarm for good."""
+        self._found = []
+        self._unasked = {
+            place.route
+            for place in self._deliveries.places()
+            if place.route.kind == CHECKPOINT_SINK and not place.differs
+        }
+
+    def _ask(self, route: Route) -> None:
+        """Find the largest own checkpoint that a sink keeps, unless it was asked: a data_dir put back from a backup
+        takes the ledger and the courier's memory back together. Raises SinkAway.
         """
+        if route not in self._unasked:
+            return
+        self._deliveries.waits(route, self._clock())
         signed = self._deliveries.signed()
-        for text in kept(url):
+        for text in kept(route.url):
             with suppress(IntegrityError):  # nothing of ours: `fsck` judges it
                 note = open_note(text, signed.log_id if signed else None, self._ca_certificates)
-                self._deliveries.keep_signed(Signed(note.log_id, note.checkpoint, text))
-                return
+                self._found.append(Signed(note.log_id, note.checkpoint, note.time, text))
+                break
+        self._unasked.discard(route)
 
-    def _sign(self, ledger: EmbeddedLedger) -> None:
-        """Raises IntegrityError when the ledger does not contain what was signed last; nothing is signed then."""
-        last, checkpoint = self._deliveries.signed(), ledger.checkpoint()
-        if last is not None:
-            if last.checkpoint == checkpoint:
-                return
-            prove_growth(ledger, last.checkpoint, checkpoint)
-        note = sign_note(checkpoint, ledger.log_id, self._clock(), self._identity)
-        self._deliveries.keep_signed(Signed(ledger.log_id, checkpoint, note))
+    def _same(self, held: str, text: str) -> bool:
+        """Whether a sink's note is of the checkpoint in ours, and signed by our organisation, too."""
+        with suppress(IntegrityError):
+            theirs, ours = (open_note(note, None, self._ca_certificates) for note in (held, text))
+            return (theirs.log_id, theirs.checkpoint) == (ours.log_id, ours.checkpoint)
+        return False
+
+    def _sign(self, ledger: EmbeddedLedger) -> dict[str, str]:
+        """Sign if the ledger grew; gives what is wrong about it, kinds and texts of alarms.
+
+        Raises IntegrityError when it does not contain what was signed before; nothing is signed then.
+        """
+        checkpoint, last = ledger.checkpoint(), self._deliveries.signed()
+        for before in [*self._found, *([last] if last else [])]:
+            prove_growth(ledger, before.checkpoint, checkpoint)
+        if self._unasked:  # what was wrong may be so still
+            return {kind: text for kind, text in self._about_ledger.items() if kind != LEDGER_AWAY}
+        while self._found:
+            self._deliveries.keep_signed(self._found.pop())
+        last = self._deliveries.signed()
+        if last is not None and last.checkpoint == checkpoint:
+            return {}
+        now = self._clock()
+        note = sign_note(checkpoint, ledger.log_id, now, self._identity)
+        try:
+            open_note(note, ledger.log_id, self._ca_certificates)
+        except IntegrityError as error:
+            wrong = f"the node's own note would not count: {error}: renew its certificate, or set this machine's clock"
+            return {NOT_SIGNED: wrong}
+        self._deliveries.keep_signed(Signed(ledger.log_id, checkpoint, now, note))
+        return {}
+
+    def _wait_for_ledger(self, error: str) -> None:
+        now = self._clock()
+        if self._away_since is None:
+            LOGGER.warning("ledger away, checkpoints wait: %s", error)
+            self._away_since = now
+        if now - self._away_since > self._errand.alarm_s:
+            self._about_ledger[LEDGER_AWAY] = f"no checkpoint is signed, research waits: {error}"
 
     def _next_checkpoint(self, covered: int) -> Parcel | None:
         """The last signed checkpoint: it covers all that lie between."""
         signed = self._deliveries.signed()
         if signed is None or signed.checkpoint.size <= covered:
             return None
-        return Parcel(signed.checkpoint.size, f"{signed.checkpoint.size:020d}", signed.note)
+        return Parcel(signed.checkpoint.size, f"{signed.checkpoint.size:020d}", signed.note, signed.time)
 
     def _next_notice(self, told: int) -> Parcel | None:
         for notice in self._outbox.notices(told, limit=1):
             moment = datetime.fromtimestamp(notice.time, UTC).isoformat()
             text = f"{self._errand.node} {moment} {notice.kind}: {notice.text}\n"
-            return Parcel(notice.id, str(notice.id), text)
+            return Parcel(notice.id, str(notice.id), text, notice.time)
         return None
 
     def _drop_notices(self) -> None:
@@ -187,35 +235,35 @@ class Courier:
             self._outbox.settle(claim, kind=kind)
 
     def _wrong(self) -> Mapping[tuple[str, str], str]:
-        found = {} if self._rolled_back is None else {(ROLLED_BACK, _LEDGER): self._rolled_back}
+        found = {(kind, _LEDGER): text for kind, text in self._about_ledger.items()}
         now = self._clock()
         for place in self._deliveries.places():
             kind, url = place.route.kind, place.route.url
             if place.differs:
                 found[DIFFERS, url] = place.error or url
             elif place.waiting_since is not None and now - place.waiting_since > self._errand.alarm_s:
-                found[kind, url] = f"{url}: did not take what is due; `status` says since when and why"
+                found[kind, url] = f"{url}: does not answer or take what is due; `status` says since when and why"
         return found
 
 
 class Delivery:
-    """Brings one sink what it lacks. `next_parcel` gives that from how far it has come; `ask` is called first, once, to
-    learn from what it keeps.
+    """Brings one sink what it lacks. `next_parcel` gives that from how far it has come; `ask` is called first, to learn
+    from what it keeps.
     """
 
     def __init__(
         self,
         route: Route,
         next_parcel: Callable[[int], Parcel | None],
-        ask: Callable[[str], None],
+        ask: Callable[[Route], None],
+        same: Same,
         deliveries: Deliveries,
         clock: Clock,
     ) -> None:
         self.route = route
-        self._sink = open_sink(route.url)
+        self._sink = open_sink(route.url, same)
         self._next_parcel = next_parcel
         self._ask = ask
-        self._asked = False
         self._deliveries = deliveries
         self._clock = clock
 
@@ -228,19 +276,22 @@ class Delivery:
 
     def deliver(self) -> bool:
         """Bring everything that waits; False when the sink did not take it, or was found to hold something else."""
-        if self._deliveries.place(self.route).differs:
+        before = self._deliveries.place(self.route)
+        if before.differs:
             return False
         try:
-            if not self._asked:
-                self._deliveries.waits(self.route, self._clock())
-                self._ask(self.route.url)
-                self._asked = True
-                self._deliveries.lacks_nothing(self.route)
+            self._ask(self.route)
             while parcel := self._next_parcel(self._deliveries.place(self.route).position):
                 self._deliveries.waits(self.route, self._clock())
                 self._sink.deliver(parcel.name, parcel.text)
-                self._deliveries.delivered(self.route, parcel.position, self._clock())
+                self._deliveries.delivered(self.route, parcel.position, parcel.time)
         except (SinkAway, IntegrityError) as error:
+            if before.error is None:
+                LOGGER.warning("a sink waits: %s", error)
             self._deliveries.failed(self.route, str(error), isinstance(error, IntegrityError))
             return False
+        if before.error is not None:
+            LOGGER.warning("a sink has all again: %s", self.route.url)
+        if self._deliveries.place(self.route).waiting_since is not None:
+            self._deliveries.lacks_nothing(self.route)
         return True

@@ -10,7 +10,7 @@ from orthanc_ledger.ledger.log import Checkpoint
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS signed (
     one INTEGER PRIMARY KEY CHECK (one = 1), log BLOB NOT NULL, size INTEGER NOT NULL, root BLOB NOT NULL,
-    note TEXT NOT NULL);
+    time INTEGER NOT NULL, note TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS places (
     kind TEXT NOT NULL, url TEXT NOT NULL, position INTEGER NOT NULL DEFAULT 0, time INTEGER NOT NULL DEFAULT 0,
     waiting_since INTEGER, error TEXT, differs BOOLEAN NOT NULL DEFAULT FALSE, PRIMARY KEY (kind, url)) WITHOUT ROWID;
@@ -23,6 +23,7 @@ class Signed:
 
     log_id: bytes
     checkpoint: Checkpoint
+    time: int  # the note's
     note: str
 
 
@@ -40,7 +41,7 @@ class Place:
 
     route: Route
     position: int  # entries that its newest checkpoint covers, or id of the last notice; 0: nothing yet
-    time: int  # when it had that
+    time: int  # when that was signed or raised
     waiting_since: int | None  # since when it lacks something
     error: str | None  # of the last try, when that failed
     differs: bool  # it was found to hold another checkpoint of a size that this ledger has: for good
@@ -58,16 +59,16 @@ class Deliveries:
 
     def signed(self) -> Signed | None:
         """The last checkpoint that was signed."""
-        rows = self._db.rows("SELECT log, size, root, note FROM signed")
-        return next((Signed(log, Checkpoint(size, root), note) for log, size, root, note in rows), None)
+        rows = self._db.rows("SELECT log, size, root, time, note FROM signed")
+        return next((Signed(log, Checkpoint(size, root), time, note) for log, size, root, time, note in rows), None)
 
     def keep_signed(self, signed: Signed) -> None:
         """Keep a checkpoint as the last, unless a larger one is."""
         checkpoint = signed.checkpoint
-        values = (signed.log_id, checkpoint.size, checkpoint.root, signed.note)
+        values = (signed.log_id, checkpoint.size, checkpoint.root, signed.time, signed.note)
         with self._db.write() as db:
             db.execute("DELETE FROM signed WHERE size < ?", (checkpoint.size,))
-            db.execute("INSERT OR IGNORE INTO signed VALUES (1, ?, ?, ?, ?)", values)
+            db.execute("INSERT OR IGNORE INTO signed VALUES (1, ?, ?, ?, ?, ?)", values)
 
     def configure(self, routes: Collection[Route]) -> None:
         """Begin with what is new among these, and forget what is no longer there."""
@@ -94,10 +95,9 @@ class Deliveries:
         """A sink lacks something; it counts from the first time on."""
         self._update("waiting_since = coalesce(waiting_since, ?)", route, now)
 
-    def delivered(self, route: Route, position: int, now: int) -> None:
-        """A sink has come this far."""
-        self._update("position = ?, time = ?", route, position, now)
-        self.lacks_nothing(route)
+    def delivered(self, route: Route, position: int, time: int) -> None:
+        """A sink has come this far, with what was signed or raised at that time."""
+        self._update("position = ?, time = ?, waiting_since = NULL, error = NULL", route, position, time)
 
     def lacks_nothing(self, route: Route) -> None:
         """A sink answered, and there is nothing to bring."""

@@ -145,12 +145,16 @@ class TestStatus:
 
     def test_it_says_what_each_sink_covers_and_what_is_final(self, run: Command, node: Node, tmp_path: Path) -> None:
         urls = [f"path:{tmp_path / 'near'}", f"path:{tmp_path / 'far'}"]
-        (tmp_path / "near").mkdir()
+        for url in urls:
+            Path(url.removeprefix("path:")).mkdir()
         node = configure(tmp_path, checkpoint_sinks=urls, alarm_sinks=["command:true"])
         before = run("status", "--json").rows[0]
         assert (before["final_entries"], [sink["covered"] for sink in before["checkpoints"]]) == (0, [0, 0])
         courier = node.courier()
         deliveries = courier.begin()
+        for delivery in deliveries:
+            delivery.deliver()
+        (tmp_path / "far").rmdir()
         courier.look()
         for delivery in deliveries:
             delivery.deliver()
@@ -163,6 +167,36 @@ class TestStatus:
         assert f"CHECKPOINTS {urls[0]}: checkpoint of 2 entries, " in lines
         assert f"CHECKPOINTS {urls[1]}: no checkpoint yet; something waits since " in lines
         assert "ALARMS TO command:true\n" in lines
+
+    def test_a_ledger_put_back_while_the_courier_is_down_is_an_alarm(
+        self, run: Command, node: Node, tmp_path: Path
+    ) -> None:
+        (tmp_path / "sink").mkdir()
+        ledger_file = node.config.data_dir / "ledger.db"
+        with closing(sqlite3.connect(ledger_file)) as ledger, closing(sqlite3.connect(tmp_path / "old")) as old:
+            ledger.backup(old)
+        node = configure(tmp_path, checkpoint_sinks=[f"path:{tmp_path / 'sink'}"])
+        store(node, real_file())
+        drain(node)
+        courier = node.courier()
+        (delivery,) = courier.begin()
+        delivery.deliver()
+        courier.look()
+        delivery.deliver()
+        assert run("status").code == 0
+        node.ledger.close()
+        for path in ledger_file.parent.glob("ledger.db*"):
+            path.unlink()
+        (tmp_path / "old").rename(ledger_file)
+        done = run("status")
+        assert done.code == 1
+        assert "ledger rolled back: now: a checkpoint of 3 entries was signed, the log has 2" in done.out
+
+    def test_without_the_ledgers_file_the_table_is_there_and_says_so(self, run: Command, node: Node) -> None:
+        node.ledger.close()
+        (node.config.data_dir / "ledger.db").unlink()
+        done = run("status", "--json")
+        assert (done.code, done.row["ledger"].startswith("away: "), done.row["ledger_entries"]) == (3, True, None)
 
 
 def test_a_running_node_brings_checkpoints_and_alarms_to_its_sinks(

@@ -68,6 +68,8 @@ class World:
 
     def look(self) -> list[bool]:
         """A round of all threads; whether each sink has all."""
+        for route in self.routes:
+            route.deliver()  # which asks what it keeps: nothing is signed before
         self.courier.look()
         done = [route.deliver() for route in self.routes]
         self.courier.look()
@@ -145,6 +147,8 @@ class TestCheckpoints:
         assert world.look() == [True, True]
 
     def test_killed_between_signing_and_delivering_the_same_bytes_are_delivered(self, world: World) -> None:
+        for route in world.routes:
+            route.deliver()
         world.courier.look()
         signed = world.deliveries.signed()
         assert signed is not None
@@ -167,6 +171,33 @@ class TestCheckpoints:
         world.start()
         assert world.look() == [True, True]
         assert (list(kept(f"path:{world.sinks[0]}")), world.place().position) == (before, 2)
+
+    def test_its_age_counts_from_signing(self, world: World) -> None:
+        world.sinks[1].rename(world.folder / "unplugged")
+        world.look()
+        world.now += 10
+        (world.folder / "unplugged").rename(world.sinks[1])
+        world.look()
+        assert [world.place(number).time for number in (0, 1)] == [START + 10, START + 10]
+        world.sinks[1].rename(world.folder / "unplugged")
+        world.grow()
+        world.look()
+        world.now += 10
+        (world.folder / "unplugged").rename(world.sinks[1])
+        world.look()
+        assert world.place(1).time == START + 10
+
+    @pytest.mark.parametrize("seconds", [-3600, 1200 * 86_400])
+    def test_a_note_that_would_not_count_is_an_alarm_and_never_delivered(self, world: World, seconds: int) -> None:
+        world.look()
+        world.grow()
+        world.now += seconds
+        world.look()
+        assert world.alarms() == [("checkpoint not signed", "ledger")]
+        assert [checkpoint.size for checkpoint in world.kept()] == [2]
+        world.now = START
+        world.look()
+        assert (world.alarms(), world.kept()[0]) == ([], world.checkpoint())
 
     def test_a_new_sink_gets_the_last_checkpoint_at_once(self, world: World) -> None:
         world.look()
@@ -191,6 +222,30 @@ class TestSinkAway:
         assert world.kept(0)[0] == world.checkpoint()
         assert "No such file" in (world.place(1).error or "")
         assert world.place(1).waiting_since == START
+
+    def test_it_is_logged_once_when_it_begins_and_when_it_ends(
+        self, world: World, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.clear()
+        for _ in range(3):
+            world.look()
+        (world.folder / "unplugged").rename(world.sinks[1])
+        for _ in range(3):
+            world.look()
+        lines = [record.getMessage() for record in caplog.records if "a sink" in record.getMessage()]
+        assert [line.split(":")[0] for line in lines] == ["a sink waits", "a sink has all again"]
+
+    def test_after_a_start_nothing_is_signed_before_it_was_asked_what_it_keeps(self, world: World) -> None:
+        world.start()
+        assert world.look() == [True, False]
+        assert [checkpoint.size for checkpoint in world.kept(0)] == [2]
+        world.now += ALARM_S + 1
+        world.look()
+        assert world.alarms() == [("checkpoint sink", f"path:{world.sinks[1]}")]
+        (world.folder / "unplugged").rename(world.sinks[1])
+        world.look()
+        assert (world.look(), world.alarms()) == ([True, True], [])
+        assert world.kept(0)[0] == world.kept(1)[0] == world.checkpoint()
 
     def test_it_is_an_alarm_once_it_is_late_and_only_one(self, world: World) -> None:
         world.look()
@@ -297,6 +352,45 @@ class TestRollback:
         world.look()
         assert [checkpoint.size for checkpoint in world.kept()] == [6]
 
+    @pytest.mark.parametrize("memory", ["lost", "older"])
+    def test_a_fork_that_outgrew_what_the_sinks_keep_is_told(self, world: World, short: Path, memory: str) -> None:
+        world.deliveries.close()
+        (world.node.config.data_dir / DELIVERIES).unlink()
+        if memory == "older":
+            aside = [sink.rename(world.folder / f"aside{number}") for number, sink in enumerate(world.sinks)]
+            for sink in world.sinks:
+                sink.mkdir()
+            world.put_back(short)
+            world.start()
+            world.look()
+            for sink, kept_aside in zip(world.sinks, aside, strict=True):
+                shutil.rmtree(sink)
+                kept_aside.rename(sink)
+        world.put_back(short)
+        world.grow(6)
+        world.start()
+        for _ in range(2):
+            world.look()
+            assert world.alarms() == [self.ROLLED_BACK]
+            world.grow()
+        assert [checkpoint.size for checkpoint in world.kept()] == [6]
+
+    def test_a_false_note_of_our_own_alarms_until_it_is_taken_away(self, world: World) -> None:
+        world.look()
+        false = world.sinks[1] / f"{99:020d}"
+        identity = load_identity(world.node.config.identity)
+        with closing(world.node.open_log()) as ledger:
+            false.write_text(sign_note(Checkpoint(99, EMPTY_ROOT), ledger.log_id, START, identity))
+        world.grow()
+        for _ in range(2):
+            world.start()
+            world.look()
+            assert world.alarms() == [self.ROLLED_BACK]
+        false.unlink()
+        world.look()
+        assert (world.look(), world.alarms()) == ([True, True], [])
+        assert world.kept(1)[0] == world.checkpoint()
+
     def test_the_alarm_stands_while_the_ledger_is_away(self, world: World, short: Path) -> None:
         world.put_back(short)
         world.look()
@@ -347,6 +441,26 @@ class TestLedgerAway:
         assert (world.alarms(), world.deliveries.signed()) == ([], None)
         world.look()
         assert world.kept() == [world.checkpoint()]
+
+    @pytest.mark.parametrize("in_its_place", [None, b"no database" * 1000])
+    def test_one_that_is_gone_is_an_alarm_until_it_is_back(self, world: World, in_its_place: bytes | None) -> None:
+        world.look()
+        world.node.ledger.close()
+        gone = world.ledger_file.rename(world.folder / "gone.db")
+        if in_its_place is not None:
+            world.ledger_file.write_bytes(in_its_place)
+        world.look()
+        world.now += ALARM_S
+        world.look()
+        assert world.alarms() == []
+        world.now += 1
+        for _ in range(2):
+            world.look()
+            assert world.alarms() == [("ledger away", "ledger")]
+            world.start()
+        gone.rename(world.ledger_file)
+        world.look()
+        assert world.alarms() == []
 
 
 @contextmanager

@@ -9,9 +9,10 @@ from typing import Any
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.clock import system_clock
 from orthanc_ledger.commands.terminal import add_json, keys_of_others, moment, open_node, show
-from orthanc_ledger.courier import ALARM_SINK, CHECKPOINT_SINK
+from orthanc_ledger.courier import ALARM_SINK, CHECKPOINT_SINK, ROLLED_BACK
 from orthanc_ledger.deliveries import Route
-from orthanc_ledger.errors import LedgerAway
+from orthanc_ledger.errors import ConfigError, IntegrityError, LedgerAway
+from orthanc_ledger.ledger.checkpoint import prove_growth
 from orthanc_ledger.spool import CONFLICTS, QUARANTINE
 
 
@@ -43,13 +44,16 @@ def _facts(args: argparse.Namespace, node: Node) -> dict[str, Any]:
     counts = node.index.counts()
     disk = os.statvfs(node.spool.folder)
     alarms = [{"time": moment(alarm.time), "kind": alarm.kind, "text": alarm.text} for alarm in node.outbox.alarms()]
-    entries, ledger = None, "ready"
+    entries, ledger, now = None, "ready", moment(system_clock())
     try:
+        alarms += [{"time": now, "kind": "keys", "text": text} for text in keys_of_others(args, node.config)]
         with closing(node.open_log()) as log:
             entries = log.size
-        now = moment(system_clock())
-        alarms += [{"time": now, "kind": "keys", "text": text} for text in keys_of_others(args, node.config)]
-    except LedgerAway as error:
+            if signed := node.deliveries.signed():  # the courier may not run
+                prove_growth(log, signed.checkpoint, log.checkpoint())
+    except IntegrityError as error:
+        alarms.append({"time": now, "kind": ROLLED_BACK, "text": f"now: {error}"})
+    except (LedgerAway, ConfigError) as error:
         ledger = f"away: {error}"
     checkpoints = _sinks(node, CHECKPOINT_SINK, node.config.checkpoint_sinks)
     round_ = node.rounds.finished()
