@@ -1,14 +1,18 @@
 """Three machines, each with the keys of one organisation: what each may sign, and how it comes to the ledger."""
 
 import gc
+import json
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import dag_cbor
 import pytest
 import yaml
 from command_line import Done, runner
@@ -19,7 +23,7 @@ from orthanc_ledger.commands import processes
 from orthanc_ledger.config import load
 from orthanc_ledger.ledger.embedded import EmbeddedLedger
 from orthanc_ledger.ledger.identity import load_identity
-from orthanc_ledger.ledger.offline import write_transaction
+from orthanc_ledger.ledger.offline import read_transaction, write_transaction
 from orthanc_ledger.ledger.transaction import sign
 from orthanc_ledger.setup_node import CONFIG_NAME
 
@@ -170,6 +174,40 @@ class TestThreeMachines:
         assert "identified, 30 days at most, only what is anchored when the last approval comes" in said
         assert "signed.tx: signed; it counts once `orthanc-ledger submit`" in said
 
+    def test_the_approver_sees_which_studies_and_until_when(self, parties: Parties) -> None:
+        request, uid, token = parties.request(), *parties.node.index.studies()[0][:2]
+        assert token is not None
+        (row,) = parties.hospital.does("requests", "--json").rows
+        assert (row["study_tokens"], row["study_instance_uids"]) == ([token.hex()], [uid])
+        (row,) = parties.custodian.does("requests", "--ledger", parties.send_copy(parties.custodian), "--json").rows
+        assert (row["study_tokens"], row["missing"]) == ([token.hex()], ["owner", "custodian"])
+        signed, done = parties.sign(parties.custodian, "approve", request)
+        until = read_transaction(signed).args["until"]
+        assert datetime.fromisoformat(done.rows[0]["signed_until"]).timestamp() == until
+        said = parties.hospital.does("approve", request).out
+        assert f"{token.hex()} {uid}\n" in said
+        assert "\nuntil    2" in said
+
+    def test_a_study_that_the_node_does_not_hold_is_called_so(self, parties: Parties) -> None:
+        parties.bring(parties.research, "nodes", "register", "RESEARCH1")
+        parties.bring(parties.custodian, "nodes", "confirm", *NODE)
+        other = {"for": NODE[0], "studies": ["ab" * 16]}
+        (parties.research.folder / "swapped.json").write_text(json.dumps(other))
+        asked = parties.bring(parties.research, "request", "--studies", "swapped.json", "--node", "RESEARCH1")
+        assert f"{'ab' * 16} not held here\n" in parties.hospital.does("approve", asked["id"]).out
+
+    def test_the_hospital_s_people_sign_as_owner_unless_told_otherwise(self, parties: Parties) -> None:
+        parties.hospital.does("approve", parties.request())
+        assert parties.hospital.does("requests", "--json").rows[0]["approved_by"] == ["owner"]
+        assert parties.hospital.does("requests").out.splitlines()[-1].endswith("owner        custodian")
+
+    def test_a_proposal_is_read_before_it_is_confirmed(self, parties: Parties) -> None:
+        proposal = parties.hospital.does("policy", "propose", "--set", "max_days=90", "--json").rows[0]["id"]
+        copy = parties.send_copy(parties.custodian)
+        assert "max_days: 365 → 90" in parties.custodian.does("pending", "--ledger", copy).out
+        words = ("policy", "confirm", proposal, "--ledger", copy, "--out", "confirm.tx")
+        assert parties.custodian.does(*words).out.startswith("max_days: 365 → 90\n")
+
     def test_a_signer_whose_clock_is_ahead_asks_for_no_more_than_the_days(
         self, parties: Parties, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -317,6 +355,16 @@ class TestSigning:
         assert done.code == 2
         assert "no organisation on this ledger issued this identity's certificate" in done.err
 
+    def test_nothing_is_signed_on_a_doctored_copy(self, parties: Parties) -> None:
+        request, copy = parties.request(), parties.send_copy(parties.custodian)
+        with closing(sqlite3.connect(copy)) as database, database:
+            (value,) = database.execute("SELECT value FROM state WHERE key = ?", (f"request/{request}",)).fetchone()
+            shown = dag_cbor.encode({**dag_cbor.decode(value), "days": 3})
+            database.execute("UPDATE state SET value = ? WHERE key = ?", (shown, f"request/{request}"))
+        done = parties.custodian.run("approve", request, "--ledger", copy, "--out", "no.tx")
+        assert (done.code, done.out, (parties.custodian.folder / "no.tx").exists()) == (2, "", False)
+        assert "nothing is signed on it, as it was changed (state row changed" in done.err
+
 
 class TestSubmit:
     @pytest.fixture
@@ -395,6 +443,15 @@ class TestSubmit:
         done = parties.hospital.run("submit", approval)
         assert done.code == 2
         assert f"the ledger refused {approval} (Approve): WRONG_STATE denied; `requests` and `nodes` show" in done.err
+
+    @pytest.mark.parametrize("words", [("submit", "none.tx"), ("ledger", "copy", "copy.db")])
+    def test_away_from_the_node_no_option_is_named_that_is_not_there(
+        self, parties: Parties, signed: Path, words: tuple[str, ...]
+    ) -> None:
+        shutil.copy(signed, parties.custodian.folder / "none.tx")
+        done = parties.custodian.run(*words)
+        assert done.code == 2
+        assert "no node's configuration here; name it with --config\n" in done.err
 
     def test_a_file_that_is_not_there_is_named(self, parties: Parties) -> None:
         done = parties.hospital.run("submit", "none.tx")

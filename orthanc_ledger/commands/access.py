@@ -8,12 +8,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from orthanc_ledger.commands.asked import COLUMNS, IMAGES, in_words, row_of
+from orthanc_ledger.commands.asked import COLUMNS, IMAGES, request_in_words, row_of
 from orthanc_ledger.commands.terminal import (
     add_identity,
     add_json,
     add_ledger,
     hex_bytes,
+    moment,
+    node_here,
     open_ledger,
     open_records,
     show,
@@ -103,7 +105,8 @@ def _request(args: argparse.Namespace) -> int:
     committed = submit(ledger, "RequestAccess", asked, secrets.token_bytes(16))
     request_id = committed.result["id"]
     if not args.json:
-        print(f"{in_words(ledger, asked)}\nid       {request_id.hex()}\nsalt     {salt.hex()} (of the description)")
+        print(request_in_words(ledger, asked, node_here(args)))
+        print(f"id       {request_id.hex()}\nsalt     {salt.hex()} (of the description)")
     row = {"id": request_id, "position": committed.position, "description_salt": salt}
     tell(args, row, "asked; owner and custodian look at it with `orthanc-ledger requests`, and approve or deny it")
     return 0
@@ -132,26 +135,26 @@ def _read_tokens(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _requests(args: argparse.Namespace) -> int:
-    ledger = open_records(args)
+    ledger, node = open_records(args), node_here(args)
     states = [args.state] if args.state else STATES
-    found = [row_of(request) for state in states for request in ledger.query("RequestsByState", {"state": state})]
+    found = [row_of(request, node) for state in states for request in ledger.query("RequestsByState", {"state": state})]
     show(found, args.json, COLUMNS)
     return 0
 
 
 def _approve(args: argparse.Namespace) -> int:
-    ledger = open_ledger(args)
+    ledger, node = open_ledger(args), node_here(args)
     request = _find(ledger, args.id)
     days = request["days"] if args.days is None else args.days
-    if not args.json:
-        print(in_words(ledger, request))
     # A clock here may be ahead of the ledger's, which refuses more than the days asked for.
     until = int(time.time()) + days * DAY_S - (SIGNED_AHEAD_S if "signed_file" in args else 0)
+    if not args.json:
+        print(f"{request_in_words(ledger, request, node)}\nuntil    {moment(until)}")
     submit(ledger, "Approve", {"id": request["id"], "until": until, "release": request["release"]})
-    row = row_of(ledger.query("GetRequest", {"id": request["id"]}))
-    needed = [role for role in row["needs"] if role not in row["approved_by"]]
-    sentence = f"counted; still needed: {', '.join(needed)}" if needed else f"approved until {row['until']}"
-    tell(args, row, sentence)
+    row = row_of(ledger.query("GetRequest", {"id": request["id"]}), node)
+    missing = row["missing"]
+    sentence = f"counted; still needed: {', '.join(missing)}" if missing else f"approved until {row['until']}"
+    tell(args, {**row, "signed_until": moment(until)}, sentence)
     return 0
 
 

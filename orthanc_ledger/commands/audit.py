@@ -3,6 +3,7 @@
 import argparse
 import csv
 import json
+import re
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -13,33 +14,33 @@ from orthanc_ledger.commands.terminal import add_json, add_ledger, moment, open_
 from orthanc_ledger.errors import ConfigError, NotHeld
 from orthanc_ledger.ledger import Ledger
 
+_IDS = ("id", "request", "release", "dataset")
+
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subparsers.add_parser("audit", help="the ledger's records, in the order of their commits")
-    parser.add_argument("--study", metavar="UID", help="only of this study")
+    parser.add_argument("--study", metavar="UID|TOKEN", help="only of this study; its token needs no node")
     parser.add_argument("--organisation", metavar="MSPID", help="only by this organisation")
     parser.add_argument(
         "--from", dest="start", metavar="TIME", help="from this time on, UTC, as 2026-01-31 or 2026-01-31T12:00"
     )
     parser.add_argument("--until", metavar="TIME", help="before this time")
-    parser.add_argument(
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument(
         "--format",
         choices=("table", "csv", "fhir"),
         default="table",
         help="fhir: AuditEvent resources (R4, IHE BALP), one a line (default: %(default)s)",
     )
+    add_json(form)
     add_ledger(parser)
-    add_json(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
     question: dict[str, Any] = {}
     if args.study:
-        keys = open_node(args).keyring.study(args.study)
-        if keys is None:
-            raise NotHeld(f"--study {args.study}: not held here; `orthanc-ledger studies` lists what is")
-        question["study"] = keys.token
+        question["study"] = _token(args)
     if args.organisation:
         question["organisation"] = args.organisation
     for name, text in (("from", args.start), ("until", args.until)):
@@ -60,6 +61,15 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _token(args: argparse.Namespace) -> bytes:
+    if re.fullmatch("[0-9A-Fa-f]{32}", args.study):  # no UID: that has points (PS3.5 9.1)
+        return bytes.fromhex(args.study)
+    keys = open_node(args).keyring.study(args.study)
+    if keys is None:
+        raise NotHeld(f"--study {args.study}: not held here; `orthanc-ledger studies` lists what is")
+    return keys.token
+
+
 def _owner(ledger: Ledger) -> str:
     organisations: Mapping[str, str] = ledger.query("GetPolicy", {})["organisations"]
     return next(msp_id for msp_id, role in organisations.items() if role == "owner")
@@ -68,17 +78,20 @@ def _owner(ledger: Ledger) -> str:
 def _row(event: Mapping[str, Any]) -> dict[str, Any]:
     by = event["by"]
     who = f"{by['organisation']} ({by['role']}, {by['assurance']})"
-    return {**event, "time": moment(event["time"]), "by": who, "details": _details(event["args"])}
+    return {**event, "time": moment(event["time"]), "by": who, "details": _details(event)}
 
 
-def _details(args: Mapping[str, Any]) -> str:
-    """The arguments that say something to a person: numbers, codes, nodes; no ids and tokens."""
+def _details(event: Mapping[str, Any]) -> str:
+    """What says something to a person: numbers, codes, nodes, of ids the beginning; no tokens."""
     words = []
-    for name, value in args.items():
+    made = {name: value for name, value in (event["result"] or {}).items() if name in _IDS}
+    for name, value in {**event["args"], **made}.items():
         if name in ("node", "peer"):
             words.append(f"{name}={value['organisation']}/{value['aeTitle']}")
         elif name == "until":
             words.append(f"until={moment(value)}")
+        elif name in _IDS and isinstance(value, bytes):
+            words.append(f"{name}={value.hex()[:8]}")
         elif isinstance(value, (str, int)):
             words.append(f"{name}={value}")
     return " ".join(words)

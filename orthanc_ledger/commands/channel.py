@@ -1,6 +1,7 @@
 """policy, pending, cancel, revoke-certificate: how the members of a ledger agree on its rules."""
 
 import argparse
+import copy
 import secrets
 from pathlib import Path
 from typing import Any
@@ -9,19 +10,23 @@ import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from orthanc_ledger.commands.asked import instances_in_words, last_record, policy_changes, study_in_words
 from orthanc_ledger.commands.terminal import (
     add_identity,
     add_json,
     add_ledger,
     hex_bytes,
     moment,
+    node_here,
     open_ledger,
     open_records,
+    organisation_of,
     show,
+    signer,
     submit,
     tell,
 )
-from orthanc_ledger.errors import ConfigError
+from orthanc_ledger.errors import ConfigError, NotHeld
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -75,7 +80,8 @@ def _show(args: argparse.Namespace) -> int:
 
 def _propose(args: argparse.Namespace) -> int:
     ledger = open_ledger(args)
-    policy = ledger.query("GetPolicy", {})
+    in_force = ledger.query("GetPolicy", {})
+    policy = copy.deepcopy(in_force)
     for text in args.set:
         field, equals, value = text.partition("=")
         if not equals:
@@ -89,8 +95,13 @@ def _propose(args: argparse.Namespace) -> int:
         certificates.pop(msp_id, None)
     if certificates:
         policy["certificates"] = certificates
+    changes = policy_changes(in_force, policy)
+    if not changes:
+        raise ConfigError("the policy in force is like this already: name a change with --set, --add or --remove")
     committed = submit(ledger, "ProposePolicy", {"policy": policy}, secrets.token_bytes(16))
     proposal = committed.result["id"].hex()
+    if not args.json:
+        print("\n".join(changes))
     tell(args, committed.result, f"proposed; the other organisation runs `orthanc-ledger policy confirm {proposal}`")
     return 0
 
@@ -103,8 +114,15 @@ def _joining(text: str) -> tuple[str, bytes]:
 
 
 def _confirm(args: argparse.Namespace) -> int:
-    committed = submit(open_ledger(args), "ConfirmPolicy", {"id": hex_bytes(args.id)})
-    tell(args, {"id": args.id, **committed.result}, "in force")
+    ledger, proposal = open_ledger(args), hex_bytes(args.id)
+    record = last_record(ledger, f"policyProposal/{proposal.hex()}")
+    if record is None:
+        raise NotHeld(f"{args.id}: no such proposal; `orthanc-ledger pending` lists them")
+    changes = policy_changes(ledger.query("GetPolicy", {}), record["policy"])
+    if changes and not args.json:
+        print("\n".join(changes))
+    committed = submit(ledger, "ConfirmPolicy", {"id": proposal})
+    tell(args, {"id": args.id, "changes": changes, **committed.result}, "in force")
     return 0
 
 
@@ -115,21 +133,35 @@ def _cancel(args: argparse.Namespace) -> int:
 
 
 def _revoke_certificate(args: argparse.Namespace) -> int:
-    path = Path(args.certificate)
-    serial = f"{_read_certificate(path).serial_number:x}" if path.is_file() else args.certificate.lower().lstrip("0")
+    path, ours = Path(args.certificate), organisation_of(args, signer(args).certificate)
+    serial = args.certificate.lower().lstrip("0")
+    if path.is_file():
+        certificate = _read_certificate(path)
+        theirs = organisation_of(args, certificate.public_bytes(Encoding.DER))
+        if theirs != ours:
+            raise ConfigError(f"{path}: a certificate of {theirs or 'nobody on this ledger'}; {ours} ends its own only")
+        serial = f"{certificate.serial_number:x}"
     submit(open_ledger(args), "RevokeCertificate", {"serial": serial})
-    tell(args, {"serial": serial}, f"certificate {serial} signs nothing any more; what it signed stays valid")
+    sentence = f"certificate {serial} of {ours} signs nothing any more; what it signed stays valid"
+    tell(args, {"organisation": ours, "serial": serial}, sentence)
     return 0
 
 
 def _pending(args: argparse.Namespace) -> int:
+    ledger, node = open_records(args), node_here(args)
     rows: list[dict[str, Any]] = []
-    for row in open_records(args).query("Pending", {}):
-        record = row["record"]
-        by = record["organisation"] if row["kind"] == "erasure" else record["by"]["organisation"]
-        subject = row["study"] if row["kind"] == "erasure" else row["id"]
-        rows.append({"kind": row["kind"], "id": subject, "by": by, "since": moment(record["time"]), "record": record})
-    show(rows, args.json, ("kind", "id", "by", "since"))
+    for row in ledger.query("Pending", {}):
+        kind, record = row["kind"], row["record"]
+        by, subject = record.get("by", record)["organisation"], row["study" if kind == "erasure" else "id"]
+        if kind == "policy":
+            what = policy_changes(ledger.query("GetPolicy", {}), record["policy"])
+        elif kind == "supersession":
+            what = [record["reason"], *instances_in_words(node, record["study"], [record["instance"]])]
+        else:
+            what = [study_in_words(node, subject)]
+        since = moment(record["time"])
+        rows.append({"kind": kind, "id": subject, "by": by, "since": since, "what": "; ".join(what), "record": record})
+    show(rows, args.json, ("kind", "id", "by", "since", "what"))
     return 0
 
 

@@ -2,15 +2,19 @@
 
 import argparse
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from orthanc_ledger import tokens
+from orthanc_ledger.assemble import Node
+from orthanc_ledger.commands.asked import held_of, last_record, object_in_words
 from orthanc_ledger.commands.terminal import (
     add_identity,
     add_json,
     add_ledger,
+    counted,
     hex_bytes,
+    node_here,
     open_ledger,
     open_node,
     open_records,
@@ -18,11 +22,11 @@ from orthanc_ledger.commands.terminal import (
     submit,
     tell,
 )
-from orthanc_ledger.errors import ConfigError, NotHeld
+from orthanc_ledger.errors import ConfigError, IntegrityError, NotHeld
 from orthanc_ledger.ledger import Ledger
 from orthanc_ledger.ledger.contract.codes import WITHDRAWAL_REASONS
 
-_COLUMNS = ("kind", "id", "study_instance_uid", "instances")
+_COLUMNS = ("kind", "id", "study_instance_uid", "sop_instance_uid", "instances", "agreed")
 _CHANGES_STANDING = frozenset({"FlagTampered", "Withdraw", "RequestErase"})
 
 
@@ -58,10 +62,13 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _standing(args: argparse.Namespace) -> int:
-    index = None if "ledger" in args else open_node(args).index
+    node = node_here(args)
     rows = list(_taken(open_records(args)))
-    for row in rows:
-        row["study_instance_uid"] = index and index.study_of_token(row["study"])
+    if node is not None:
+        for row in rows:
+            row["study_instance_uid"] = node.index.study_of_token(row["study"])
+            held = held_of(node, row["study"]).get(row.get("instance", b""))
+            row["sop_instance_uid"] = held and held.sop_uid
     show(rows, args.json, _COLUMNS)
     return 0
 
@@ -71,13 +78,21 @@ def _taken(ledger: Ledger) -> Iterator[dict[str, Any]]:
     for study in sorted({event["args"]["study"] for event in events if event["function"] in _CHANGES_STANDING}):
         standing = ledger.query("StandingOf", {"study": study})
         for flag in standing["flagged"]:
-            flag_id = f"{study.hex()}/{flag['instance'].hex()}/{flag['n']}"
-            yield {"kind": "flagged", "id": flag_id, "study": study, "instances": 1, "manifest": flag["manifestCid"]}
+            instance, n, manifest = flag["instance"], flag["n"], flag["manifestCid"]
+            flag_id = f"{study.hex()}/{instance.hex()}/{n}"
+            row = {"kind": "flagged", "id": flag_id, "study": study, "instance": instance, "instances": 1}
+            word = f"resolution/{_place(study, instance, n)}/{_current(standing, instance, manifest)}"
+            yield {**row, "manifest": manifest, "agreed": _who_said(ledger, word)}
         for row in standing["withdrawn"]:
             count = "all" if row["instances"] is None else len(row["instances"])
-            yield {"kind": "withdrawn", "id": row["id"], "study": study, "instances": count}
+            agreed = _who_said(ledger, f"reinstatement/{row['id'].hex()}")
+            yield {"kind": "withdrawn", "id": row["id"], "study": study, "instances": count, "agreed": agreed}
         if standing["erased"] != "none":
             yield {"kind": f"erasure {standing['erased']}", "id": study, "study": study, "instances": "all"}
+
+
+def _who_said(ledger: Ledger, word: str) -> list[str]:
+    return [role for role in ("owner", "custodian") if last_record(ledger, f"{word}/{role}") is not None]
 
 
 def _withdraw(args: argparse.Namespace) -> int:
@@ -92,30 +107,64 @@ def _withdraw(args: argparse.Namespace) -> int:
             raise NotHeld(f"--instance: not in that study here: {', '.join(sorted(missing))}")
         asked["instances"] = sorted(tokens.instance_token(study.k_study, uid) for uid in set(args.instance))
     committed = submit(open_ledger(args), "Withdraw", asked, secrets.token_bytes(16))
-    what = f"{len(asked['instances'])} objects" if args.instance else "the whole study"
-    tell(args, committed.result, f"{what} withdrawn from research; clinical peers still get it")
+    what = counted(len(asked["instances"]), "object") if args.instance else "the whole study"
+    withdrawn = f"{what} withdrawn from research; clinical peers still get it"
+    tell(args, committed.result, f"{withdrawn}; to give it back: `reinstate {committed.result['id'].hex()}`")
     return 0
 
 
 def _reinstate(args: argparse.Namespace) -> int:
-    committed = submit(open_ledger(args), "Reinstate", {"id": hex_bytes(args.id)})
-    _tell_state(args, committed.result["state"], "reinstated")
+    ledger, withdrawal = open_ledger(args), hex_bytes(args.id)
+    key = f"withdrawal/{withdrawal.hex()}"
+    record = last_record(ledger, key)
+    if record is None:
+        raise NotHeld(f"{args.id}: no such withdrawal; `orthanc-ledger standing` lists them")
+    if not args.json:
+        print(object_in_words(node_here(args), record))
+    submit(ledger, "Reinstate", {"id": withdrawal})
+    _tell_state(args, last_record(ledger, key)["state"], "reinstated", "research gets it again")
     return 0
 
 
 def _resolve(args: argparse.Namespace) -> int:
-    ledger = open_ledger(args)
+    ledger, node = open_ledger(args), node_here(args)
     study, instance, n = _flag(args.id)
+    place = _place(study, instance, n)
+    flag, agreed = last_record(ledger, f"flag/{place}"), last_record(ledger, f"resolved/{place}")
+    if flag is None:
+        raise NotHeld(f"{args.id}: no such flag; `orthanc-ledger standing` lists them")
     standing = ledger.query("StandingOf", {"study": study})
-    manifests = [row["manifestCid"] for row in standing["flagged"] if (row["instance"], row["n"]) == (instance, n)]
-    if not manifests:
-        raise NotHeld(f"{args.id}: no such flag stands; `orthanc-ledger standing` lists them")
-    # What research gets from now on is the current record: that of a confirmed supersession, else the flagged one.
-    superseded = [row["newManifest"] for row in standing["superseded"] if row["instance"] == instance]
-    asked = {"study": study, "instance": instance, "n": n, "manifestCid": (superseded or manifests)[0]}
-    committed = submit(ledger, "Resolve", asked)
-    _tell_state(args, committed.result["state"], "resolved")
+    manifest = agreed["manifestCid"] if agreed else _current(standing, instance, flag["manifestCid"])
+    if not args.json:
+        print(object_in_words(node, {**flag, "manifestCid": manifest}))
+    if node is not None and not agreed:
+        _must_be_healthy(node, study, instance)
+    submit(ledger, "Resolve", {"study": study, "instance": instance, "n": n, "manifestCid": manifest})
+    state = "resolved" if last_record(ledger, f"resolved/{place}") else "flagged"
+    _tell_state(args, state, "resolved", "research gets it again, and its alarm goes with the next sweep")
     return 0
+
+
+def _current(standing: Mapping[str, Any], instance: bytes, flagged: str) -> str:
+    """The manifest research gets from now on: that of a confirmed supersession, else the flagged one."""
+    superseded = (row["newManifest"] for row in standing["superseded"] if row["instance"] == instance)
+    return next(superseded, flagged)
+
+
+def _must_be_healthy(node: Node, study: bytes, instance: bytes) -> None:
+    held = held_of(node, study).get(instance)
+    if held is None:
+        return
+    try:
+        with node.library.open(held):
+            pass
+    except IntegrityError as error:
+        raise IntegrityError(f"not resolved: {error}; restore the object from a backup first") from error
+
+
+def _place(study: bytes, instance: bytes, n: int) -> str:
+    """In keys of the ledger's state (docs/contract.md)."""
+    return f"{study.hex()}/{instance.hex()}/{n:06d}"
 
 
 def _flag(text: str) -> tuple[bytes, bytes, int]:
@@ -126,6 +175,6 @@ def _flag(text: str) -> tuple[bytes, bytes, int]:
     return hex_bytes(study), hex_bytes(instance), int(n)
 
 
-def _tell_state(args: argparse.Namespace, state: str, done: str) -> None:
-    sentence = f"{done}: research gets it again" if state == done else "counted; the other organisation has to agree"
+def _tell_state(args: argparse.Namespace, state: str, done: str, effect: str) -> None:
+    sentence = f"{done}: {effect}" if state == done else "counted; the other organisation has to agree"
     tell(args, {"id": args.id, "state": state}, sentence)

@@ -5,11 +5,13 @@ from typing import Any
 
 from orthanc_ledger.arrival import read_head
 from orthanc_ledger.assemble import Node
+from orthanc_ledger.commands.asked import last_record, object_in_words
 from orthanc_ledger.commands.terminal import (
     add_identity,
     add_json,
     hex_bytes,
     moment,
+    node_here,
     open_ledger,
     open_node,
     show,
@@ -130,7 +132,13 @@ def _supersede(args: argparse.Namespace) -> int:
 
 
 def _confirm(args: argparse.Namespace) -> int:
-    submit(open_ledger(args), "ConfirmSupersede", {"id": _proposal(args)})
+    ledger, proposal = open_ledger(args), _proposal(args)
+    record = last_record(ledger, f"supersede/{proposal.hex()}")
+    if record is None:
+        raise NotHeld(f"{args.id}: no such proposal; `orthanc-ledger pending` lists them")
+    if not args.json:
+        print(object_in_words(node_here(args), record))
+    submit(ledger, "ConfirmSupersede", {"id": proposal})
     row = {"id": args.id, "state": "confirmed"}
     tell(args, row, "confirmed; the new content is served as soon as the anchorer has seen it")
     return 0

@@ -20,13 +20,14 @@ from orthanc_ledger.ledger.offline import OfflineLedger
 
 _WHAT_TO_DO = {
     "NOT_FOUND": "`requests` and `nodes` list what is there",
-    "NOT_PERMITTED": "another organisation has to sign this, named with --as",
+    "NOT_PERMITTED": "another organisation has to sign this, named with --as or on its own machine (docs/parties.md)",
     "WRONG_STATE": "`requests` and `nodes` show the states",
     "EXPIRED": "its time has run out: a new request is needed",
     "CONFLICT": "other values stand there already; `audit` shows them",
     "INVALID": "docs/contract.md says what is permitted",
     "SKEW": "set this machine's clock",
 }
+_NEW_IDENTITY = "issue a new identity and sign with that"
 
 
 def open_node(args: argparse.Namespace) -> Node:
@@ -34,7 +35,7 @@ def open_node(args: argparse.Namespace) -> Node:
     return Node(load(args.config))
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
+def add_json(parser: argparse._ActionsContainer) -> None:
     """--json, for every command that prints."""
     parser.add_argument("--json", action="store_true", help="print JSON, one object a line")
 
@@ -48,17 +49,18 @@ def add_ledger(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a copy of the ledger, from `ledger copy`: no node is needed then",
     )
+    parser.set_defaults(takes_copy=True)
 
 
 def add_signer(parser: argparse.ArgumentParser, default: str) -> None:
     """--as alone, for a command that signs no transaction (`signer`)."""
+    parser.set_defaults(usual_signer=default)
     parser.add_argument(
         "--as",
         dest="identity",
-        default=default,
         metavar="WHO",
         help="who signs: owner, custodian, research (their person, where its keys are here) or an identity's folder "
-        f"(default: {default})",
+        f"(default: {default}, or the machine's own organisation where its keys are all there are)",
     )
 
 
@@ -108,6 +110,11 @@ def signer(args: argparse.Namespace) -> Identity:
     return identity
 
 
+def node_here(args: argparse.Namespace) -> Node | None:
+    """This machine's node; None where --ledger names a copy. Raises ConfigError."""
+    return None if _copy(args) is not None else open_node(args)
+
+
 def open_ledger(args: argparse.Namespace, node: Node | None = None) -> Ledger:
     """The ledger as the --as identity; with --out, one that signs into that file.
 
@@ -132,7 +139,13 @@ def submit(ledger: Ledger, function: str, args: Mapping[str, Value], nonce: byte
 
 def refusal(function: str, error: ContractError, more: str = "") -> ConfigError:
     """What the contract refused, and what to do."""
-    return ConfigError(f"the ledger refused {function}: {error}; {_WHAT_TO_DO[error.code]}{more}")
+    what_to_do = _NEW_IDENTITY if error.field == "certificate" else _WHAT_TO_DO[error.code]
+    return ConfigError(f"the ledger refused {function}: {error}; {what_to_do}{more}")
+
+
+def organisation_of(args: argparse.Namespace, certificate: bytes) -> str | None:
+    """MSP ID of the organisation on the ledger that issued a certificate (DER); None: no organisation there did."""
+    return holder(certificate, _authorities(args))
 
 
 def keys_of_others(args: argparse.Namespace, config: Config) -> list[str]:
@@ -183,6 +196,11 @@ def moment(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def hex_bytes(text: str) -> bytes:
     """An id given as hex. Raises ConfigError."""
     try:
@@ -204,7 +222,8 @@ def _ledger_url(args: argparse.Namespace) -> str:
     if copy is not None:
         return f"embedded:{copy}"
     if not args.config.exists():
-        raise ConfigError(f"{args.config}: no node's configuration here; without a node name a copy with --ledger FILE")
+        instead = "without a node name a copy with --ledger FILE" if "takes_copy" in args else "name it with --config"
+        raise ConfigError(f"{args.config}: no node's configuration here; {instead}")
     return load(args.config).ledger
 
 
@@ -220,15 +239,30 @@ def _configuration(args: argparse.Namespace) -> Config | None:
 
 def _identity_folder(args: argparse.Namespace) -> Path:
     """A person's folder by its role here, by its organisation's folder, or as it is."""
+    who = args.identity or args.usual_signer
+    folder = _person(args, who)
+    if folder is None and args.identity is None and (role := _own_role(args)):
+        folder = _person(args, role)
+    if folder is None:
+        raise ConfigError(
+            f"--as {who}: no such identity here; expected owner, custodian, research, or the folder of an "
+            "organisation (`identity create`) or of a person's identity in it"
+        )
+    return folder
+
+
+def _person(args: argparse.Namespace, who: str) -> Path | None:
     person = Path("identities") / "person"
-    ours = args.config.resolve().parent / "organisations" / args.identity
-    for folder in (ours / person, Path(args.identity) / person, Path(args.identity)):
-        if (folder / "signcerts").is_dir():
-            return folder
-    raise ConfigError(
-        f"--as {args.identity}: no such identity here; expected owner, custodian, research, or the folder of an "
-        "organisation (`identity create`) or of a person's identity in it"
-    )
+    ours = args.config.resolve().parent / "organisations" / who
+    folders = (ours / person, Path(who) / person, Path(who))
+    return next((folder for folder in folders if (folder / "signcerts").is_dir()), None)
+
+
+def _own_role(args: argparse.Namespace) -> str | None:
+    """The role of this machine's organisation; None where no configuration names one."""
+    config = _configuration(args)
+    organisations: Mapping[str, str] = open_records(args).query("GetPolicy", {})["organisations"]
+    return None if config is None else organisations.get(config.organisation)
 
 
 def _plain(value: Any) -> str:
