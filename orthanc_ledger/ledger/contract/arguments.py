@@ -23,7 +23,7 @@ MAX_TIME = 1 << 40
 _MANIFEST_CID = re.compile(r"bafyrei[a-h][a-z2-7]{50}[aeimquy4]")
 _MSP_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}")
 _AE_TITLE = re.compile(r"(?! )[ -\[\]-~]{1,16}(?<! )")  # PS3.5 6.2 AE: no backslash, spaces at the ends mean nothing
-_UID = re.compile(r"(?=.{1,64}\Z)(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*")  # PS3.5 9.1
+_UID = re.compile(r"(?=.{1,64}\Z)(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")  # PS3.5 9.1
 _KEY = re.compile(r"[!-~]{1,400}")
 _SERIAL = re.compile(r"[1-9a-f][0-9a-f]{0,39}")  # RFC 5280 4.1.2.2: positive, at most 20 octets
 _TAG = re.compile(r"\([0-9A-F]{4},[0-9A-F]{4}\)")

@@ -3,6 +3,7 @@
 from tests.second.ledger.cast import (
     CUSTODIAN,
     DATASET_REQUEST,
+    DAY,
     LAB,
     M1,
     NOWHERE,
@@ -10,11 +11,16 @@ from tests.second.ledger.cast import (
     POLICY,
     REQUEST,
     STUDY,
+    UNKNOWN,
     Args,
     anchor,
+    approve,
     digest,
+    flag,
     manifest,
     node,
+    outcome,
+    register_dataset,
     release,
     request,
     token,
@@ -34,6 +40,8 @@ _NOT_DIGEST: list[Value] = [digest("a")[:31], digest("a") + b"\0", digest("a").h
 
 _DUO = (4, 6, 7, 11, 12, 15, 16, 18, 19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 42, 43, 44, 45, 46)
 
+_NO_UIDS = ("", "1", "1.2.840.", ".1.2", "1..2", "1.02", "1.-2", "1.2 ", "1.\u0662", "1." + "2" * 63)
+
 # By form: values that are not of it.
 WRONG: dict[str, list[Value]] = {
     "map": [None, [], "policy"],
@@ -52,16 +60,18 @@ WRONG: dict[str, list[Value]] = {
         "",
     ],
     "count": [0, 100_001, -1, True, "1", None],
-    "sum": [-1, False, "0", None],
-    "number": [-1, False, "0", None],
-    "denied": [0, True, "1", None],
-    "version": [0, -1, True, "1"],
-    "flag": [-1, False, "0", None],
+    "sum": [-1, 100_001, False, "0", None],
+    "number": [-1, 2**53 + 1, False, "0", None],
+    "limit": [0, 2**20 + 1, True, "1", None],
+    "time": [-1, 2**40 + 1, False, "0", None],
+    "denied": [0, 2**31 + 1, True, "1", None],
+    "version": [0, -1, 2**31 + 1, True, "1"],
     "days": [0, 3651, True, "30"],
     "bool": [0, 1, "true", None],
     "true": [False, 1, None],
-    "serial": ["", "02", "2A", "-2", "2g", "2" * 41, 2, None],
-    "aeTitle": ["", "A" * 17, "A\\B", "A\nB", "LABBOX ", " LABBOX", " ", b"LABBOX", None],
+    "serial": ["", "0", "02", "2A", "-2", "2g", "2" * 41, 2, None],
+    "aeTitle": ["", "A" * 17, "A\\B", "A\nB", "LABBOX ", " LABBOX", " ", "LÄBBOX", "LAB\x7f", b"LABBOX", None],
+    "mspId": ["", "-Lab", ".Lab", "Lab MSP", "Lab/MSP", "LäbMSP", "LabMSP\n", "L" * 65, 1, None],
     "node": [
         "LABBOX",
         {"organisation": LAB},
@@ -69,6 +79,8 @@ WRONG: dict[str, list[Value]] = {
         node(LAB) | {"port": 104},
         node(LAB, "A" * 17),
         node(LAB) | {"organisation": 1},
+        node(LAB) | {"organisation": "Lab MSP"},
+        node(LAB) | {"organisation": "L" * 65},
         None,
     ],
     "nodeRole": ["viewer", "", "Research", None],
@@ -84,7 +96,7 @@ WRONG: dict[str, list[Value]] = {
     "release": ["raw", "", None],
     "studies": [[], _TOKENS, [STUDY, STUDY], [STUDY[:15]], STUDY],
     "instances": [[], _DIGESTS, [_DIGESTS[0]] * 2, [STUDY], None],
-    "classes": [[], _CLASSES, _CLASSES[:1] * 2, ["1.2.840."], ["1." + "2" * 63], [12], None],
+    "classes": [[], _CLASSES, _CLASSES[:1] * 2, *([uid] for uid in _NO_UIDS), [12], None],
     "duo": [
         *([f"DUO:{number:07d}"] for number in range(1, 50) if number not in _DUO),
         ["DUO:42"],
@@ -94,11 +106,12 @@ WRONG: dict[str, list[Value]] = {
     ],
     "anchors": [[], _MANIFESTS, [M1, M1], ["M1"], M1],
     "releases": [[], _DIGESTS, [_DIGESTS[0]] * 2, [STUDY], None],
-    "what": [list(range(65)), [0, 0], [-1], ["(0010,001)"], ["0010,0010"], [True], None],
+    "what": [list(range(65)), [0, 0], [-1], [100_001], ["(0010,001)"], ["0010,0010"], [True], None],
     "proof": [
         {"index": 0},
         {"path": []},
         {"index": -1, "path": []},
+        {"index": 100_000, "path": []},
         {"index": True, "path": []},
         {"index": 0, "path": _DIGESTS[:18]},
         {"index": 0, "path": [STUDY]},
@@ -106,14 +119,19 @@ WRONG: dict[str, list[Value]] = {
         [],
         None,
     ],
-    "text": [1, b"a", None],
+    "key": ["", "k" * 401, "policy version", "pölicy", "policy\n", 1, b"policy", None],
     "requestState": ["closed", "", None],
 }
 
 # By form: values at its bounds, every code, and forms that look odd and are right.
 AT_BOUNDS: dict[str, list[Value]] = {
-    "number": [0],
-    "denied": [1],
+    "number": [0, 2**53],
+    "limit": [1, 2**20],
+    "time": [0, 2**40],
+    "denied": [1, 2**31],
+    "version": [1, 2**31],
+    "mspId": ["0", "L" + "-." * 31 + "9"],
+    "key": ["!", "~" * 400],
     "duo": [[], *([f"DUO:{number:07d}"] for number in _DUO)],
     "supersede": ["patient-mismatch", "wrong-worklist", "wrong-laterality", "metadata-corrected", "quality", "other"],
     "withdraw": ["113001", "113037", "113038", "113039"],
@@ -136,7 +154,7 @@ AT_BOUNDS: dict[str, list[Value]] = {
         "bad identifier",
     ],
     "count": [1, 100_000],
-    "sum": [0],
+    "sum": [0, 100_000],
     "days": [1, 365],
     "serial": ["2", "f" * 40],
     "aeTitle": ["A", "A" * 16, "A B"],
@@ -146,8 +164,19 @@ AT_BOUNDS: dict[str, list[Value]] = {
     "classes": [_CLASSES[:1], _CLASSES[:256], ["1." + "2" * 62]],
     "anchors": [[M1], [M1, *_MANIFESTS[:1023]]],
     "releases": [_DIGESTS[:1], _DIGESTS[:1024]],
-    "what": [[], list(range(64)), ["(FFFE,E000)", 0]],
+    "what": [[], [*range(63), 100_000], ["(FFFE,E000)", 0]],
     "observed": [None],
+}
+
+
+# Arguments that a function's own rule refuses in the same words; their bounds are seen in `_by_own_rules`.
+OWN_RULES = {
+    ("FlagTampered", "n"),
+    ("LogOutcome", "sent"),
+    ("RegisterDataset", "version"),
+    ("Approve", "until"),
+    ("RequestAccess", "release"),
+    ("Approve", "release"),
 }
 
 
@@ -193,8 +222,7 @@ def _at_bounds(story: Story, function: str, by: str, args: Args) -> Story:
         for value in AT_BOUNDS.get(form, []):
             nonce += 1
             came = story.tries(by, function, args | {name: value}, nonce=nonce)
-            # The story's policy knows one release form; that the other is none of it, is the function's own rule.
-            assert came != f"INVALID {name}" or value == "deidentified", came
+            assert came != f"INVALID {name}" or (function, name) in OWN_RULES, came
     return story
 
 
@@ -222,13 +250,26 @@ def _by_own_rules() -> list[Story]:
     longest.refused("NOT_PERMITTED study", OWNER, "LogRelease", release(DATASET_REQUEST, proof=path))
     path = {"index": 0, "path": _DIGESTS[:18]}
     longest.refused("INVALID proof", OWNER, "LogRelease", release(DATASET_REQUEST, proof=path))
+    path = {"index": 99_999, "path": []}
+    longest.refused("NOT_PERMITTED study", OWNER, "LogRelease", release(DATASET_REQUEST, proof=path))
+    path = {"index": 100_000, "path": []}
+    longest.refused("INVALID proof", OWNER, "LogRelease", release(DATASET_REQUEST, proof=path))
     profiles = after("policy", "Anchor: first and last profile")
     for number, profile in enumerate(("113100", "113112")):
         derived = {"kind": "derived", "from": digest("from"), "profile": profile}
         profiles.does(OWNER, "Anchor", anchor(_MANIFESTS[number], **derived))
     for wrong in ("113099", "113113"):
         profiles.refused("INVALID profile", OWNER, "Anchor", anchor(NOWHERE, **(derived | {"profile": wrong})))
-    return [most, longest, profiles]
+    largest = after("dataset", "arguments: the largest numbers, where an earlier rule refuses")
+    for earlier, by, function, name, args in (
+        ("NOT_FOUND manifestCid", OWNER, "FlagTampered", "n", flag(100_000, NOWHERE)),
+        ("NOT_FOUND release", OWNER, "LogOutcome", "sent", outcome(UNKNOWN, sent=100_000)),
+        ("NOT_PERMITTED id", CUSTODIAN, "RegisterDataset", "version", register_dataset(2**31)),
+        ("NOT_FOUND id", OWNER, "Approve", "until", approve(UNKNOWN, 2**40)),
+    ):
+        largest.refused(earlier, by, function, args)
+        largest.refused(f"INVALID {name}", by, function, args | {name: args[name] + 1})
+    return [most, longest, profiles, largest]
 
 
 def wrong_policies() -> dict[str, list[Args]]:
@@ -243,6 +284,8 @@ def wrong_policies() -> dict[str, list[Args]]:
             members | {LAB: "owner"},
             members | {LAB: "custodian"},
             members | {LAB: "auditor"},
+            members | {"Lab 3": "research"},
+            members | {"L" * 65: "research"},
             {OWNER: "owner", CUSTODIAN: "custodian"} | crowd,
             [OWNER, CUSTODIAN],
         ],
@@ -252,10 +295,17 @@ def wrong_policies() -> dict[str, list[Args]]:
         "max_days": [0, 3651, True, "365"],
         "lease_s": [0, 61, True, "60"],
         "require_stored": [0, 1, "false"],
-        "erase_grace_s": [-1, False, "604800"],
-        "max_clock_skew_s": [-1, False, "0"],
-        "excluded_origins": [[1], "stow"],
-        "certificates": [{OWNER: bytes(4097)}, {OWNER: "a"}, [b"a"]],
+        "erase_grace_s": [-1, 365 * DAY + 1, False, "604800"],
+        "max_clock_skew_s": [-1, DAY + 1, False, "0"],
+        "excluded_origins": [["fax"], ["stow", "stow"], [1], "stow"],
+        "certificates": [
+            {OWNER: bytes(4097)},
+            {OWNER: b""},
+            {OWNER: "a"},
+            {"Owner MSP": b"a"},
+            {f"Lab{number}MSP": b"a" for number in range(257)},
+            [b"a"],
+        ],
     }
     wrong = {name: [POLICY | {name: value} for value in values[name]] for name in values}
     for name in POLICY:
@@ -282,11 +332,14 @@ def _proposals() -> Story:
     crowd = POLICY["organisations"] | {f"Lab{number}MSP": "research" for number in range(252)}
     for fields in (
         {"max_days": 1, "lease_s": 1, "erase_grace_s": 0, "max_clock_skew_s": 0},
-        {"max_days": 3650, "lease_s": 60, "max_clock_skew_s": 300},
+        {"max_days": 3650, "lease_s": 60, "erase_grace_s": 365 * DAY, "max_clock_skew_s": DAY},
         {"organisations": crowd},
         {"organisations": {OWNER: "owner", CUSTODIAN: "custodian"}},
+        {"organisations": POLICY["organisations"] | {"L" * 64: "research"}},
         {"certificates": {OWNER: bytes(4096)}},
+        {"certificates": {f"Lab{number}MSP": b"a" for number in range(256)}},
         {"excluded_origins": []},
+        {"excluded_origins": ["tls-modality", "addressed-ae", "rest-user", "stow", "backfill", "research"]},
         {"release_forms": ["identified", "deidentified"]},
     ):
         story.does(CUSTODIAN, "ProposePolicy", {"policy": POLICY | fields})
@@ -294,7 +347,7 @@ def _proposals() -> Story:
 
 
 def _wrong_questions() -> Story:
-    story = after("approved", "queries: wrong arguments")
+    story = after("approved", "queries: wrong arguments, and arguments at their bounds")
     given: Args = {
         "study": STUDY,
         "node": node(LAB),
@@ -306,8 +359,10 @@ def _wrong_questions() -> Story:
     for query, row in QUERIES.items():
         args = {name: given[name] for name in row.form_names if name in row.required}
         for name, form in row.form_names.items():
-            for value in WRONG[form][:3]:
+            for value in WRONG[form]:
                 assert story.asks(query, args | {name: value}) == ["INVALID", name]
+            for value in AT_BOUNDS.get(form, []):
+                assert story.asks(query, args | {name: value}) != ["INVALID", name]
             if name in args:
                 assert story.asks(query, {n: v for n, v in args.items() if n != name}) == ["INVALID", name]
         assert story.asks(query, args | {"colour": 1}) == ["INVALID", "colour"]

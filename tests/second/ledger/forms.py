@@ -9,10 +9,8 @@ from tests.second.ledger.cbor import Value
 
 Form = Callable[[Value], bool]
 
-SOME = 1 << 53
-"""Where the page gives no upper bound: far more than any vector has."""
-
 ROLES = "owner custodian research"
+ORIGINS = "tls-modality addressed-ae rest-user stow backfill research"
 DUO = [f"DUO:00000{n:02d}" for n in (4, 6, 7, 11, 42, 12, 15, 16, *range(18, 23), *range(24, 30), *range(43, 47))]
 DENIALS = """no approval|approval expired|ledger unavailable|withheld: integrity|withdrawn|release form not available|\
 destination not permitted|spool full|not readable|uid mismatch|duplicate uid|bad identifier"""
@@ -23,7 +21,7 @@ def octets(size: int) -> Form:
     return lambda value: type(value) is bytes and len(value) == size
 
 
-def number(low: int, high: int = SOME) -> Form:
+def number(low: int, high: int) -> Form:
     """An integer, no boolean, both bounds included."""
     return lambda value: type(value) is int and low <= value <= high
 
@@ -64,8 +62,22 @@ def is_manifest_cid(value: Value) -> bool:
     return raw[:4] == b"\x01\x71\x12\x20" and value[1:] == b32encode(raw).decode().lower().rstrip("=")
 
 
-# PS3.5 6.2: no backslash, no control character, not spaces alone; those at the ends mean nothing, so there are none.
-AE_TITLE = text(r"(?! )[ -\[\]-~]{1,16}(?<! )")
+def is_ae_title(value: Value) -> bool:
+    """PS3.5 6.2 AE: no backslash, no control character; spaces at the ends mean nothing, so there are none."""
+    if type(value) is not str or not 1 <= len(value) <= 16 or value != value.strip(" "):
+        return False
+    return all(" " <= letter <= "~" and letter != "\\" for letter in value)
+
+
+def is_uid(value: Value) -> bool:
+    """PS3.5 9.1: two or more numbers without leading zeros, between dots; at most 64 characters."""
+    if type(value) is not str or not value.isascii() or len(value) > 64:
+        return False
+    numbers = value.split(".")
+    return len(numbers) >= 2 and all(n.isdigit() and (n == "0" or n[0] != "0") for n in numbers)
+
+
+MSP_ID = text("[A-Za-z0-9][A-Za-z0-9.-]{0,63}")
 
 FORMS: dict[str, Form] = {
     "map": lambda value: type(value) is dict,
@@ -75,16 +87,18 @@ FORMS: dict[str, Form] = {
     "cid": is_manifest_cid,
     "count": number(1, 100_000),
     "sum": number(0, 100_000),
-    "number": number(0),
-    "denied": number(1),
-    "version": number(1),
-    "flag": number(0, 999_999),
+    "number": number(0, 1 << 53),
+    "limit": number(1, 1 << 20),
+    "time": number(0, 1 << 40),
+    "denied": number(1, 1 << 31),
+    "version": number(1, 1 << 31),
     "days": number(1, 3650),
     "bool": lambda value: type(value) is bool,
     "true": lambda value: value is True,
-    "serial": text("0|[1-9a-f][0-9a-f]{0,39}"),
-    "aeTitle": AE_TITLE,
-    "node": record(organisation=text(".+"), aeTitle=AE_TITLE),
+    "serial": text("[1-9a-f][0-9a-f]{0,39}"),
+    "mspId": MSP_ID,
+    "aeTitle": is_ae_title,
+    "node": record(organisation=MSP_ID, aeTitle=is_ae_title),
     "nodeRole": words("modality", "clinical", "research"),
     "certs": listed(octets(32), 0, 2),
     "kind": words("original", "derived"),
@@ -100,16 +114,16 @@ FORMS: dict[str, Form] = {
     "release": words("identified", "deidentified"),
     "studies": listed(octets(16), 1, 256),
     "instances": listed(octets(32), 1, 1024),
-    "classes": listed(text(r"(?=.{1,64}$)(0|[1-9]\d*)(\.(0|[1-9]\d*))+"), 1, 256),
+    "classes": listed(is_uid, 1, 256),
     "duo": listed(words(*DUO), 0, len(DUO)),
     "anchors": listed(is_manifest_cid, 1, 1024),
     "releases": listed(octets(32), 1, 1024),
-    "what": listed(lambda value: text(r"\([0-9A-F]{4},[0-9A-F]{4}\)")(value) or number(0)(value), 0, 64),
+    "what": listed(lambda value: text(r"\([0-9A-F]{4},[0-9A-F]{4}\)")(value) or number(0, 100_000)(value), 0, 64),
     "proof": record(
-        index=number(0),
+        index=number(0, 99_999),
         path=lambda value: type(value) is list and len(value) <= 17 and all(map(octets(32), value)),
     ),
-    "text": text(".+"),
+    "key": text("[!-~]{1,400}"),
     "requestState": words("open", "approved", "expired", "denied", "revoked"),
 }
 
@@ -164,9 +178,9 @@ Supersede*           | owner                    | study:token instance:digest ol
 ConfirmSupersede     | custodian                | id:digest
 Withdraw*            | owner                    | study:token instances?:instances reason:withdraw
 Reinstate            | owner custodian          | id:digest
-FlagTampered         | owner custodian          | study:token instance:digest n:flag manifestCid:cid
+FlagTampered         | owner custodian          | study:token instance:digest n:sum manifestCid:cid
             observed:observed what:what
-Resolve              | owner custodian          | study:token instance:digest n:flag manifestCid:cid
+Resolve              | owner custodian          | study:token instance:digest n:sum manifestCid:cid
 ReportRepair*        | owner custodian          | study:token instance:digest node:node
 RegisterNode         | owner research           | aeTitle:aeTitle role:nodeRole certDigests:certs
 ConfirmNode          | custodian                | node:node version:version
@@ -177,7 +191,7 @@ WithdrawDataset      | owner custodian          | id:token version:version
 RequestAccess*       | research                 | studies?:studies dataset?:token version?:version
             sopClasses:classes duo:duo days:days node:node release:release future:bool publicKeyDigest?:digest
             descriptionDigest:digest
-Approve              | owner custodian          | id:digest until:number release:release
+Approve              | owner custodian          | id:digest until:time release:release
 Deny                 | owner custodian          | id:digest reason:deny textCommitment?:digest
 Revoke               | owner custodian research | id:digest reason:revoke textCommitment?:digest
 LogRelease*          | owner custodian          | request:digest study:token proof?:proof anchors:anchors
@@ -199,18 +213,18 @@ RegisterModel*       | research                 | digest:digest run:digest metri
 
 QUERIES = _rows("""
 CheckAccess     | | study:token node:node proof?:proof
-ApprovedStudies | | node:node offset?:number limit?:number
+ApprovedStudies | | node:node offset?:number limit?:limit
 GetAnchor       | | manifestCid:cid
-Anchors         | | from?:cid limit?:number
-AnchorsOfStudy  | | study:token offset?:number limit?:number
+Anchors         | | from?:cid limit?:limit
+AnchorsOfStudy  | | study:token offset?:number limit?:limit
 StandingOf      | | study:token
 GetRequest      | | id:digest
-RequestsByState | | state:requestState offset?:number limit?:number
-Audit           | | study?:token organisation?:text from?:number until?:number offset?:number limit?:number
-HistoryOf       | | key:text offset?:number limit?:number
-Nodes           | | offset?:number limit?:number
-Datasets        | | offset?:number limit?:number
-Pending         | | offset?:number limit?:number
+RequestsByState | | state:requestState offset?:number limit?:limit
+Audit           | | study?:token organisation?:mspId from?:time until?:time offset?:number limit?:limit
+HistoryOf       | | key:key offset?:number limit?:limit
+Nodes           | | offset?:number limit?:limit
+Datasets        | | offset?:number limit?:limit
+Pending         | | offset?:number limit?:limit
 GetPolicy       | |
 """)
 
@@ -218,6 +232,7 @@ POLICY: dict[str, Form] = {
     "organisations": lambda value: (
         type(value) is dict
         and 2 <= len(value) <= 256
+        and all(map(MSP_ID, value))
         and all(map(words(*ROLES.split()), value.values()))
         and sum(role == "owner" for role in value.values()) == 1
         and sum(role == "custodian" for role in value.values()) == 1
@@ -228,11 +243,14 @@ POLICY: dict[str, Form] = {
     "max_days": number(1, 3650),
     "lease_s": number(1, 60),
     "require_stored": lambda value: type(value) is bool,
-    "erase_grace_s": number(0),
-    "max_clock_skew_s": number(0),
-    "excluded_origins": lambda value: type(value) is list and all(map(text(".+"), value)),
+    "erase_grace_s": number(0, 365 * 86_400),
+    "max_clock_skew_s": number(0, 86_400),
+    "excluded_origins": listed(words(*ORIGINS.split()), 0, 6),
     "certificates": lambda value: (
-        type(value) is dict and all(type(item) is bytes and 1 <= len(item) <= 4096 for item in value.values())
+        type(value) is dict
+        and len(value) <= 256
+        and all(map(MSP_ID, value))
+        and all(type(item) is bytes and 1 <= len(item) <= 4096 for item in value.values())
     ),
 }
 
