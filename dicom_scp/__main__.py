@@ -56,6 +56,7 @@ def main() -> int:
             NodeArchive(node),
         )
         listener.start()
+        logging.info("%s receiver listening on port %d", args.port, listen.port)
     except DataError as error:
         print(f"orthanc-ledger: {error}", file=sys.stderr)
         return 2

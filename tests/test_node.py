@@ -339,6 +339,25 @@ class TestOwnNode:
             lock.communicate()
         own.wait_anchored(5)
 
+    def test_it_starts_without_its_ledger_and_takes_it_up_when_it_is_back(
+        self, own: LiveNode, siemens: list[Path], ge_slices: list[Path]
+    ) -> None:
+        study = uid_of(siemens[0])
+        own.approve(study)
+        own.stop()
+        ledger = own.folder / "node" / "data" / "ledger.db"
+        ledger.rename(ledger.with_suffix(".elsewhere"))
+        own.start()
+        assert own.store(*ge_slices[:2]) == [0, 0]
+        status, _, got = own.get("VIEWER", "clinical", QueryRetrieveLevel="STUDY", StudyInstanceUID=study)
+        assert (status.Status, got) == (0, by_uid(siemens))
+        status, _, got = own.get("RESEARCH1", "research", QueryRetrieveLevel="STUDY", StudyInstanceUID=study)
+        assert (status.Status, status.ErrorComment, got) == (0xA702, "ledger unavailable", {})
+        ledger.with_suffix(".elsewhere").rename(ledger)
+        own.wait_anchored(4)
+        status, _, got = own.get("RESEARCH1", "research", QueryRetrieveLevel="STUDY", StudyInstanceUID=study)
+        assert (status.Status, got) == (0, by_uid(siemens))
+
     def test_every_process_may_be_killed_and_the_node_goes_on(self, own: LiveNode, ge_slices: list[Path]) -> None:
         before = own.children()
         for pid in before:

@@ -9,7 +9,7 @@ from pathlib import Path
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.clock import system_clock_us
 from orthanc_ledger.commands.terminal import keys_of_others, open_node
-from orthanc_ledger.errors import ConfigError
+from orthanc_ledger.errors import ConfigError, LedgerAway
 from orthanc_ledger.serve import SUPERVISED, quiet_libraries, stop_event, supervise
 
 
@@ -30,9 +30,12 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def _serve(args: argparse.Namespace) -> int:
     node = open_node(args)
     _ = node.keyring, node.spool, node.ledger, node.content  # a wrong configuration stops the start here, named
-    others = keys_of_others(args, node.config)
-    if others:
-        raise ConfigError("; ".join(others))
+    try:
+        others = keys_of_others(args, node.config)
+        if others:
+            raise ConfigError("; ".join(others))
+    except LedgerAway as error:
+        logging.warning("ledger away, research and anchoring wait, whose keys lie here is not known: %s", error)
     stop = stop_event()
     logging.info(
         "node %s: clinical port %d, research port %d",

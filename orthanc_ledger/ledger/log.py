@@ -4,6 +4,7 @@ Nothing here is ever updated or deleted: a key's value is its latest row in `sta
 right edge of the tree is folded when it is asked for, O(log n) (RFC 6962 2.1).
 """
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -54,9 +55,10 @@ class LogFile:
     """One connection to the file. Not for two threads at once."""
 
     def __init__(self, path: Path) -> None:
-        """Raises ConfigError when there is no such file, LedgerAway when it cannot be opened."""
-        if not path.is_file():
-            raise ConfigError(f"{path}: no ledger here: make one with `orthanc-ledger init`")
+        """Raises LedgerAway when there is no such file, or it cannot be opened."""
+        self._path, self._file = path, _file_at(path)
+        if self._file is None:
+            raise LedgerAway(f"{path}: not there: mount its disk or restore it")
         with reachable(path):
             self._db = _connect(path)
 
@@ -79,6 +81,15 @@ class LogFile:
 
     def close(self) -> None:
         self._db.close()
+
+    def in_place(self) -> bool:
+        """Whether the file at the path still is the one that was opened."""
+        return _file_at(self._path) == self._file
+
+    def foreign(self) -> list[str]:
+        """Names of the tables, indexes, views and triggers that are not as a ledger's, or are missing."""
+        found = self._db.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+        return sorted({name for name, _ in set(found) ^ set(TABLES.items())})
 
     @contextmanager
     def transaction(self, mode: Literal["DEFERRED", "IMMEDIATE"]) -> Iterator[None]:
@@ -211,6 +222,15 @@ def reachable(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise LedgerAway(f"{path}: {error}") from error
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    """Device and inode of what lies at a path; None when nothing does."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -5,9 +5,9 @@ from itertools import starmap
 from pathlib import Path
 from typing import Any
 
-from orthanc_ledger.errors import IntegrityError
+from orthanc_ledger.errors import ConfigError, IntegrityError
 from orthanc_ledger.ledger.contract.call import Value
-from orthanc_ledger.ledger.log import TABLES, LogFile, Row, decode_value
+from orthanc_ledger.ledger.log import LogFile, Row, decode_value
 
 REMEMBERED = 256
 """Values of the state, so that the policy is not decoded for every entry."""
@@ -17,7 +17,9 @@ class Snapshot(LogFile):
     """What an audit reads. To be read inside one `transaction("DEFERRED")`."""
 
     def __init__(self, path: Path) -> None:
-        """Raises as `LogFile`."""
+        """Raises ConfigError when there is no such file; else as `LogFile`."""
+        if not path.is_file():
+            raise ConfigError(f"{path}: no ledger here to read: name its file, or mount its disk")
         super().__init__(path)
         self._db.text_factory = lambda text: text.decode("utf-8", "replace")  # a key may hold any bytes
 
@@ -26,8 +28,7 @@ class Snapshot(LogFile):
         (checked,) = self._db.execute("PRAGMA integrity_check(1)").fetchone()
         if checked != "ok":
             return str(checked)
-        found = self._db.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
-        foreign = sorted({name for name, _ in set(found) ^ set(TABLES.items())})
+        foreign = self.foreign()
         return f"not as a ledger is made: {', '.join(foreign)}" if foreign else None
 
     def entries(self) -> Iterator[Row]:

@@ -1,8 +1,10 @@
 """The embedded ledger: its log, its clock, and what it does not accept."""
 
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +87,8 @@ def test_an_unknown_scheme_is_refused_with_the_known_ones(url: str) -> None:
 
 
 def test_a_missing_ledger_is_not_made_by_opening_it(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no ledger here"):
-        open_ledger(f"embedded:{tmp_path / 'ledger.db'}")
+    with pytest.raises(LedgerAway, match="not there: mount its disk or restore it"):
+        open_ledger(f"embedded:{tmp_path / 'ledger.db'}").query("GetPolicy", {})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -290,6 +292,82 @@ def test_a_locked_file_is_a_ledger_away(
     holder.execute("ROLLBACK")
     holder.close()
     assert waiting.submit("Anchor", anchor("m")).position == 2
+
+
+def save(path: Path) -> Path:
+    """A copy of a ledger's file as it is now."""
+    copy = path.with_suffix(".copy")
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+    return copy
+
+
+def put_in_place(copy: Path, path: Path) -> None:
+    """As who has the disk can, while processes hold the ledger open."""
+    for suffix in ("-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    os.replace(copy, path)
+
+
+def test_a_ledger_replaced_while_open_gets_nothing_and_the_one_in_its_place_is_taken_up(
+    ledger: EmbeddedLedger, path: Path
+) -> None:
+    put_in_place(save(path), path)
+    with pytest.raises(LedgerAway, match="replaced while open"):
+        ledger.submit("Anchor", anchor("lost"))
+    with pytest.raises(LedgerAway, match="replaced while open"):
+        ledger.query("AnchorsOfStudy", {"study": STUDY})
+    ledger.submit("Anchor", anchor("kept"))
+    assert [row["manifestCid"] for row in ledger.query("AnchorsOfStudy", {"study": STUDY})] == [cid("kept")]
+    assert check(path).findings == ()
+
+
+def test_a_ledger_replaced_during_a_call_does_not_acknowledge_it(
+    ledger: EmbeddedLedger, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, honest = save(path), log_module.LogFile.append
+
+    def append_then_replace(self: log_module.LogFile, row: log_module.Row, changes: Mapping[str, Any]) -> None:
+        honest(self, row, changes)
+        put_in_place(copy, path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(log_module.LogFile, "append", append_then_replace)
+        with pytest.raises(LedgerAway, match="replaced while open"):
+            ledger.submit("Anchor", anchor("m"))
+    assert ledger.submit("Anchor", anchor("m")).position == 2
+    assert check(path).size == 3
+
+
+def test_a_ledger_that_is_gone_while_open_is_away_until_it_is_back(ledger: EmbeddedLedger, path: Path) -> None:
+    path.rename(path.with_suffix(".gone"))
+    for _ in range(2):
+        with pytest.raises(LedgerAway):
+            ledger.query("GetPolicy", {})
+    path.with_suffix(".gone").rename(path)
+    assert ledger.query("GetPolicy", {}) == policy()
+
+
+def test_nothing_is_appended_to_another_ledger_in_its_place(
+    ledger: EmbeddedLedger, path: Path, tmp_path: Path, people: People, time: Time
+) -> None:
+    create_ledger(tmp_path / "other.db", people.ca_certificates, policy(), time)
+    put_in_place(tmp_path / "other.db", path)
+    for expected in ("replaced while open", "another ledger"):
+        with pytest.raises(LedgerAway, match=expected):
+            ledger.submit("InitPolicy", {"policy": policy()})
+    assert check(path).size == 1
+
+
+def test_a_file_with_a_foreign_view_is_not_asked(ledger: EmbeddedLedger, path: Path) -> None:
+    ledger.close()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("ALTER TABLE state RENAME TO hidden")
+        db.execute(
+            "CREATE VIEW state AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
+        )
+    with pytest.raises(LedgerAway, match="not as a ledger is made: hidden, state; `fsck`"):
+        ledger.query("GetPolicy", {})
 
 
 def test_failed_but_persisted_a_commit_without_its_answer_is_found_again(
