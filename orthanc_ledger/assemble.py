@@ -11,7 +11,7 @@ from orthanc_ledger.anchorer import Anchorer, Pace
 from orthanc_ledger.clock import system_clock, system_clock_us
 from orthanc_ledger.config import Config
 from orthanc_ledger.content import ContentStore, open_store
-from orthanc_ledger.courier import Courier, Errand
+from orthanc_ledger.courier import ROLLED_BACK, Courier, Errand
 from orthanc_ledger.datasets import Datasets
 from orthanc_ledger.deliveries import Deliveries
 from orthanc_ledger.errors import ConfigError
@@ -27,7 +27,7 @@ from orthanc_ledger.outbox import Outbox
 from orthanc_ledger.paced import PacedStore
 from orthanc_ledger.retrieve import Retrieval
 from orthanc_ledger.spool import Spool
-from orthanc_ledger.sweep import Rounds, Sweep
+from orthanc_ledger.sweep import Damage, Rounds, Sweep
 
 INDEX = "index.db"
 OUTBOX = "outbox.db"
@@ -116,7 +116,12 @@ class Node:
 
     @cached_property
     def gate(self) -> Gate:
-        return Gate(self.ledger, self.index, self.keyring, self.manifests, self.datasets, system_clock)
+        parts = self.ledger, self.index, self.keyring, self.manifests, self.datasets
+        return Gate(*parts, self.rolled_back, system_clock)
+
+    def rolled_back(self) -> bool:
+        """Whether the courier's alarm that the ledger was rolled back stands."""
+        return any(alarm.kind == ROLLED_BACK for alarm in self.outbox.alarms())
 
     @cached_property
     def retrieval(self) -> Retrieval:
@@ -137,9 +142,17 @@ class Node:
     def rounds(self) -> Rounds:
         return Rounds(self.config.data_dir / SWEEP)
 
-    def sweep(self, mb_s: float, sleep: Callable[[float], object] = time.sleep) -> Sweep:
-        """A sweep that reads at most ``mb_s`` MiB a second (0: as fast as it can) and waits by ``sleep``."""
+    def sweep(
+        self,
+        mb_s: float,
+        sleep: Callable[[float], object] = time.sleep,
+        tell: Callable[[Damage], object] = lambda _: None,
+    ) -> Sweep:
+        """A sweep that reads at most ``mb_s`` MiB a second (0: as fast as it can), waits by ``sleep`` and gives what it
+        finds to ``tell``.
+        """
         content = PacedStore(self.content, mb_s * (1 << 20), sleep) if mb_s else self.content
         library = Library(self.spool, self.index, self.keyring, content, Manifests(content), self.outbox)
-        lock = self.config.data_dir / _SWEEP_LOCK
-        return Sweep(self.ledger_as(None), self.index, library, self.outbox, self.rounds, lock, system_clock)
+        certificate, lock = load_identity(self.config.identity).certificate, self.config.data_dir / _SWEEP_LOCK
+        state = self.index, library, self.outbox, self.rounds
+        return Sweep(self.ledger_as(None), *state, certificate, lock, system_clock, tell)

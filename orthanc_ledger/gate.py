@@ -98,7 +98,9 @@ class _Custody:
 
 
 class Gate:
-    """Asks the ledger, trusts nothing else."""
+    """Asks the ledger, trusts nothing else; and that not while it is known to be `rolled_back`: what was revoked since
+    would be approved again.
+    """
 
     def __init__(
         self,
@@ -107,6 +109,7 @@ class Gate:
         keyring: Keyring,
         manifests: Manifests,
         datasets: Datasets,
+        rolled_back: Callable[[], bool],
         clock: Clock,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -115,6 +118,7 @@ class Gate:
         self._keyring = keyring
         self._manifests = manifests
         self._datasets = datasets
+        self._rolled_back = rolled_back
         self._clock = clock
         self._monotonic = monotonic
 
@@ -123,6 +127,7 @@ class Gate:
 
         One on a dataset whose list is not here, or not the registered one, is left out: it opens nothing.
         """
+        self._check_history()
         rows = self._ledger.query("ApprovedStudies", {"node": node_id(recipient)})
         registered = self._ledger.query("Datasets", {}) if any(row["dataset"] for row in rows) else []
         datasets = {(dataset["id"], dataset["version"]): dataset for dataset in registered}
@@ -154,17 +159,16 @@ class Gate:
         return [self._offer(study_uid, study, node, approval, custody, policy) for approval in approvals]
 
     def refusal(self, recipient: Peer, study_uid: str) -> Reason:
-        """Why a recipient has no approval for a study. Never says whether the study is held."""
+        """Why a recipient has no approval for a study. Neither the answer nor its time says whether it is held."""
         study = self._keyring.study(study_uid)
-        if study is None:
-            return Reason.NO_APPROVAL
-        question = {"study": study.token, "node": node_id(recipient)}
+        token = secrets.token_bytes(16) if study is None else study.token  # not held: as long, and nobody's
+        question = {"study": token, "node": node_id(recipient)}
         try:
-            for proof in ({}, *self._proofs(study.token)):
+            for proof in ({}, *self._proofs(token)):
                 advice = self._ledger.query("CheckAccess", {**question, **proof})
                 if advice["reason"] not in (None, Reason.NO_APPROVAL):
                     return Reason(advice["reason"])
-        except (ServiceAway, IntegrityError):  # only asked of what is held: an answer of its own would tell
+        except (ServiceAway, IntegrityError):  # may come of what is held only: an answer of its own would tell
             pass
         return Reason.NO_APPROVAL
 
@@ -173,6 +177,7 @@ class Gate:
 
         Raises Refused when the ledger does not give it; StandingChanged; LedgerAway.
         """
+        self._check_history()
         chosen = {uid: offer.releasable[uid] for uid in sop_uids}
         leaves = sorted(record.instance for _, record in chosen.values())
         args: dict[str, Any] = {
@@ -201,6 +206,10 @@ class Gate:
     def running(self, release: Release) -> bool:
         """Whether objects may still start to leave under a release."""
         return self._clock() < release.lease_end and self._monotonic() < release.ends_s
+
+    def _check_history(self) -> None:
+        if self._rolled_back():
+            raise LedgerAway("the ledger was rolled back: nothing leaves for research until it is restored")
 
     def _offer(
         self,

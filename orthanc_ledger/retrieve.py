@@ -96,20 +96,22 @@ class Retrieval:
             return ClinicalPlan(self._library, found)
         for _ in range(_TRIES - 1):
             with contextlib.suppress(StandingChanged):
-                return self._research_plan(recipient, found)
-        return self._research_plan(recipient, found)
+                return self._research_plan(recipient, found, query.studies)
+        return self._research_plan(recipient, found, query.studies)
 
     def count_refusal(self, peer: Peer, reason: Reason) -> None:
         """Count a refusal that was given to a research peer."""
         if peer.role == "research":
             self._outbox.deny(peer.organisation, peer.ae_title, reason)
 
-    def _research_plan(self, recipient: Peer, found: Sequence[Instance]) -> Plan:
-        approvals = self._gate.approvals(recipient)  # asked whether anything is held or not
+    def _research_plan(self, recipient: Peer, found: Sequence[Instance], named: Collection[str]) -> Plan:
+        # All of this is asked whether anything is held or not: the time of an answer would tell.
+        approvals = self._gate.approvals(recipient)
+        studies = {*named, *(instance.study_uid for instance in found)} or {""}
         plan = ResearchPlan(self._gate, self._library, self._outbox, recipient, {row.sop_uid for row in found})
         reasons = []
         try:
-            for study_uid in sorted({instance.study_uid for instance in found}):
+            for study_uid in sorted(studies):
                 offers = self._gate.offers(recipient, study_uid, approvals)
                 reasons += plan.take(offers) if offers else [self._gate.refusal(recipient, study_uid)]
         except BaseException:

@@ -49,7 +49,8 @@ class World:
 
     def gate_by(self, ledger: Ledger) -> Gate:
         node = self.node
-        return Gate(ledger, node.index, node.keyring, node.manifests, node.datasets, self.clock)
+        parts = ledger, node.index, node.keyring, node.manifests, node.datasets
+        return Gate(*parts, node.rolled_back, self.clock)
 
     @property
     def retrieval(self) -> Retrieval:

@@ -15,6 +15,7 @@ from orthanc_ledger import merkle, tokens
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.batch import Preparer, describe
 from orthanc_ledger.clock import system_clock
+from orthanc_ledger.courier import ROLLED_BACK
 from orthanc_ledger.errors import IntegrityError, LedgerAway
 from orthanc_ledger.find import Catalogue
 from orthanc_ledger.gate import Refused
@@ -45,6 +46,29 @@ def test_held_and_unheld_are_refused_alike(world: World) -> None:
     assert (unheld.refused, unheld.items, unheld.withheld) == (Reason.NO_APPROVAL, (), {})
     held = world.plan()
     assert (held.refused, held.items, held.withheld) == (Reason.NO_APPROVAL, (), {})
+
+
+@pytest.mark.parametrize("level", ["STUDY", "IMAGE"])
+def test_the_ledger_is_asked_the_same_of_held_and_unheld(world: World, level: Any) -> None:
+    """Otherwise the time of the answer would tell which it is."""
+
+    class Recording(LedgerAfter):
+        def query(self, function: str, args: Mapping[str, Any]) -> Any:
+            asked[-1].append((function, {name: type(value) for name, value in args.items()}))
+            return super().query(function, args)
+
+    asked: list[list[Any]] = []
+    held = Query(studies=(world.study_uid,)), Query(instances=tuple(world.sop_uids))
+    for query in (
+        held[level == "IMAGE"],
+        Query(studies=("1.2.3",)) if level == "STUDY" else Query(instances=("1.2.3",)),
+    ):
+        asked.append([])
+        gate = world.gate_by(Recording(world.ledger("owner", "node"), 9))
+        retrieval = Retrieval(world.node.index, world.node.library, gate, world.node.outbox)
+        assert retrieval.plan(RESEARCH, RESEARCH, level, query).refused is Reason.NO_APPROVAL
+    assert asked[0] == asked[1]
+    assert [function for function, _ in asked[0]] == ["ApprovedStudies", "CheckAccess"]
 
 
 @pytest.mark.parametrize("roles", [(), ("owner",), ("custodian",)])
@@ -480,6 +504,42 @@ def test_a_ledger_that_goes_away_at_any_call_lets_nothing_out(world: World) -> N
         plan.close()
         break
     assert needed >= 4  # approvals, policy, standing, anchors, release: none may be left out
+
+
+class TestRolledBack:
+    """The ledger answers, but the courier found that it was put back: what was revoked may be approved again."""
+
+    @pytest.fixture
+    def approved(self, world: World) -> World:
+        world.approve(world.request(), "owner", "custodian")
+        assert exits(world) == set(world.sop_uids)
+        return world
+
+    def test_it_counts_as_away_at_every_exit_until_the_alarm_is_settled(self, approved: World) -> None:
+        outbox = approved.node.outbox
+        outbox.alarm(ROLLED_BACK, "ledger", "a checkpoint of 9 entries was signed, the log has 8")
+        study, image = Query(studies=(approved.study_uid,)), Query(instances=tuple(approved.sop_uids))
+        for asker in (RESEARCH, VIEWER):
+            for level, query in (("STUDY", study), ("IMAGE", image)):
+                with pytest.raises(LedgerAway, match="rolled back"):
+                    approved.retrieval.plan(asker, RESEARCH, level, query)  # type: ignore[arg-type]
+        with pytest.raises(LedgerAway, match="rolled back"):
+            approved.seen()
+        assert len(approved.plan(VIEWER).items) == 3
+        outbox.settle("ledger", kind=ROLLED_BACK)
+        assert exits(approved) == set(approved.sop_uids)
+        assert approved.seen() == {approved.study_uid}
+
+    def test_nothing_offered_before_is_released_or_renewed(self, approved: World) -> None:
+        plan, gate = approved.plan(), approved.gate
+        (offer,) = gate.offers(RESEARCH, approved.study_uid, gate.approvals(RESEARCH))
+        approved.node.outbox.alarm(ROLLED_BACK, "ledger", "a checkpoint of 9 entries was signed, the log has 8")
+        with pytest.raises(LedgerAway, match="rolled back"):
+            gate.release(offer, approved.sop_uids)
+        approved.later_s += 61
+        with pytest.raises(LedgerAway, match="rolled back"):
+            leave(plan, plan.items[0])
+        plan.close()
 
 
 def test_clinical_retrieval_never_asks_the_ledger(world: World) -> None:
