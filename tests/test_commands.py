@@ -107,7 +107,7 @@ class TestInit:
         assert (done.code, done.rows[0]["config"]) == (0, str(tmp_path / "node" / CONFIG_NAME))
         assert (tmp_path / "backup").read_bytes() == (tmp_path / "node" / "keys" / "node.key").read_bytes()
         assert run("--config", done.rows[0]["config"], "status").code == 4
-        assert run("--config", done.rows[0]["config"], "verify").code == 0
+        assert run("--config", done.rows[0]["config"], "verify").code == 4
 
     def test_without_a_key_backup_it_refuses(self, run: Command, tmp_path: Path) -> None:
         done = run("init", tmp_path / "node", "--all-roles")
@@ -393,9 +393,13 @@ class TestTrail:
 
     def test_verify_passes_on_what_is_as_anchored(self, on: Command, study: str) -> None:
         log_row, sum_row = on("verify", "--json").rows
-        assert (log_row["state"], log_row["size"]) == ("verified", 3)
+        assert (log_row["state"], log_row["size"], log_row["checkpoints"]) == ("verified", 3, 0)
         assert (sum_row["verified"], sum_row["total"]) == (1, 1)
-        assert on("verify", "--study", study).code == 0
+        alone = on("verify", "--study", study)
+        assert (alone.code, "rollback not detectable" in alone.out) == (4, True)
+        checkpoint = f"{log_row['size']}:{log_row['root']}"
+        compared = on("verify", "--study", study, "--checkpoint", checkpoint)
+        assert (compared.code, "compared with 1 checkpoint" in compared.out) == (0, True)
 
     @pytest.mark.parametrize("part", ["objects", "blocks"])
     def test_verify_names_what_is_damaged(self, on: Command, node: Node, part: str) -> None:
@@ -505,7 +509,7 @@ class TestConflicts:
         assert "another organisation has to sign this" in denied.err
         assert on("conflicts", "confirm", unit).code == 0
         drain(node)
-        assert (on("conflicts", "--json").rows, on("status").code, on("verify").code) == ([], 0, 0)
+        assert (on("conflicts", "--json").rows, on("status").code, on("verify").code) == ([], 0, 4)
         (current,) = node.index.select()
         with node.library.open(current) as data_set:
             assert b"Other" in data_set.read()
@@ -597,4 +601,4 @@ class TestRunningNode:
             status, _, received = live.get(caller, port, **keys)
             assert (status.Status, len(received), received[uid]) == (0, 2, encoded(corrected))
         assert live.status()["alarms"] == []
-        live.command("verify")
+        live.command("verify", code=4)  # no checkpoint is kept anywhere

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from orthanc_ledger.assemble import Node
-from orthanc_ledger.commands.fsck import add_checkpoint, embedded_path, examine
+from orthanc_ledger.commands.fsck import ROLLBACK_NOT_DETECTABLE, add_checkpoint, embedded_path, examine
 from orthanc_ledger.commands.terminal import add_json, open_node, show
 from orthanc_ledger.errors import IntegrityError, NotHeld
 
@@ -15,7 +15,9 @@ _VERIFIED, _DAMAGED = "verified", "DAMAGED"
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subparsers.add_parser(
-        "verify", help="check the ledger's log and every object against its anchor; exit 1 when anything differs"
+        "verify",
+        help="check the ledger's log and every object against its anchor; exit 1 when anything differs, 4 when there "
+        "was no checkpoint to find a rollback by",
     )
     parser.add_argument("--study", metavar="UID", help="only this study's objects")
     parser.add_argument("--log-only", action="store_true", help="only the ledger")
@@ -32,19 +34,23 @@ def _run(args: argparse.Namespace) -> int:
     if not args.log_only:
         rows += _objects(node, args.study)
     show(rows, args.json, ("what", "state", "detail"))
-    return 0 if all(row["state"] == _VERIFIED for row in rows) else 1
+    if not all(row["state"] == _VERIFIED for row in rows):
+        return 1
+    return 0 if rows[0]["checkpoints"] else ROLLBACK_NOT_DETECTABLE
 
 
 def _log(node: Node, given: list[str]) -> dict[str, Any]:
-    report = examine(embedded_path(node.config.ledger), node.config.checkpoint_sinks, given).report
+    examined = examine(embedded_path(node.config.ledger), node.config.checkpoint_sinks, given)
+    report, checkpoints = examined.report, len(examined.compared)
     if report.findings:
         first = report.findings[0]
         where = "" if first.position is None else f"entry {first.position}: "
         more = f"; `fsck` shows all {len(report.findings)}" if len(report.findings) > 1 else ""
         return {"what": "ledger", "state": _DAMAGED, "detail": f"{where}{first.kind}: {first.detail}{more}"}
     root = report.root.hex()
-    detail = f"{report.size} entries, root {root}"
-    return {"what": "ledger", "state": _VERIFIED, "detail": detail, "size": report.size, "root": root}
+    compared = f"compared with {checkpoints} checkpoints" if checkpoints else "rollback not detectable"
+    row = {"what": "ledger", "state": _VERIFIED, "detail": f"{report.size} entries, root {root}, {compared}"}
+    return {**row, "size": report.size, "root": root, "checkpoints": checkpoints}
 
 
 def _objects(node: Node, study_uid: str | None) -> Iterator[dict[str, Any]]:
