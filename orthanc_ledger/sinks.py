@@ -5,12 +5,14 @@ A URL's scheme chooses: `path:FOLDER`, `command:PROGRAM ARGUMENTS`, `http://…`
 
 import contextlib
 import http.client
+import operator
 import os
 import re
 import shlex
 import signal
 import socket
 import ssl
+import stat
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -22,7 +24,13 @@ from urllib.parse import urlsplit
 from orthanc_ledger.errors import ConfigError, IntegrityError, SinkAway
 
 DEADLINE_S = 30.0
+MAX_FILE_BYTES = 65_536
+"""Of a checkpoint (`checkpoint.MAX_NOTE_CHARACTERS`)."""
+Same = Callable[[str, str], bool]
+"""Whether the text that a file holds is as good as the one to deliver."""
+
 _CHECKPOINT_NAME = re.compile(r"[0-9]{20}")
+_NO_TRAP = os.O_NOFOLLOW | os.O_NONBLOCK  # others may write there, too: no link is followed, no pipe waited for
 
 
 class Sink(Protocol):
@@ -44,6 +52,7 @@ class PathSink:
     """
 
     folder: Path
+    same: Same = operator.eq
 
     def deliver(self, name: str, text: str) -> None:
         """Durable (file and folder synced) when it returns; what lies there already is never overwritten."""
@@ -52,8 +61,8 @@ class PathSink:
             try:
                 descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
             except FileExistsError:
-                rest = _rest(path, rest)
-                descriptor = os.open(path, os.O_WRONLY | os.O_APPEND if rest else os.O_RDONLY)
+                rest = self._rest(path, text)
+                descriptor = os.open(path, _NO_TRAP | (os.O_WRONLY | os.O_APPEND if rest else os.O_RDONLY))
             with open(descriptor, "wb") as file:  # also with nothing to write: whoever wrote it may not have synced it
                 file.write(rest)
                 file.flush()
@@ -61,6 +70,18 @@ class PathSink:
             _sync_folder(self.folder)
         except OSError as error:
             raise SinkAway(f"{path}: cannot be kept: {error.strerror}") from error
+
+    def _rest(self, path: Path, text: str) -> bytes:
+        """What a delivery that broke off has still to write. Raises IntegrityError when the file holds another text."""
+        held, content = _read(path), text.encode()
+        if held is not None and content.startswith(held):
+            return content[len(held) :]
+        if held is not None and self.same(held.decode("utf-8", "replace"), text):
+            return b""
+        raise IntegrityError(
+            f"{path}: holds another checkpoint of this size, or none: this ledger is not what it was, or others write "
+            "there; see docs/checkpoint.md"
+        )
 
 
 @dataclass(frozen=True)
@@ -104,8 +125,10 @@ class HttpSink:
                 path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
                 connection.request("POST", path, text.encode(), {"Content-Type": "text/plain; charset=utf-8"})
                 status = connection.getresponse().status
-        except (OSError, http.client.HTTPException) as error:
-            raise SinkAway(f"{self.url}: no answer within {self.deadline_s} s: {error}") from error
+        except http.client.HTTPException as error:  # quoted: it holds what the other side likes
+            raise SinkAway(f"{self.url}: expected HTTP within {self.deadline_s:g} s, got {str(error)!a}") from error
+        except OSError as error:
+            raise SinkAway(f"{self.url}: cannot be reached: {str(error)!a}") from error
         finally:
             connection.close()
         if not 200 <= status < 300:
@@ -120,8 +143,8 @@ class HttpSink:
         return http.client.HTTPSConnection(host, parts.port, timeout=self.deadline_s, context=context)
 
 
-def open_sink(url: str) -> Sink:
-    """The sink that a URL names; nothing is opened before it delivers.
+def open_sink(url: str, same: Same = operator.eq) -> Sink:
+    """The sink that a URL names; nothing is opened before it delivers. `same`: of a `PathSink`.
 
     Raises ConfigError when the scheme is unknown, the rest is missing, or an HTTP address holds a user or password.
     """
@@ -131,7 +154,7 @@ def open_sink(url: str) -> Sink:
             f"sink {url!r}: expected path:FOLDER, command:PROGRAM ARGUMENTS, or an http: or https: address"
         )
     try:
-        return _SCHEMES[scheme](url)
+        return _SCHEMES[scheme](url, same)
     except ValueError as error:
         raise ConfigError(f"sink {url!r}: {error}") from error
 
@@ -139,29 +162,30 @@ def open_sink(url: str) -> Sink:
 def kept(url: str) -> Iterator[str]:
     """The checkpoints at a path sink, the largest first; nothing at other sinks, which cannot be asked.
 
-    What was not written to its end is passed over: nobody was told that it is kept. Raises SinkAway.
+    What was not written to its end, or is no file of a checkpoint's size, is passed over: nobody was told that it is
+    kept. Raises SinkAway.
     """
     sink = open_sink(url)
     if not isinstance(sink, PathSink):
         return
     try:
         for name in sorted(filter(_CHECKPOINT_NAME.fullmatch, os.listdir(sink.folder)), reverse=True):
-            content = (sink.folder / name).read_bytes()
-            if _tree_head(content) is not None:
+            content = _read(sink.folder / name)
+            if content is not None and _complete(content):
                 yield content.decode("utf-8", "replace")
     except OSError as error:
         raise SinkAway(f"{sink.folder}: cannot be read: {error.strerror}") from error
 
 
-def _path_sink(url: str) -> Sink:
-    return PathSink(Path(url.removeprefix("path:")))
+def _path_sink(url: str, same: Same) -> Sink:
+    return PathSink(Path(url.removeprefix("path:")), same)
 
 
-def _command_sink(url: str) -> Sink:
+def _command_sink(url: str, _: Same) -> Sink:
     return CommandSink(tuple(shlex.split(url.removeprefix("command:"))))
 
 
-def _http_sink(url: str) -> Sink:
+def _http_sink(url: str, _: Same) -> Sink:
     parts = urlsplit(url)
     if not parts.hostname or parts.port == 0 or not re.fullmatch(r"[!-~]+", url):
         raise ValueError("expected an address of a host, in ASCII, without spaces")
@@ -171,7 +195,7 @@ def _http_sink(url: str) -> Sink:
     return HttpSink(url)
 
 
-_SCHEMES: dict[str, Callable[[str], Sink]] = {
+_SCHEMES: dict[str, Callable[[str, Same], Sink]] = {
     "path": _path_sink,
     "command": _command_sink,
     "http": _http_sink,
@@ -179,22 +203,19 @@ _SCHEMES: dict[str, Callable[[str], Sink]] = {
 }
 
 
-def _tree_head(note: bytes) -> list[bytes] | None:
-    """Origin, size and root of a checkpoint; None when it was not written to its end."""
-    text, empty_line, signatures = note.rpartition(b"\n\n")
-    return text.split(b"\n")[:3] if empty_line and signatures.endswith(b"\n") else None
+def _read(path: Path) -> bytes | None:
+    """A file's content; None when it is no regular one, or larger than a checkpoint."""
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE_BYTES:
+        return None
+    with open(os.open(path, os.O_RDONLY | _NO_TRAP), "rb") as file:
+        return file.read(MAX_FILE_BYTES)
 
 
-def _rest(path: Path, content: bytes) -> bytes:
-    """What a delivery that broke off has still to write. Raises IntegrityError when the file holds something else."""
-    held = path.read_bytes()
-    if content.startswith(held):
-        return content[len(held) :]
-    if _tree_head(held) == _tree_head(content):
-        return b""
-    raise IntegrityError(
-        f"{path}: holds another checkpoint of this size: this ledger is not what it was, see docs/checkpoint.md"
-    )
+def _complete(note: bytes) -> bool:
+    """Whether it was written to its end."""
+    _, empty_line, signatures = note.rpartition(b"\n\n")
+    return bool(empty_line) and signatures.endswith(b"\n")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -49,13 +49,42 @@ class TestPath:
         assert synced == [str(tmp_path / NAME), str(tmp_path)] * 2
 
     @pytest.mark.parametrize("again", [note(), note(signature="made anew")])
-    def test_the_same_checkpoint_again_is_fine_and_changes_nothing(
-        self, sink: PathSink, tmp_path: Path, again: str
-    ) -> None:
+    def test_the_same_checkpoint_again_is_fine_and_changes_nothing(self, tmp_path: Path, again: str) -> None:
+        asked = []
+        sink = PathSink(tmp_path, same=lambda held, text: asked.append((held, text)) is None)
         sink.deliver(NAME, note())
         (tmp_path / NAME).chmod(0o444)
         sink.deliver(NAME, again)
         assert (tmp_path / NAME).read_text() == note()
+        assert asked == ([] if again == note() else [(note(), again)])
+
+    def test_a_note_that_nobody_vouches_for_is_another_one(self, sink: PathSink, tmp_path: Path) -> None:
+        (tmp_path / NAME).write_text(note(signature="junk"))
+        with pytest.raises(IntegrityError, match="or others write there"):
+            sink.deliver(NAME, note())
+
+    @pytest.mark.parametrize("trap", ["link", "dangling link", "pipe", "folder", "endless file"])
+    def test_what_others_put_in_the_way_is_neither_written_nor_read(
+        self, sink: PathSink, tmp_path: Path, trap: str
+    ) -> None:
+        victim, path = tmp_path / "victim", tmp_path / NAME
+        if trap == "endless file":
+            path.touch()
+            os.truncate(path, 1 << 40)
+        elif trap == "pipe":
+            os.mkfifo(path)
+        elif trap == "folder":
+            path.mkdir()
+        else:
+            path.symlink_to(victim)
+        if trap == "link":
+            victim.write_bytes(b"")
+        with pytest.raises(IntegrityError, match="or none"):
+            sink.deliver(NAME, note())
+        assert not victim.exists() or victim.read_bytes() == b""
+        if trap == "link":
+            victim.write_text(note())
+        assert list(kept(f"path:{tmp_path}")) == []
 
     def test_another_checkpoint_of_that_size_is_told_and_not_written(self, sink: PathSink, tmp_path: Path) -> None:
         sink.deliver(NAME, note())
@@ -194,10 +223,10 @@ class TestHttp:
         assert len(receiver.came) == 1
 
     def test_nobody_listening_is_away(self, free_port: Callable[[], int]) -> None:
-        with pytest.raises(SinkAway, match="refused"):
+        with pytest.raises(SinkAway, match=r"cannot be reached: '.* refused'$"):
             open_sink(f"http://127.0.0.1:{free_port()}").deliver(NAME, note())
 
-    @pytest.mark.parametrize("speaks", [b"", b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 \xff\r\n\r\n"])
+    @pytest.mark.parametrize("speaks", [b"", b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 \xff\r\n\r\n", b"\x1b[2J\x9b\r\n"])
     def test_what_is_no_http_is_away(self, speaks: bytes) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listening:
 
@@ -209,9 +238,10 @@ class TestHttp:
 
             thread = threading.Thread(target=answer)
             thread.start()
-            with pytest.raises(SinkAway):
+            with pytest.raises(SinkAway) as refused:
                 open_sink(f"http://127.0.0.1:{listening.getsockname()[1]}").deliver(NAME, note())
             thread.join()
+            assert str(refused.value).isprintable(), "it goes to a terminal"
 
     def test_one_that_answers_a_byte_now_and_then_is_ended_at_the_deadline(self) -> None:
         over = threading.Event()
