@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from orthanc_ledger.clock import Clock
 from orthanc_ledger.deliveries import Deliveries, Route, Signed
-from orthanc_ledger.errors import ConfigError, IntegrityError, LedgerAway, SinkAway
+from orthanc_ledger.errors import IntegrityError, LedgerAway, SinkAway
 from orthanc_ledger.ledger.checkpoint import open_note, prove_growth, sign_note
 from orthanc_ledger.ledger.embedded import EmbeddedLedger
 from orthanc_ledger.ledger.identity import Identity
@@ -135,7 +135,7 @@ class Courier:
             self._away_since = None
             self._about_ledger = {ROLLED_BACK: f"the ledger is not what it was, no checkpoint is signed: {error}"}
             self._ask_all()  # it may be a sink's note that is false, and be taken away
-        except (LedgerAway, ConfigError) as error:  # no file is away, too: a disk that is not mounted
+        except LedgerAway as error:
             self._wait_for_ledger(str(error))
         self._drop_notices()
         self._set_alarms()

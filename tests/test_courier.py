@@ -173,19 +173,24 @@ class TestCheckpoints:
         assert (list(kept(f"path:{world.sinks[0]}")), world.place().position) == (before, 2)
 
     def test_its_age_counts_from_signing(self, world: World) -> None:
-        world.sinks[1].rename(world.folder / "unplugged")
         world.look()
-        world.now += 10
-        (world.folder / "unplugged").rename(world.sinks[1])
-        world.look()
-        assert [world.place(number).time for number in (0, 1)] == [START + 10, START + 10]
         world.sinks[1].rename(world.folder / "unplugged")
         world.grow()
         world.look()
         world.now += 10
         (world.folder / "unplugged").rename(world.sinks[1])
         world.look()
-        assert world.place(1).time == START + 10
+        assert (world.place(1).position, world.place(1).time) == (3, START)
+
+    def test_with_its_memory_lost_it_goes_on_with_the_note_that_a_sink_keeps(self, world: World) -> None:
+        world.look()
+        (world.node.config.data_dir / DELIVERIES).unlink()
+        world.sinks.append(world.folder / "sink2")
+        world.sinks[2].mkdir()
+        world.now += 10
+        world.start()
+        assert world.look() == [True] * 3
+        assert list(kept(f"path:{world.sinks[2]}")) == list(kept(f"path:{world.sinks[0]}"))
 
     @pytest.mark.parametrize("seconds", [-3600, 1200 * 86_400])
     def test_a_note_that_would_not_count_is_an_alarm_and_never_delivered(self, world: World, seconds: int) -> None:
@@ -415,12 +420,28 @@ class TestRollback:
         assert world.look() == [True, True]
         assert (world.alarms(), world.place().position) == ([], 3)
 
+    @pytest.mark.parametrize("signer", ["a person of ours", "nobody"])
+    def test_our_checkpoint_in_another_note_counts_when_we_signed_it(self, world: World, signer: str) -> None:
+        person = load_identity(world.node.config.data_dir.parent / "organisations" / "owner" / "identities" / "person")
+        with closing(world.node.open_log()) as ledger:
+            note = sign_note(world.checkpoint(), ledger.log_id, START - 1, person)
+        if signer == "nobody":
+            note = note.rpartition(" ")[0] + " AAAA\n"
+        world.look()
+        for sink in world.sinks:
+            (sink / f"{world.checkpoint().size:020d}").write_text(note)
+        world.start()
+        with closing(sqlite3.connect(world.node.config.data_dir / DELIVERIES)) as memory, memory:
+            memory.execute("UPDATE places SET position = 0")
+        assert world.look() == [signer != "nobody"] * 2
+
     def test_another_checkpoint_of_our_size_at_a_sink_alarms_for_good_and_gets_no_more(self, world: World) -> None:
         size = world.checkpoint().size
         (world.sinks[1] / f"{size:020d}").write_text("other\n2\nroot\n\n\N{EM DASH} other AAAA\n")
         for _ in range(2):
             assert world.look() == [True, False]
             assert world.alarms() == [("checkpoint differs", f"path:{world.sinks[1]}")]
+            assert world.kept(0)[0] == world.checkpoint()
             world.grow()
             world.now += ALARM_S + 1
             world.start()

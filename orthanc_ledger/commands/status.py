@@ -11,7 +11,7 @@ from orthanc_ledger.clock import system_clock
 from orthanc_ledger.commands.terminal import add_json, keys_of_others, moment, open_node, show
 from orthanc_ledger.courier import ALARM_SINK, CHECKPOINT_SINK, ROLLED_BACK
 from orthanc_ledger.deliveries import Route
-from orthanc_ledger.errors import ConfigError, IntegrityError, LedgerAway
+from orthanc_ledger.errors import IntegrityError, LedgerAway
 from orthanc_ledger.ledger.checkpoint import prove_growth
 from orthanc_ledger.spool import CONFLICTS, QUARANTINE
 
@@ -53,7 +53,7 @@ def _facts(args: argparse.Namespace, node: Node) -> dict[str, Any]:
                 prove_growth(log, signed.checkpoint, log.checkpoint())
     except IntegrityError as error:
         alarms.append({"time": now, "kind": ROLLED_BACK, "text": f"now: {error}"})
-    except (LedgerAway, ConfigError) as error:
+    except LedgerAway as error:
         ledger = f"away: {error}"
     checkpoints = _sinks(node, CHECKPOINT_SINK, node.config.checkpoint_sinks)
     round_ = node.rounds.finished()
