@@ -184,7 +184,13 @@ def test_the_vectors_show_every_field_that_the_page_names_with_an_error():
     named = {
         (function, code, field)
         for function, text in rules().items()
-        for code, field in re.findall(rf"`({CODES}) (\w+)`", text)
+        for code, field in re.findall(rf"`({CODES})\s(\w+)`", text)
+    }
+    named |= {
+        (function, "WRONG_STATE", state)
+        for function, text in rules().items()
+        for states in re.findall(r"`WRONG_STATE` (\w+(?:, \w+)*)", text)
+        for state in states.split(", ")
     }
     assert named <= refusals().keys()
 

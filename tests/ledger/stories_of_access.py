@@ -69,12 +69,11 @@ def revoke_node(channel: Channel, organisation: str, state: str) -> Args:
 # Datasets
 
 
-@state("RegisterDataset", "new", "registered", "other content", "gap")
+@state("RegisterDataset", "new", "registered", "other content", "gap", "withdrawn", "withdrawn, next version")
 def register_dataset(channel: Channel, organisation: str, state: str) -> Args:
-    args = channel.listed(STUDY, OTHER_STUDY)
-    if state in ("registered", "other content"):
-        channel.call(OWNER, "RegisterDataset", **args)
-    return {**args, **{"other content": {"count": 3}, "gap": {"version": 2}}.get(state, {})}
+    bring_dataset(channel, "unknown" if state in ("new", "gap") else state.removesuffix(", next version"))
+    other = {"other content": {"count": 3}, "gap": {"version": 2}, "withdrawn, next version": {"version": 2}}
+    return channel.listed(STUDY, OTHER_STUDY, **other.get(state, {}))
 
 
 @state("WithdrawDataset", "unknown", "registered", "withdrawn")
@@ -114,11 +113,9 @@ APPROVE_STATES = ("unknown", "open", "half", "half otherwise", "approved", "expi
 REQUEST_STATES = ("unknown", "open", "half", "approved", "expired", "denied", "revoked")
 
 
-@state("Approve", *APPROVE_STATES, "node revoked", "erased")
+@state("Approve", *APPROVE_STATES, "node revoked", "erasure requested", "erased")
 def approve(channel: Channel, organisation: str, state: str) -> Args:
     request = request_in(channel, state)
-    if state == "node revoked":
-        channel.call(CUSTODIAN, "RevokeNode", node=LAB_NODE)
     bring_erasure(channel, state)
     return approving(request)
 
@@ -149,6 +146,8 @@ def request_in(channel: Channel, state: str) -> bytes:
         channel.call(OWNER, "Deny", id=request, reason="purpose")
     if state == "revoked":
         channel.call(OWNER, "Revoke", id=request, reason="breach")
+    if state == "node revoked":
+        channel.call(CUSTODIAN, "RevokeNode", node=LAB_NODE)
     return request
 
 
@@ -164,12 +163,12 @@ def dataset_request(channel: Channel, approved: bool = False, withdrawn: bool = 
     return request
 
 
-@state("Deny", *REQUEST_STATES)
+@state("Deny", *REQUEST_STATES, "node revoked")
 def deny(channel: Channel, organisation: str, state: str) -> Args:
     return {"id": request_in(channel, state), "reason": "purpose"}
 
 
-@state("Revoke", *REQUEST_STATES)
+@state("Revoke", *REQUEST_STATES, "node revoked")
 def revoke(channel: Channel, organisation: str, state: str) -> Args:
     return {"id": request_in(channel, state), "reason": "breach"}
 

@@ -156,9 +156,14 @@ ROWS: dict[str, list[tuple[str, str, Maker]]] = {
         args=LAB_NODE,
     ),
     "RegisterDataset": [
-        *at(("new", "policy"), ("registered", "dataset"), args=register_dataset()),
+        *at(
+            ("new", "policy"),
+            ("registered", "dataset"),
+            ("withdrawn", "dataset withdrawn"),
+            args=register_dataset(),
+        ),
         *at(("other content", "dataset"), args=register_dataset(count=4)),
-        *at(("gap", "policy"), args=register_dataset(2)),
+        *at(("gap", "policy"), ("withdrawn, next version", "dataset withdrawn"), args=register_dataset(2)),
     ],
     "WithdrawDataset": at(
         ("unknown", "policy"),
@@ -193,6 +198,7 @@ ROWS: dict[str, list[tuple[str, str, Maker]]] = {
             ("denied", "denied"),
             ("revoked", "revoked"),
             ("node revoked", "asked, then node revoked"),
+            ("erasure requested", "asked, then erasure requested"),
             ("erased", "asked, then erased"),
             args=approve(),
         ),
@@ -206,6 +212,7 @@ ROWS: dict[str, list[tuple[str, str, Maker]]] = {
         ("expired", "expired"),
         ("denied", "denied"),
         ("revoked", "revoked"),
+        ("node revoked", "asked, then node revoked"),
         args=DENIAL,
     ),
     "Revoke": at(
@@ -216,6 +223,7 @@ ROWS: dict[str, list[tuple[str, str, Maker]]] = {
         ("expired", "expired"),
         ("denied", "denied"),
         ("revoked", "revoked"),
+        ("node revoked", "asked, then node revoked"),
         args=REVOCATION,
     ),
     "LogRelease": [
@@ -347,10 +355,10 @@ def _begin(opening: str, title: str) -> Story:
 
 def _anybody(column: str, by: str) -> list[tuple[str, Story, dict[str, Any]]]:
     revoked, outside = (
-        after("certificates revoked", f"revoked certificate: {column}"),
-        after("policy", f"outside: {column}"),
+        after("certificates revoked", f"any, revoked certificate: {column}"),
+        after("policy", f"any, outside the policy: {column}"),
     )
-    skewed = variant(f"clock skew: {column}", max_clock_skew_s=60)
+    skewed = variant(f"any, clock skew: {column}", max_clock_skew_s=60)
     return [
         ("revoked certificate", revoked, {"serial": "2"}),
         ("outside the policy", outside, {"by": STRANGER}),
