@@ -91,7 +91,7 @@ def check_elements(elements, size, root):
         need(last[0] < element["index"] and last[1] < path, "elements: they do not rise")
         last, leaf = (element["index"], path), leaf_hash(path, kind, value, element["salt"])
         check_inclusion(path.hex(), leaf, last[0], size, element["proof"], root)
-        print(f"element {path.hex()}, kind {kind}: {value}")
+        yield f"element {path.hex()}, kind {kind}: {value}"
 
 
 def check_tree(name, leaves, listed, record):
@@ -176,19 +176,19 @@ def main():
     content, data = receipt["content"], bytes.fromhex(receipt["record"])
     trusted = [x509.load_pem_x509_certificate(path.read_bytes()) for path in args.trust]
     named = [x509.load_der_x509_certificate(bytes.fromhex(der)) for der in receipt["evidence"]["authorities"]]
-    anchor, time, roots = check_anchor(receipt["evidence"], trusted or named)
+    anchor, time, cas = check_anchor(receipt["evidence"], trusted or named)
     leaf, count, root = sha256(b"\0" + data).digest(), anchor["count"], anchor["root"]
     check_inclusion("record", leaf, receipt["index"], count, receipt["proof"], root)
-    record = dag_cbor.decode(data)
+    record, shown = dag_cbor.decode(data), []
     need((receipt["v"], content["kind"]) == (1, "file" if args.file else "elements"), "receipt: of another kind")
     if args.file:
         file = File(args.file.read_bytes(), content["metadata"])
         check_tree("pixel", file.frames(content["pixels"], record["pixel_form"]), content["pixels"], record)
         check_tree("metadata", file.leaves, content["metadata"], record)
     else:
-        check_elements(content["elements"], record["metadata_leaves"], record["metadata_root"])
+        shown = list(check_elements(content["elements"], record["metadata_leaves"], record["metadata_root"]))
     print("proven" if trusted else "no trust root given: consistent with itself only", "- anchored at", time, "under")
-    print(*(f"{ca.subject.rfc4514_string()}, SHA-256 {ca.fingerprint(SHA256()).hex()}" for ca in roots), sep="\n")
+    print(*(f"{c.subject.rfc4514_string()!a}, SHA-256 {c.fingerprint(SHA256()).hex()}" for c in cas), *shown, sep="\n")
     return 0 if trusted else 4
 
 

@@ -2,7 +2,7 @@
 
 CustodyError
 ├── DataError              the data or the call is wrong: retrying cannot help
-│   ├── Unreadable         no DICOM, or receipt, that can be parsed
+│   ├── Unreadable         no DICOM, receipt or certificate that can be parsed
 │   ├── UidMismatch        data set and C-STORE command disagree on a UID
 │   ├── IntegrityError     differs from its CID, seal, digest or anchor
 │   ├── NotHeld            this node has no such object or key
@@ -25,7 +25,7 @@ class DataError(CustodyError):
 
 
 class Unreadable(DataError):
-    """The bytes are no DICOM, or receipt, that can be parsed."""
+    """The bytes are no DICOM, receipt or certificate that can be parsed."""
 
 
 class UidMismatch(DataError):

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from cryptography.exceptions import UnsupportedAlgorithm
-
 from orthanc_ledger.errors import ContractError, IntegrityError
 from orthanc_ledger.fingerprint import combined, metadata_leaves, read_pixels
 from orthanc_ledger.instance import Instance
@@ -117,10 +115,10 @@ def _under(
     failure: Exception | None = None
     for authority in authorities:
         try:
-            return verify({"trusted": authority}), authority
-        except (ContractError, IntegrityError, UnsupportedAlgorithm) as error:
+            return verify({"--trust": authority}), authority
+        except (ContractError, IntegrityError) as error:
             failure = error
-    raise IntegrityError(f"{what}: not signed under a CA certificate that is trusted: {failure}") from failure
+    raise IntegrityError(f"{what}: not signed under a --trust certificate: {failure}") from failure
 
 
 def _check_inclusion(what: str, leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> None:

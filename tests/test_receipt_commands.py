@@ -1,6 +1,7 @@
 """receipt and verify-receipt: exit codes, and what they say."""
 
 import json
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,10 +48,11 @@ class TestCommands:
         assert run("verify-receipt", "new.json", "ct.dcm", "--trust", "owner.pem") == 0
         out = capsys.readouterr().out
         assert "proven" in out
-        assert "CN=ca.HospitalMSP,O=HospitalMSP, SHA-256 " in out
+        assert "'CN=ca.HospitalMSP,O=HospitalMSP', SHA-256 " in out
         assert uid in out
         assert run("--config", world.config, "receipt", uid, "--out", "new.json") == 2
         assert "File exists" in capsys.readouterr().err
+        assert stat.S_IMODE(Path("new.json").stat().st_mode) == 0o600, "it holds salts"
 
     def test_disclose_and_verify(
         self, world: World, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
@@ -75,7 +77,7 @@ class TestCommands:
         [
             (("ct.json", "sr.dcm", "--trust", "owner.pem"), 1, "NOT proven: file: "),
             (("ct.json", "sr.dcm"), 1, "NOT proven: file: "),
-            (("ct.json", "ct.dcm", "--trust", "custodian.pem"), 1, "NOT proven: entry: not signed under"),
+            (("ct.json", "ct.dcm", "--trust", "custodian.pem"), 1, "NOT proven: entry: not signed under a --trust"),
             (("ct.json",), 2, "name the file"),
             (("ct.json", "missing.dcm"), 2, "missing.dcm: cannot be read"),
             (("ct.json", "owner.pem"), 2, "not DICOM"),

@@ -111,6 +111,12 @@ def test_elements_of_every_form_are_proven(world: World, verify: Verify, form: s
     assert f"element 00080018, kind 1: {uid.encode()}" in capsys.readouterr().out
 
 
+def test_nothing_is_shown_of_a_receipt_whose_last_element_is_forged(world: World, verify: Verify, capsys: Any) -> None:
+    receipt = json.loads(world.disclosed.encode())
+    receipt["content"]["elements"][-1]["value"] = "00"
+    assert (verify(json.dumps(receipt).encode()), capsys.readouterr().out) == (NOT_PROVEN, "")
+
+
 def test_elements_with_a_file_prove_nothing_of_the_file(world: World, verify: Verify) -> None:
     assert verify(world.disclosed.encode(), world.files["native"]) == NOT_PROVEN
 

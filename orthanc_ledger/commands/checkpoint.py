@@ -7,7 +7,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from orthanc_ledger.clock import system_clock
@@ -15,6 +14,7 @@ from orthanc_ledger.commands.terminal import add_json, add_ledger, add_signer, l
 from orthanc_ledger.errors import ConfigError, IntegrityError
 from orthanc_ledger.ledger.checkpoint import Note, open_note, prove_growth, sign_note
 from orthanc_ledger.ledger.embedded import EmbeddedLedger
+from orthanc_ledger.ledger.identity import read_certificate
 from orthanc_ledger.ledger.key_holders import ca_certificates
 from orthanc_ledger.merkle import verify_consistency
 
@@ -73,7 +73,7 @@ def _checkpoint(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    authorities = {str(path): _read_certificate(path) for path in args.trust}
+    authorities = {f"--trust {path}": read_certificate(path).public_bytes(Encoding.DER) for path in args.trust}
     text = _read(args.file)
     try:
         rows = _proved(text, authorities) if text.startswith("{") else [_row("checkpoint", _open(text, authorities))]
@@ -105,7 +105,8 @@ def _open(text: str, authorities: Mapping[str, bytes]) -> Note:
 def _row(what: str, note: Note) -> dict[str, Any]:
     size, root, time = note.checkpoint.size, note.checkpoint.root.hex(), moment(note.time)
     detail = f"{size} entries, root {root}, signed {time} under {note.msp_id}"
-    facts = {"log": note.log_id, "size": size, "root": root, "time": time, "trust": note.msp_id}
+    trust = note.msp_id.removeprefix("--trust ")
+    facts = {"log": note.log_id, "size": size, "root": root, "time": time, "trust": trust}
     return {"what": what, "state": _VERIFIED, "detail": detail, **facts}
 
 
@@ -122,10 +123,3 @@ def _write(path: Path, text: str) -> None:
             file.write(text)
     except OSError as error:
         raise ConfigError(f"--out {path}: cannot be written: {error.strerror}; name a new file") from error
-
-
-def _read_certificate(path: Path) -> bytes:
-    try:
-        return x509.load_pem_x509_certificate(path.read_bytes()).public_bytes(Encoding.DER)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--trust {path}: expected a CA certificate in PEM: {error}") from error

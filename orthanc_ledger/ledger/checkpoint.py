@@ -10,13 +10,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from orthanc_ledger.errors import ContractError, IntegrityError
+from orthanc_ledger.errors import ContractError, IntegrityError, Unreadable
 from orthanc_ledger.ledger.embedded import EmbeddedLedger
-from orthanc_ledger.ledger.identity import Identity
+from orthanc_ledger.ledger.identity import Identity, parse_certificate
 from orthanc_ledger.ledger.log import Checkpoint
 from orthanc_ledger.ledger.members import Members
 from orthanc_ledger.merkle import verify_consistency
@@ -43,7 +41,7 @@ class Note:
     checkpoint: Checkpoint
     time: int  # the signer's clock, UTC seconds
     msp_id: str  # the organisation whose CA issued the certificate
-    certificate: bytes  # DER
+    serial: str  # of that certificate, lower-case hex
     log_id: bytes
 
 
@@ -81,12 +79,12 @@ def open_note(text: str, log_id: bytes | None, ca_certificates: Mapping[str, byt
         certificate = base64.b64decode(parts["certificate"], validate=True)
         signature = _signature(parts["signatures"], origin(log), _key_id(certificate))
         caller = Members(ca_certificates).verify(certificate, signature, parts["text"].encode(), time)
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, Unreadable) as error:
         raise IntegrityError(f"checkpoint: its certificate or a signature cannot be read: {error}") from error
     except ContractError as error:
         raise IntegrityError(f"checkpoint of {parts['size']} entries: {error.field}: {error.detail}") from error
     root = base64.b64decode(parts["root"])
-    return Note(Checkpoint(int(parts["size"]), root), time, caller.organisation, certificate, log)
+    return Note(Checkpoint(int(parts["size"]), root), time, caller.organisation, caller.serial, log)
 
 
 def prove_growth(ledger: EmbeddedLedger, old: Checkpoint, new: Checkpoint) -> list[bytes]:
@@ -113,7 +111,7 @@ def _signature(lines: str, name: str, key_id: bytes) -> bytes:
 
 def _key_id(certificate: bytes) -> bytes:
     """Of a key of signature type 0x02: the first 4 bytes of the SHA-256 of its SubjectPublicKeyInfo, DER."""
-    key = x509.load_der_x509_certificate(certificate).public_key()
+    key = parse_certificate(certificate).public_key()
     return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()[:4]
 
 

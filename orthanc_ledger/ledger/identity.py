@@ -12,12 +12,14 @@ attribute extension, so that the same certificates can serve there:
 import json
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import yaml
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -29,7 +31,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
 from orthanc_ledger.clock import Clock, system_clock
-from orthanc_ledger.errors import ConfigError
+from orthanc_ledger.errors import ConfigError, Unreadable
 from orthanc_ledger.ledger.contract.call import Assurance
 
 ATTRIBUTES = ObjectIdentifier("1.2.3.4.5.6.7.8.1")  # Fabric CA's attribute extension, JSON {"attrs": {name: text}}
@@ -38,6 +40,16 @@ IDENTITY_DAYS = 1095
 BACKDATED_S = 300  # a member whose clock is a little behind accepts a new certificate at once
 
 ECDSA_SHA256 = ec.ECDSA(hashes.SHA256())
+
+# What cryptography raises on bytes that others made; no common error of its own.
+_NO_CERTIFICATE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 _MSP_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}")
 _PSEUDONYM = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
@@ -87,7 +99,7 @@ def issue(
     if not _PSEUDONYM.fullmatch(name):
         raise ConfigError(f"identity name {name!r}: expected a pseudonym of 1 to 64 lower-case letters, digits or '-'")
     msp_id = _read_msp_id(organisation)
-    ca = _read_certificate(organisation / "cacerts" / "ca.pem")
+    ca = read_certificate(organisation / "cacerts" / "ca.pem")
     ca_key = _read_key(organisation / "keystore" / "key.pem", ca)
     key = ec.generate_private_key(ec.SECP256R1())
     attributes = json.dumps({"attrs": {"kind": kind}}, separators=(",", ":")).encode()
@@ -105,14 +117,38 @@ def issue(
 
 def load_identity(directory: Path) -> Identity:
     """Read an identity's folder. Raises ConfigError naming the file that is missing, unreadable or does not fit."""
-    certificate = _read_certificate(directory / "signcerts" / "cert.pem")
+    certificate = read_certificate(directory / "signcerts" / "cert.pem")
     key = _read_key(directory / "keystore" / "key.pem", certificate)
     return Identity(_read_msp_id(directory), certificate.public_bytes(Encoding.DER), key)
 
 
+def parse_certificate(
+    data: bytes, load: Callable[[bytes], x509.Certificate] = x509.load_der_x509_certificate
+) -> x509.Certificate:
+    """An X.509 certificate (RFC 5280), in DER unless `load` takes another form. Raises Unreadable.
+
+    Parsed whole: reading version, names, dates, extensions and public key raises nothing later.
+    """
+    try:
+        found = load(data)
+        _ = (found.version, found.subject, found.issuer, found.not_valid_before_utc, found.not_valid_after_utc)
+        _ = (found.extensions, found.public_key())
+    except _NO_CERTIFICATE as error:
+        raise Unreadable(f"not an X.509 certificate: {str(error)!a}") from error
+    return found
+
+
+def read_certificate(path: Path) -> x509.Certificate:
+    """The certificate in a PEM file. Raises ConfigError."""
+    try:
+        return parse_certificate(_read(path), x509.load_pem_x509_certificate)
+    except Unreadable as error:
+        raise ConfigError(f"{path}: not an X.509 certificate in PEM") from error
+
+
 def ca_certificate(directory: Path) -> bytes:
     """The CA certificate (DER) in an organisation's or identity's folder, as a genesis names it. Raises ConfigError."""
-    return _read_certificate(directory / "cacerts" / "ca.pem").public_bytes(Encoding.DER)
+    return read_certificate(directory / "cacerts" / "ca.pem").public_bytes(Encoding.DER)
 
 
 def _name(common_name: str, organisation: str, unit: str | None = None) -> x509.Name:
@@ -198,13 +234,6 @@ def _read_msp_id(directory: Path) -> str:
     if not isinstance(msp_id, str) or not _MSP_ID.fullmatch(msp_id):
         raise ConfigError(f"{path}: expected msp_id: 1 to 64 letters, digits, '.' or '-'")
     return msp_id
-
-
-def _read_certificate(path: Path) -> x509.Certificate:
-    try:
-        return x509.load_pem_x509_certificate(_read(path))
-    except ValueError as error:
-        raise ConfigError(f"{path}: not an X.509 certificate in PEM") from error
 
 
 def _read_key(path: Path, certificate: x509.Certificate) -> ec.EllipticCurvePrivateKey:

@@ -5,7 +5,9 @@ an msp.yaml says, do not count: keys are known by their content, and links are f
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography import x509
@@ -13,10 +15,13 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from orthanc_ledger.errors import Unreadable
 from orthanc_ledger.ledger.embedded import EmbeddedLedger
+from orthanc_ledger.ledger.identity import parse_certificate
 from orthanc_ledger.ledger.transaction import Genesis
 
 _LARGEST_PEM = 65_536
+_CERTIFICATE = re.compile(b"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
 
 def ca_certificates(ledger: EmbeddedLedger) -> dict[str, bytes]:
@@ -29,12 +34,13 @@ def holder(certificate: bytes, authorities: Mapping[str, bytes]) -> str | None:
     """MSP ID of the organisation that issued a certificate (DER), or whose CA's it is; None: of none.
 
     `authorities`: MSP ID to CA certificate, DER. Dates do not matter: who holds an expired key holds it all the same.
+    Raises Unreadable.
     """
-    parsed = x509.load_der_x509_certificate(certificate)
+    parsed = parse_certificate(certificate)
     for msp_id, authority in authorities.items():
         try:
-            parsed.verify_directly_issued_by(x509.load_der_x509_certificate(authority))
-        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+            parsed.verify_directly_issued_by(parse_certificate(authority))
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, Unreadable):
             continue
         return msp_id
     return None
@@ -44,7 +50,7 @@ def keys_under(folder: Path, authorities: Mapping[str, bytes]) -> Iterator[tuple
     """The private keys (PEM, not encrypted) under a folder whose certificate lies there, too, or is a CA's: each with
     its organisation's MSP ID.
     """
-    holders = {_spki(x509.load_der_x509_certificate(der).public_key()): msp_id for msp_id, der in authorities.items()}
+    holders = {_spki(parse_certificate(der).public_key()): msp_id for msp_id, der in authorities.items()}
     keys = []
     for path, content in _pem_files(folder):
         for certificate in _certificates(content):
@@ -74,11 +80,10 @@ def _pem_files(folder: Path) -> Iterator[tuple[Path, bytes]]:
                 yield path, content
 
 
-def _certificates(content: bytes) -> list[x509.Certificate]:
-    try:
-        return x509.load_pem_x509_certificates(content)
-    except ValueError:
-        return []
+def _certificates(content: bytes) -> Iterator[x509.Certificate]:
+    for pem in _CERTIFICATE.findall(content):
+        with suppress(Unreadable):  # an odd one hides no other
+            yield parse_certificate(pem, x509.load_pem_x509_certificate)
 
 
 def _public_key_of(content: bytes) -> PublicKeyTypes | None:

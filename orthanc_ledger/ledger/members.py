@@ -9,9 +9,9 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from orthanc_ledger.errors import ConfigError, ContractError
+from orthanc_ledger.errors import ConfigError, ContractError, Unreadable
 from orthanc_ledger.ledger.contract.call import Caller, Value
-from orthanc_ledger.ledger.identity import ATTRIBUTES, ECDSA_SHA256
+from orthanc_ledger.ledger.identity import ATTRIBUTES, ECDSA_SHA256, parse_certificate
 
 REMEMBERED = 1024
 """Certificates, so that each is not parsed and verified again for every entry it signed."""
@@ -72,14 +72,14 @@ class Members:
 
     def _identify(self, der: bytes) -> Member:
         try:
-            certificate = x509.load_der_x509_certificate(der)
-            issuer = certificate.issuer
-        except ValueError as error:
-            raise _refused("not an X.509 certificate") from error
+            certificate = parse_certificate(der)
+        except Unreadable as error:
+            raise _refused(str(error)) from error
         for msp_id, ca in self._cas.items():
-            if ca.subject == issuer:
+            if ca.subject == certificate.issuer:
                 return _member(msp_id, certificate, ca)
-        raise _refused(f"issued by {issuer.rfc4514_string()}, which is no organisation's CA on this ledger")
+        issuer = certificate.issuer.rfc4514_string()
+        raise _refused(f"issued by {issuer!a}, not under {' or '.join(self._cas)}")
 
 
 class Membership:
@@ -123,7 +123,7 @@ def _member(msp_id: str, certificate: x509.Certificate, ca: x509.Certificate) ->
         UnsupportedAlgorithm,
         x509.ExtensionNotFound,
     ) as error:
-        raise _refused(f"not a certificate that the CA of {msp_id} issued with a kind") from error
+        raise _refused(f"not issued under {msp_id} with a kind") from error
     if kind not in ("person", "node") or not isinstance(key, ec.EllipticCurvePublicKey):
         raise _refused(f"expected an EC certificate of kind person or node, got kind {kind!r}")
     return Member(Caller(msp_id, kind, f"{certificate.serial_number:x}"), key, valid_from, valid_until)
@@ -135,10 +135,10 @@ def _refused(detail: str) -> ContractError:
 
 def _parse_ca(msp_id: str, der: bytes) -> x509.Certificate:
     try:
-        certificate = x509.load_der_x509_certificate(der)
+        certificate = parse_certificate(der)
         if certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
             return certificate
-    except (ValueError, x509.ExtensionNotFound) as error:
+    except (Unreadable, x509.ExtensionNotFound) as error:
         raise ConfigError(f"organisation {msp_id}: not a CA certificate in DER") from error
     raise ConfigError(f"organisation {msp_id}: expected a CA certificate, got an end-entity certificate")
 

@@ -1,7 +1,9 @@
 """Identities: what a folder holds, and which certificates are believed."""
 
+import base64
 import os
 import shutil
+import ssl
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +11,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from orthanc_ledger.errors import ConfigError, ContractError
+from orthanc_ledger.errors import ConfigError, ContractError, IntegrityError
+from orthanc_ledger.ledger.checkpoint import open_note, sign_note
 from orthanc_ledger.ledger.identity import (
     ATTRIBUTES,
     IDENTITY_DAYS,
@@ -17,7 +20,10 @@ from orthanc_ledger.ledger.identity import (
     create_organisation,
     issue,
     load_identity,
+    read_certificate,
 )
+from orthanc_ledger.ledger.key_holders import keys_under
+from orthanc_ledger.ledger.log import Checkpoint
 from orthanc_ledger.ledger.members import Members
 from tests.ledger.channel import DAY, START
 
@@ -126,6 +132,70 @@ def test_bytes_that_are_no_certificate_are_refused(organisation: Path) -> None:
     members = Members({"HospitalMSP": ca_certificate(organisation)})
     with pytest.raises(ContractError, match="NOT_PERMITTED certificate"):
         members.verify(b"nonsense", b"", b"message", START)
+
+
+def as_version_10(certificate: bytes) -> bytes:
+    return certificate.replace(bytes.fromhex("a003020102"), bytes.fromhex("a003020109"), 1)
+
+
+def with_an_extension_twice(certificate: bytes) -> bytes:
+    """Key usage as a second basicConstraints (RFC 5280 4.2 forbids)."""
+    return certificate.replace(bytes.fromhex("0603551d0f"), bytes.fromhex("0603551d13"), 1)
+
+
+def with_a_key_of_no_known_kind(certificate: bytes) -> bytes:
+    return certificate.replace(bytes.fromhex("06072a8648ce3d0201"), bytes.fromhex("06072a8648ce3d0209"), 1)
+
+
+def with_a_subject_that_is_no_text(certificate: bytes) -> bytes:
+    return certificate.replace(b"HospitalMSP", b"\xff" * 11)
+
+
+ODD = (as_version_10, with_an_extension_twice, with_a_key_of_no_known_kind, with_a_subject_that_is_no_text)
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_odd_certificate_is_refused_wherever_one_is_read(
+    organisation: Path, tmp_path: Path, odd: Callable[[bytes], bytes]
+) -> None:
+    identity, ca = load_identity(issue(organisation, "p-7", "person", clock)), ca_certificate(organisation)
+    assert odd(identity.certificate) != identity.certificate
+    with pytest.raises(ContractError, match=r"NOT_PERMITTED certificate: not an X\.509 certificate: '"):
+        Members({"HospitalMSP": ca}).verify(odd(identity.certificate), b"", b"message", START)
+    with pytest.raises(ConfigError, match="not a CA certificate"):
+        Members({"HospitalMSP": odd(ca)})
+    note = sign_note(Checkpoint(7, bytes(32)), bytes(32), START, identity)
+    there, forged = (base64.b64encode(der).decode() for der in (identity.certificate, odd(identity.certificate)))
+    with pytest.raises(IntegrityError, match=r"^checkpoint: its certificate"):
+        open_note(note.replace(there, forged), None, {"HospitalMSP": ca})
+    (tmp_path / "odd.pem").write_text(ssl.DER_cert_to_PEM_cert(odd(ca)))
+    with pytest.raises(ConfigError, match=r"odd\.pem: not an X\.509 certificate in PEM"):
+        read_certificate(tmp_path / "odd.pem")
+
+
+def test_an_odd_certificate_hides_no_key_whose_certificate_lies_beside_it(organisation: Path, tmp_path: Path) -> None:
+    identity = issue(organisation, "p-7", "person", clock)
+    certificate = identity / "signcerts" / "cert.pem"
+    odd = ssl.DER_cert_to_PEM_cert(as_version_10(ca_certificate(organisation)))
+    certificate.write_text(odd + certificate.read_text())
+    found = keys_under(identity, {"HospitalMSP": ca_certificate(organisation)})
+    assert list(found) == [(identity / "keystore" / "key.pem", "HospitalMSP")]
+
+
+def test_what_is_no_bytes_is_no_ca_certificate() -> None:
+    with pytest.raises(ConfigError, match="organisation HospitalMSP: not a CA certificate"):
+        Members({"HospitalMSP": 7})  # type: ignore[dict-item]  # as a genesis may have it
+
+
+def test_a_name_in_a_certificate_cannot_write_to_the_terminal(organisation: Path, tmp_path: Path) -> None:
+    create_organisation(tmp_path / "evil", "EvilMSP", clock)
+    evil = load_identity(issue(tmp_path / "evil", "p-7", "person", clock)).certificate
+    members = Members({"HospitalMSP": ca_certificate(organisation)})
+    with pytest.raises(
+        ContractError, match=r"NOT_PERMITTED certificate: issued by .* not under HospitalMSP$"
+    ) as refused:
+        members.identify(evil.replace(b"EvilMSP", b"\x1b[2J\nXX"))
+    assert str(refused.value).isprintable()
 
 
 def test_another_message_or_key_is_refused(organisation: Path) -> None:

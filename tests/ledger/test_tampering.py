@@ -193,6 +193,18 @@ def undecodable_row_of_a_changed_entry(world: World) -> None:
     world.run("INSERT INTO state VALUES ('policy', 9, ?)", b"\xff")
 
 
+def odd_authority(certificate: Any) -> Callable[[World], None]:
+    """The genesis with another CA certificate of the owner."""
+
+    def attack(world: World) -> None:
+        with world.database() as db:
+            genesis = dag_cbor.decode(db.execute("SELECT entry FROM entries WHERE position = 0").fetchone()[0])
+        genesis["organisations"] = {**genesis["organisations"], OWNER: certificate}
+        world.run("UPDATE entries SET entry = ? WHERE position = 0", dag_cbor.encode(genesis))
+
+    return attack
+
+
 def run(statement: str, *values: object) -> Callable[[World], None]:
     return lambda world: world.run(statement, *values)
 
@@ -210,6 +222,8 @@ TAMPERED: dict[str, tuple[Callable[[World], None], Found]] = {
     "an entry's id": (run("UPDATE entries SET tx_id = ? WHERE position = 3", b"x" * 32), [(3, Kind.COLUMNS)]),
     "the genesis' columns": (run("UPDATE entries SET time = 1 WHERE position = 0"), [(0, Kind.COLUMNS)]),
     "the genesis": (run("UPDATE entries SET entry = ? WHERE position = 0", b"\xa0"), [(0, Kind.GENESIS)]),
+    "a genesis whose CA certificate is none": (odd_authority(b"\x30\x00"), [(0, Kind.GENESIS)]),
+    "a genesis whose CA certificate is a number": (odd_authority(7), [(0, Kind.GENESIS)]),
     "no genesis": (run("DELETE FROM entries WHERE position = 0"), [(0, Kind.GENESIS)]),
     "a reordered pair": (swapped, [(5, Kind.REORDERED), (6, Kind.REORDERED)]),
     "a reordered pair and the tree": (
