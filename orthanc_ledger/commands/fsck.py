@@ -10,7 +10,7 @@ from pathlib import Path
 from orthanc_ledger.commands.terminal import add_json, moment, show
 from orthanc_ledger.config import load
 from orthanc_ledger.errors import ConfigError, IntegrityError, LedgerAway
-from orthanc_ledger.ledger.checkpoint import open_note
+from orthanc_ledger.ledger.checkpoint import Note, open_note
 from orthanc_ledger.ledger.fsck import Finding, Kind, Report, authorities, check
 from orthanc_ledger.ledger.log import Checkpoint
 from orthanc_ledger.sinks import kept
@@ -71,9 +71,10 @@ def examine(path: Path, sinks: Iterable[str], given: Sequence[str]) -> Examined:
         else:
             notes.append(_read(text))
     opened, forged = _open(path, notes)
-    checkpoints += opened
+    checkpoints += [note.checkpoint for note in opened]
     report = check(path, checkpoints, _progress)
-    return Examined(replace(report, findings=(*report.findings, *forged)), tuple(checkpoints))
+    findings = (*(_signed(found, opened) for found in report.findings), *forged)
+    return Examined(replace(report, findings=findings), tuple(checkpoints))
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -93,7 +94,7 @@ def _run(args: argparse.Namespace) -> int:
         "state": "damaged" if report.findings else "clean",
         "size": report.size,
         "root": root,
-        "time": moment(report.time),
+        "time": _time(report),
         "state_rows": report.state_rows,
         "findings": len(report.findings),
         "checkpoints": len(sizes),
@@ -102,7 +103,8 @@ def _run(args: argparse.Namespace) -> int:
     if args.json:
         show([result], True, ())
     else:
-        print(f"{path}: {result['state']}: {report.size} entries until {result['time']}, root {root}")
+        read = f"{report.size} entries until {result['time']}, root {root}" if report.size else "nothing was read"
+        print(f"{path}: {result['state']}: {read}")
         print(_compared(sizes))
     return 1 if report.findings else 0 if sizes else ROLLBACK_NOT_DETECTABLE
 
@@ -125,8 +127,24 @@ def _read(name: str) -> str:
         ) from error
 
 
-def _open(path: Path, notes: Sequence[str]) -> tuple[list[Checkpoint], list[Finding]]:
-    """The checkpoints in signed notes; a finding for each that a member of this ledger did not sign."""
+def _signed(finding: Finding, notes: Sequence[Note]) -> Finding:
+    """A finding with the signers of its checkpoint: any member of a ledger can sign a false one."""
+    signers = {f"{note.msp_id} (certificate {note.serial})" for note in notes if note.checkpoint == finding.checkpoint}
+    if not signers:
+        return finding
+    return replace(finding, detail=f"{finding.detail}, signed by {', '.join(sorted(signers))}")
+
+
+def _time(report: Report) -> str | None:
+    """Of the last entry read, as text; None when none was."""
+    try:
+        return moment(report.time) if report.size else None
+    except (ValueError, OverflowError, OSError):  # in no calendar
+        return f"second {report.time}"
+
+
+def _open(path: Path, notes: Sequence[str]) -> tuple[list[Note], list[Finding]]:
+    """Signed notes, opened; a finding for each that a member of this ledger did not sign."""
     if not notes:
         return [], []
     try:
@@ -138,7 +156,7 @@ def _open(path: Path, notes: Sequence[str]) -> tuple[list[Checkpoint], list[Find
         reasons = []
         for ca_certificates in trusted:
             try:
-                opened.append(open_note(text, log_id, ca_certificates).checkpoint)
+                opened.append(open_note(text, log_id, ca_certificates))
                 break
             except IntegrityError as error:
                 reasons.append(str(error))

@@ -63,6 +63,7 @@ class Finding:
     position: int | None  # the entry it is about; None: the file as a whole
     kind: str  # of Kind
     detail: str
+    checkpoint: Checkpoint | None = None  # that it does not fit
 
 
 @dataclass(frozen=True)
@@ -162,8 +163,8 @@ class _Reading:
                 progress(self._tree.size, size)
         self._check_rest()
 
-    def _found(self, position: int | None, kind: Kind, detail: str) -> None:
-        self._findings.append(Finding(position, kind, detail))
+    def _found(self, position: int | None, kind: Kind, detail: str, checkpoint: Checkpoint | None = None) -> None:
+        self._findings.append(Finding(position, kind, detail, checkpoint))
         if len(self._findings) == MOST_FINDINGS:
             raise _Enough
 
@@ -260,7 +261,7 @@ class _Reading:
             checkpoint = self._checkpoints.pop()
             if checkpoint.root != self._tree.root():
                 detail = f"the first {checkpoint.size} entries are not those of the checkpoint {checkpoint.root.hex()}"
-                self._found(None, Kind.OTHER_LOG, detail)
+                self._found(None, Kind.OTHER_LOG, detail, checkpoint)
                 self._checkpoints.clear()  # the later ones hold the same entries
 
     # The state
@@ -289,5 +290,5 @@ class _Reading:
         for position, key in self._snapshot.state_rows_outside(size):
             self._found(position, Kind.STATE_EXTRA, key)
         if self._checkpoints:
-            detail = f"a checkpoint has {self._checkpoints[0].size} entries"
-            self._found(self._next, Kind.ROLLED_BACK, detail)
+            largest = self._checkpoints[0]
+            self._found(self._next, Kind.ROLLED_BACK, f"a checkpoint has {largest.size} entries", largest)

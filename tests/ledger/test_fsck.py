@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography import x509
 
 from orthanc_ledger.cli import main
 from orthanc_ledger.errors import ConfigError, LedgerAway
@@ -199,6 +200,36 @@ class TestCommand:
         note.write_text(note.read_text(encoding="utf-8").replace(f"\n{SIZE}\n", "\n7\n"), encoding="utf-8")
         code, (finding, row) = fsck("--ledger", world.path, "--checkpoint", note)
         assert (code, finding["kind"], row["checkpoints"]) == (1, Kind.NOTE, 0)
+
+    def test_a_checkpoint_that_does_not_fit_names_its_signers(self, world: World, fsck: Run) -> None:
+        """Any member can sign what never was; the owner is not to answer for it."""
+        with closing(EmbeddedLedger(world.path)) as ledger:
+            log_id = ledger.log_id
+        for signer, false in ((CUSTODIAN, Checkpoint(10**6, bytes(32))), (OWNER, Checkpoint(SIZE, bytes(32)))):
+            identity = world.people.identities[signer]
+            note = world.folder / "note"
+            note.write_text(sign_note(false, log_id, START, identity), encoding="utf-8")
+            serial = x509.load_der_x509_certificate(identity.certificate).serial_number
+            _, (finding, _) = fsck("--ledger", world.path, "--checkpoint", note)
+            assert finding["detail"].endswith(f", signed by {signer} (certificate {serial:x})")
+            _, (finding, _) = fsck("--ledger", world.path, "--checkpoint", f"{false.size}:{false.root.hex()}")
+            assert "signed by" not in finding["detail"]
+
+    @pytest.mark.parametrize("time", [1 << 62, -(1 << 62)])
+    def test_a_time_that_no_calendar_has(self, world: World, fsck: Run, time: int) -> None:
+        world.append(world.sign("Anchor", **anchor("late")), time)
+        code, (*_, row) = fsck("--ledger", world.path)
+        assert (code, row["time"]) == (1, f"second {time}")
+
+    def test_a_file_that_is_no_ledger_has_no_entries_and_no_time(
+        self, world: World, fsck: Run, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        world.path.write_bytes(b"no database" * 1000)
+        code, (finding, row) = fsck("--ledger", world.path)
+        assert (code, finding["kind"], row["size"], row["time"]) == (1, Kind.FILE, 0, None)
+        assert main(["fsck", "--ledger", str(world.path)]) == 1
+        out = capsys.readouterr().out
+        assert ("damaged: nothing was read\n" in out, "1970" in out) == (True, False)
 
     def test_a_file_that_is_no_checkpoint(self, world: World, fsck: Run) -> None:
         code, (finding, _) = fsck("--ledger", world.path, "--checkpoint", world.path)
