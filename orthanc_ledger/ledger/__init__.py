@@ -53,7 +53,7 @@ SCHEMES: dict[str, Callable[[str, Identity | None, Clock], Ledger]] = {"embedded
 def open_ledger(url: str, identity: Identity | None = None, clock: Clock = system_clock) -> Ledger:
     """The ledger that a URL names, as one identity sees it (None: queries only): `embedded:PATH`.
 
-    Raises ConfigError for an unknown scheme or when there is no such ledger; LedgerAway when it cannot be opened.
+    Raises ConfigError for an unknown scheme. A ledger that is not there is away, and may come back.
     """
     scheme, _, location = url.partition(":")
     if scheme not in SCHEMES or not location:
