@@ -125,10 +125,12 @@ class Gate:
     def approvals(self, recipient: Peer) -> list[Approval]:
         """The approvals a recipient has now, the one that lasts longest first. Raises LedgerAway.
 
-        One on a dataset whose list is not here, or not the registered one, is left out: it opens nothing.
+        Left out, as it opens nothing: one on a dataset whose list is not here, or not the registered one; one of a
+        release form that this node cannot make, for the objects here are identified.
         """
         self._check_history()
-        rows = self._ledger.query("ApprovedStudies", {"node": node_id(recipient)})
+        approved = self._ledger.query("ApprovedStudies", {"node": node_id(recipient)})
+        rows = [row for row in approved if row["release"] == "identified"]
         registered = self._ledger.query("Datasets", {}) if any(row["dataset"] for row in rows) else []
         datasets = {(dataset["id"], dataset["version"]): dataset for dataset in registered}
         found = []

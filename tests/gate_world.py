@@ -96,10 +96,10 @@ class World:
         committed = self.ledger("research").submit("RequestAccess", args, secrets.token_bytes(16))
         return bytes(committed.result["id"])
 
-    def approve(self, request: bytes, *roles: str, days: int = 30) -> None:
+    def approve(self, request: bytes, *roles: str, days: int = 30, release: str = "identified") -> None:
         for role in roles:
             until = self.clock() + days * DAY_S
-            self.ledger(role).submit("Approve", {"id": request, "until": until, "release": "identified"})
+            self.ledger(role).submit("Approve", {"id": request, "until": until, "release": release})
 
     def plan(self, recipient: Peer = RESEARCH, asker: Peer | None = None) -> Plan:
         return self.retrieval.plan(asker or recipient, recipient, "STUDY", Query(studies=(self.study_uid,)))

@@ -87,6 +87,19 @@ def test_both_approvals_open_every_exit_for_that_node_and_no_other(world: World)
         assert world.seen(other) == set()
 
 
+def test_an_approval_of_the_deidentified_form_opens_nothing_identified(world: World) -> None:
+    """Its approvals are fewer, and the objects here are identified."""
+    policy = world.ledger("owner").query("GetPolicy", {})
+    changed = {**policy, "release_forms": ["identified", "deidentified"]}
+    proposed = world.ledger("owner").submit("ProposePolicy", {"policy": changed}).result
+    world.ledger("custodian").submit("ConfirmPolicy", {"id": proposed["id"]})
+    world.approve(world.request(release="deidentified"), "custodian", release="deidentified")
+    (approved,) = world.ledger("owner").query("RequestsByState", {"state": "approved"})
+    assert approved["release"] == "deidentified"
+    assert exits(world) == set()
+    assert world.seen() == set()
+
+
 @pytest.mark.parametrize("recipient", [VIEWER, FOREIGN])
 def test_a_research_asker_cannot_send_out_of_its_organisation(world: World, recipient: Peer) -> None:
     world.approve(world.request(), "owner", "custodian")
