@@ -1,7 +1,8 @@
 """The sweep: fetches and verifies everything this node holds of all anchors on the ledger, at a bounded rate.
 
 Anchors are walked by manifest CID, and the place is kept after each manifest; what is anchored before that place
-meanwhile is met by the next round. What differs is alarmed and flagged as if a peer had asked for it (library.py).
+meanwhile is met by the next round. What differs is alarmed and flagged as if a peer had asked for it (library.py);
+what this node anchored and its index does not know is alarmed as not held.
 A ledger or content store that is away ends the walk there: what cannot be asked for is not called damaged.
 """
 
@@ -14,12 +15,14 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+
 from orthanc_ledger.clock import Clock
 from orthanc_ledger.database import Database
 from orthanc_ledger.errors import IntegrityError, NotHeld, ServiceAway
 from orthanc_ledger.index import Index, Instance
 from orthanc_ledger.ledger import Ledger
-from orthanc_ledger.library import Library, flag_name
+from orthanc_ledger.library import Checked, Library, flag_name
 from orthanc_ledger.manifest import Record
 from orthanc_ledger.outbox import Outbox
 from orthanc_ledger.sole import sole
@@ -30,22 +33,24 @@ Anchor = Mapping[str, Any]
 """A row of the queries Anchors and AnchorsOfStudy."""
 
 _OTHER = "another sweep of this node runs: wait for its end, or stop it"
+_NOT_HELD = "not held"
 _PAGE = 100
 _TICK_S = 1.0
 _MIB = 1 << 20
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS rounds (
     is_finished INTEGER PRIMARY KEY, started INTEGER NOT NULL, finished INTEGER, place TEXT NOT NULL,
-    anchors INTEGER NOT NULL, elsewhere INTEGER NOT NULL, objects INTEGER NOT NULL, bytes INTEGER NOT NULL,
-    damaged INTEGER NOT NULL, seconds REAL NOT NULL);
+    anchors INTEGER NOT NULL, elsewhere INTEGER NOT NULL, not_held INTEGER NOT NULL,
+    objects INTEGER NOT NULL, bytes INTEGER NOT NULL, damaged INTEGER NOT NULL, seconds REAL NOT NULL);
 """
 
 
 @dataclass(frozen=True)
 class Round:
     """A walk over the anchors, so far. ``started`` and ``finished`` in seconds of UTC; ``place``: the last manifest
-    done; ``elsewhere``: those of the anchors whose studies this node does not hold; ``objects`` and ``damaged``: how
-    many were to be verified, and could not be; ``bytes``: sealed size of those verified; ``seconds`` of work.
+    done; ``elsewhere`` and ``not_held``: anchors whose studies the index does not know, by other nodes and by this
+    one; ``objects`` and ``damaged``: how many were to be verified, and could not be; ``bytes``: sealed size of those
+    verified; ``seconds`` of work.
     """
 
     started: int
@@ -53,10 +58,16 @@ class Round:
     place: str = ""
     anchors: int = 0
     elsewhere: int = 0
+    not_held: int = 0
     objects: int = 0
     bytes: int = 0
     damaged: int = 0
     seconds: float = 0.0
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether all that this node anchored is here, as it was anchored."""
+        return not self.damaged and not self.not_held
 
     @property
     def objects_s(self) -> float:
@@ -73,6 +84,17 @@ GoOn = Callable[[Round], bool]
 """Told before each manifest and after each object how far the round came; False ends it there: that manifest is begun
 anew next time.
 """
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What is not as anchored: CID of an object, with its SOP Instance UID where the index knows it, or of a manifest;
+    and in which way.
+    """
+
+    cid: str
+    sop_instance_uid: str | None
+    detail: str
 
 
 class Rounds:
@@ -116,17 +138,22 @@ class Sweep:
         library: Library,
         outbox: Outbox,
         rounds: Rounds,
+        certificate: bytes,
         lock: Path,
         clock: Clock,
+        tell: Callable[[Damage], object] = lambda _: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``certificate``: what this node signs its anchors with (DER); ``tell`` is given all damage as it is found."""
         self._ledger = ledger
         self._index = index
         self._library = library
         self._outbox = outbox
         self._rounds = rounds
+        self._serial = f"{x509.load_der_x509_certificate(certificate).serial_number:x}"
         self._lock = lock
         self._clock = clock
+        self._tell = tell
         self._monotonic = monotonic
 
     def run(self, stop: threading.Event, every_s: float, retry_s: float) -> None:
@@ -141,7 +168,8 @@ class Sweep:
                     round_ = self.round(lambda _: not stop.is_set())
                     said = ""
                     if round_.finished is not None:
-                        LOGGER.info("swept: %d of %d objects are damaged", round_.damaged, round_.objects)
+                        found = (round_.damaged, round_.objects, round_.not_held)
+                        LOGGER.info("swept: %d of %d objects are damaged, %d manifests not held", *found)
                 except ServiceAway as error:
                     pause_s = retry_s
                     if said != (said := str(error)):
@@ -201,7 +229,10 @@ class Sweep:
         """The round after one more anchor; None when it was told to end before."""
         study_uid = self._index.study_of_token(anchor["study"])
         if study_uid is None:
-            return replace(round_, elsewhere=round_.elsewhere + 1)
+            if not self._is_own(anchor):
+                return replace(round_, elsewhere=round_.elsewhere + 1)
+            self._report_not_held(anchor)
+            return replace(round_, not_held=round_.not_held + 1)
         try:
             objects = self._library.check_manifest(study_uid, anchor)
         except (IntegrityError, NotHeld) as fault:
@@ -209,12 +240,12 @@ class Sweep:
             count = anchor["count"]
             return replace(round_, objects=round_.objects + count, damaged=round_.damaged + count)
         if anchor["manifestCid"] in alarmed:
-            self._outbox.settle(anchor["manifestCid"], kind="manifest")
+            self._outbox.settle(anchor["manifestCid"])
         faulty = []
         for checked in objects:
             record, healthy = checked.record, checked.fault is None
             if not healthy:
-                faulty.append(record)
+                faulty.append(checked)
             elif claim := alarmed.get(record.object):
                 self._settle(anchor, record, claim)
             size = record.sealed_size if healthy else 0
@@ -224,7 +255,19 @@ class Sweep:
         damaged = self._report(study_uid, anchor, faulty) if faulty else 0
         return replace(round_, damaged=round_.damaged + damaged)
 
-    def _report(self, study_uid: str, anchor: Anchor, faulty: Sequence[Record]) -> int:
+    def _is_own(self, anchor: Anchor) -> bool:
+        """Whether this node anchored it: another one of the organisation has a certificate of its own."""
+        question = {"study": anchor["study"], "from": anchor["time"], "until": anchor["time"] + 1}
+        events = self._ledger.query("Audit", question)
+        return (anchor["sequence"], self._serial) in ((event["sequence"], event["by"]["serial"]) for event in events)
+
+    def _report_not_held(self, anchor: Anchor) -> None:
+        cid = anchor["manifestCid"]
+        text = f"manifest {cid}: {anchor['count']} objects that this node anchored, of a study its index does not know"
+        self._outbox.alarm(_NOT_HELD, cid, f"{text}; restore index and content store from their backup")
+        self._tell(Damage(cid, None, f"{_NOT_HELD}: {text}"))
+
+    def _report(self, study_uid: str, anchor: Anchor, faulty: Sequence[Checked]) -> int:
         """Alarm of what differs or is missing, and flag it; returns how many objects that were.
 
         An object in whose place both parties resolved on another manifest is none of them: it was told.
@@ -232,14 +275,17 @@ class Sweep:
         cid = anchor["manifestCid"]
         resolved = self._ledger.query("StandingOf", {"study": anchor["study"]})["resolved"]
         agreed = {flag["instance"]: flag["manifestCid"] for flag in sorted(resolved, key=lambda flag: flag["n"])}
-        faulty = [record for record in faulty if agreed.get(record.instance, cid) == cid]
+        faulty = [checked for checked in faulty if agreed.get(checked.record.instance, cid) == cid]
         current = {instance.object: instance for instance in self._members(study_uid, cid)}
-        for record in faulty:
-            if instance := current.get(record.object):
+        for checked in faulty:
+            cid = checked.record.object
+            instance = current.get(cid)
+            if instance is not None:
                 self._library.report(instance)
             else:
-                text = f"object {record.object}, not the current one of its instance, differs from its anchor"
-                self._outbox.alarm("integrity", record.object, text)
+                text = f"object {cid}, not the current one of its instance, differs from its anchor"
+                self._outbox.alarm("integrity", cid, text)
+            self._tell(Damage(cid, instance.sop_uid if instance else None, str(checked.fault)))
         return len(faulty)
 
     def _report_manifest(self, study_uid: str, anchor: Anchor, fault: IntegrityError | NotHeld) -> None:
@@ -247,9 +293,11 @@ class Sweep:
         cid = anchor["manifestCid"]
         text = f"the {anchor['count']} objects of manifest {cid} cannot be verified: {fault}"
         self._outbox.alarm("manifest", cid, text)
+        self._tell(Damage(cid, None, text))
         with contextlib.suppress(NotHeld):  # without the study's keys nobody can say which instances they are
             for instance in self._members(study_uid, cid):
                 self._library.report(instance)
+                self._tell(Damage(str(instance.object), instance.sop_uid, f"its manifest {cid} cannot be used"))
 
     def _members(self, study_uid: str, manifest_cid: str) -> list[Instance]:
         """The instances whose current record is in a manifest."""
@@ -260,7 +308,7 @@ class Sweep:
         """CID of each manifest or object that an alarm stands about → the alarm's claim."""
         found = {}
         for alarm in self._outbox.alarms():
-            if alarm.kind in ("integrity", "manifest"):
+            if alarm.kind in ("integrity", "manifest", _NOT_HELD):
                 instance = self._index.instance(alarm.claim)
                 found[str(instance.object) if instance else alarm.claim] = alarm.claim
         return found

@@ -31,7 +31,7 @@ def hold(node: Node, count: int, batches: int = 1, study_uid: str = STUDY) -> No
 
 def place(node: Node, cid: str | None) -> Path:
     """The file of an object or block."""
-    [found] = (node.config.data_dir / "objects").rglob(str(cid))
+    [found] = (node.config.data_dir / "objects").glob(f"*/{str(cid)[-2:]}/{cid}")
     return found
 
 
