@@ -1,6 +1,7 @@
 """Calls drawn at random over all functions, about what is on a channel; and every release one may try on it."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from hypothesis import strategies as st
@@ -33,6 +34,7 @@ from tests.ledger.stories_of_custody import flagging, superseding
 EVERYBODY = (OWNER, CUSTODIAN, LAB, OTHER_LAB)
 RESEARCH = (LAB, OTHER_LAB)
 STUDIES = (STUDY, OTHER_STUDY)
+ON_DATASET = {"dataset": DATASET, "version": 1}
 WITHOUT_LAB = policy(organisations={name: role for name, role in ROLES.items() if name != LAB})
 POLICIES = (policy(), policy(lease_s=30, identified_needs=["custodian"]), policy(erase_grace_s=0), WITHOUT_LAB)
 
@@ -42,13 +44,17 @@ def crowded(channel: Channel) -> Channel:
     first, _ = (channel.anchor(study=study) for study in STUDIES)
     gone = channel.node(LAB, "GONE")
     channel.approve(dataset_request(channel))
-    requests = {name: channel.request() for name in ("denied", "revoked", "expired", "half", "approved")}
-    channel.call(OWNER, "Deny", id=requests["denied"], reason="other")
+    states = ("denied", "half, denied", "revoked", "half, revoked", "expired", "half", "approved")
+    requests = {name: channel.request() for name in states}
+    for name in ("half", "half, denied", "half, revoked"):
+        channel.approve(requests[name], by=(CUSTODIAN,))
     for name in ("revoked", "approved"):
         channel.approve(requests[name])
-    channel.call(CUSTODIAN, "Revoke", id=requests["revoked"], reason="other")
     channel.approve(requests["expired"], seconds=1)
-    channel.approve(requests["half"], by=(CUSTODIAN,))
+    for name in ("denied", "half, denied"):
+        channel.call(OWNER, "Deny", id=requests[name], reason="other")
+    for name in ("revoked", "half, revoked"):
+        channel.call(CUSTODIAN, "Revoke", id=requests[name], reason="other")
     channel.approve(channel.request(node=gone))
     channel.call(CUSTODIAN, "RevokeNode", node=gone)
     release = released(channel, requests["approved"], first)
@@ -62,11 +68,24 @@ def crowded(channel: Channel) -> Channel:
     return channel
 
 
+def approve_every_request(channel: Channel) -> None:
+    """Both parties try to approve all there are, whatever became of them."""
+    for _, record in channel.host.scan("request/"):
+        for party in (OWNER, CUSTODIAN):
+            with suppress(ContractError):
+                channel.approve(record["id"], seconds=DAY, by=(party,))
+
+
 def call_one(
     data: st.DataObject, channel: Channel, organisations: Sequence[str], without: Sequence[str] = ()
 ) -> tuple[str, bool]:
-    """Submit a well-formed call of any function but `without`; its name, and whether it was accepted."""
-    function = data.draw(st.sampled_from([name for name in FUNCTIONS if name not in without]))
+    """Submit a well-formed call of any function but `without`; its name, and whether it was accepted.
+
+    Half of the calls, at least, are of functions that some of these organisations may call.
+    """
+    functions = [name for name in FUNCTIONS if name not in without]
+    theirs = [name for name in functions if {ROLES[one] for one in organisations} & {*FUNCTIONS[name].roles}]
+    function = data.draw(st.sampled_from(theirs if data.draw(st.booleans()) else functions))
     entitled = [name for name in organisations if ROLES[name] in FUNCTIONS[function].roles]
     organisation = data.draw(st.sampled_from([*entitled, *entitled, *organisations]))
     nonce = bytes([data.draw(st.integers(0, 2))]) * 16
@@ -106,14 +125,15 @@ def _arguments(data: st.DataObject, channel: Channel, function: str) -> dict[str
     if tried and data.draw(st.booleans()):
         return data.draw(st.sampled_from(tried))
     pools = _pools(channel)
+    if function == "RequestAccess" and data.draw(st.booleans()):
+        on = data.draw(st.sampled_from([*({"studies": studies} for studies in pools["studies"]), ON_DATASET]))
+        terms = {name: value for name, value in channel.access().items() if name != "studies"}
+        return {**terms, **on, "future": data.draw(st.booleans())}
     args = {}
     for name, argument in FUNCTIONS[function].arguments.items():
         if argument.required or not data.draw(st.integers(0, 3)):
             pool = pools.get(f"{function}.{name}") or pools.get(name) or (DIGEST, OTHER_DIGEST)
             args[name] = data.draw(st.sampled_from(pool))
-    if function == "RequestAccess" and data.draw(st.booleans()):
-        args |= {"dataset": DATASET, "version": 1}
-        args.pop("studies", None)
     return args
 
 

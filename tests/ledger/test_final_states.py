@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.ledger.channel import DAY, OWNER, Channel, Memory, policy
 from tests.ledger.contract_states import scenes
 from tests.ledger.contract_table import PAGE
-from tests.ledger.random_calls import EVERYBODY, call_one, crowded
+from tests.ledger.random_calls import EVERYBODY, approve_every_request, call_one, crowded
 from tests.ledger.stories import Scene
 
 SCENES = [scene for scene in scenes() if scene.state != "no policy"]
@@ -38,13 +38,15 @@ def final(channel: Channel) -> dict[str, Any]:
 
 
 def check_final(data: st.DataObject, channel: Channel) -> None:
-    """Up to 20 calls, seconds and days apart."""
+    """Up to 20 calls, seconds and days apart; at last both parties approve every request."""
     finished = final(channel)
     for _ in range(data.draw(st.integers(1, 20))):
         channel.wait(data.draw(st.sampled_from([0, 1, 8 * DAY])))
         call_one(data, channel, EVERYBODY)
         assert {key: channel.host.get(key) for key in finished} == finished
         finished = final(channel)
+    approve_every_request(channel)
+    assert {key: channel.host.get(key) for key in finished} == finished
     assert all(len([*channel.host.history(key)]) == 1 for key in finished if key.startswith(ONCE))
 
 

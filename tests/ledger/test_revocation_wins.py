@@ -13,7 +13,6 @@ from orthanc_ledger.errors import ContractError
 from tests.ledger.channel import (
     CUSTODIAN,
     DATASET,
-    DAY,
     LAB,
     LAB_NODE,
     OTHER_STUDY,
@@ -23,20 +22,24 @@ from tests.ledger.channel import (
     Memory,
     policy,
 )
-from tests.ledger.random_calls import EVERYBODY, WITHOUT_LAB, call_one, crowded, permitted, releases
+from tests.ledger.random_calls import (
+    EVERYBODY,
+    WITHOUT_LAB,
+    approve_every_request,
+    call_one,
+    crowded,
+    permitted,
+    releases,
+)
 
 Release = dict[str, Any]
 
 
-def approve_again(channel: Channel, request: bytes) -> None:
-    channel.approve(request, seconds=DAY)
-
-
-def confirm_anew(channel: Channel, request: bytes) -> None:
+def confirm_anew(channel: Channel) -> None:
     channel.node()
 
 
-def register_again(channel: Channel, request: bytes) -> None:
+def register_again(channel: Channel) -> None:
     channel.call(OWNER, "RegisterDataset", **channel.listed(STUDY, OTHER_STUDY))
 
 
@@ -55,7 +58,7 @@ class Ending:
     end: Callable[[Channel, bytes], object]
     ends: Callable[[Release, bytes], bool]
     given_back_by: tuple[str, ...] = ()
-    again: Callable[[Channel, bytes], None] = approve_again
+    again: Callable[[Channel], None] = approve_every_request
 
 
 ENDINGS = {
@@ -93,7 +96,7 @@ CASES = 50
 def test_no_release_commits_after(name: str, data: st.DataObject) -> None:
     """50 cases for each ending: up to 4 calls by everybody, the ending, up to 8 calls, the same asked for again.
 
-    Then every release there is to try is refused.
+    Then every release there is to try is refused, and so is every one of a request denied or revoked by then.
     """
     ending = ENDINGS[name]
     channel = crowded(Channel(Memory(policy()), policy()).init())
@@ -106,9 +109,11 @@ def test_no_release_commits_after(name: str, data: st.DataObject) -> None:
         ending.end(channel, request)
     except ContractError:
         return  # one of the calls was first: nothing was left to end
+    over = {row["id"] for state in ("denied", "revoked") for row in channel.ask("RequestsByState", state=state)}
     for _ in range(data.draw(st.integers(0, 8))):
         call_one(data, channel, EVERYBODY, without=ending.given_back_by)
     with suppress(ContractError):
-        ending.again(channel, request)
+        ending.again(channel)
     ended = [r for r in releases(channel) if r["request"] in known and ending.ends(r, request)]
+    ended += [r for r in releases(channel) if r["request"] in over]
     assert not [release for release in ended if permitted(channel, release)]
