@@ -206,3 +206,10 @@ def test_the_trail_names_ids_by_their_beginning_and_takes_a_study_s_token(on: Co
         assert f"reason=113001 id={row['id'][:8]}\n" in shown
         assert "Anchor" in shown
     assert on("audit", "--format", "csv", "--json").code == 2
+
+
+def test_a_new_identity_signs_for_its_organisation(on: Command, node: Node) -> None:
+    research = node.config.data_dir.parent / "organisations" / "research"
+    assert on("identity", "issue", research, "person-2").code == 0
+    assert on("nodes", "register", "LAB1", "--as", research / "identities" / "person-2").code == 0
+    assert on("identity", "issue", research, "person-2").code == 2

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from orthanc_ledger.commands.terminal import add_json, tell
+from orthanc_ledger.ledger.identity import issue
 from orthanc_ledger.setup_node import create_member
 
 
@@ -15,6 +16,14 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     create.add_argument("--organisation", required=True, metavar="MSPID", help="the organisation's MSP ID")
     add_json(create)
     create.set_defaults(run=_create)
+    more = actions.add_parser(
+        "issue", help="one more identity of an organisation made here, or a new one for a revoked"
+    )
+    more.add_argument("directory", type=Path)
+    more.add_argument("name", help="a pseudonym, seen by the whole channel: never a person's name")
+    more.add_argument("--kind", choices=("person", "node"), default="person", help="default: %(default)s")
+    add_json(more)
+    more.set_defaults(run=_issue)
 
 
 def _create(args: argparse.Namespace) -> int:
@@ -25,4 +34,10 @@ def _create(args: argparse.Namespace) -> int:
         f"{certificate}: hand this CA certificate to the hospital for `init --member`; "
         f"everything else in {args.directory} stays secret",
     )
+    return 0
+
+
+def _issue(args: argparse.Namespace) -> int:
+    folder = issue(args.directory, args.name, args.kind)
+    tell(args, {"identity": folder}, f"{folder}: a {args.kind}'s identity, for --as; it stays secret")
     return 0
