@@ -1,0 +1,70 @@
+"""Runs of the demo: on the node as it is, and on nodes that break a promise.
+
+A mutation is put into every process of a demo by a `sitecustomize` on PYTHONPATH; the product knows nothing of it.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import ROOT
+
+DEADLINE_S = 240
+COMMAND = [sys.executable, "-m", "orthanc_ledger", "demo"]
+
+LOAD_MUTATED = """
+import sys
+from importlib.abc import MetaPathFinder
+from importlib.machinery import PathFinder
+
+class Mutation(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != MODULE:
+            return None
+        spec = PathFinder.find_spec(name, path)
+        run = spec.loader.exec_module
+        def exec_module(module):
+            run(module)
+            mutate(module)
+        spec.loader.exec_module = exec_module
+        return spec
+
+sys.meta_path.insert(0, Mutation())
+"""
+
+
+def run_demo(tmp_path: Path, *options: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run the demo to its end, its temporary folder in ``tmp_path``."""
+    return subprocess.run(
+        [*COMMAND, *options],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path), **environment},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+    )
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Command lines of the running processes that name a folder."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            lines.append(path.read_text(errors="replace").replace("\0", " "))
+        except OSError:  # it ended just now
+            continue
+    return [line for line in lines if str(folder) in line]
+
+
+def check_it_fails(tmp_path: Path, mutation: str, failure: str) -> None:
+    """Run the demo with a mutation: it names the step that fails, and leaves nothing."""
+    sites = tmp_path / "sites"
+    sites.mkdir()
+    (sites / "sitecustomize.py").write_text(mutation + LOAD_MUTATED)
+    folders = tmp_path / "folders"
+    folders.mkdir()
+    done = run_demo(folders, PYTHONPATH=str(sites))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert f"✗ {failure}" in done.stdout, done.stdout
+    assert (processes_of(folders), list(folders.iterdir())) == ([], [])
