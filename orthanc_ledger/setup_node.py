@@ -8,7 +8,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from orthanc_ledger.assemble import KEYRING
@@ -18,7 +17,7 @@ from orthanc_ledger.errors import ConfigError
 from orthanc_ledger.keyring import Keyring
 from orthanc_ledger.ledger.contract.policy import default_policy
 from orthanc_ledger.ledger.embedded import EmbeddedLedger, create_ledger
-from orthanc_ledger.ledger.identity import ca_certificate, create_organisation, issue, load_identity
+from orthanc_ledger.ledger.identity import ca_certificate, create_organisation, issue, load_identity, read_certificate
 
 CONFIG_NAME = "orthanc-ledger.yaml"
 ORGANISATIONS = "organisations"
@@ -148,19 +147,12 @@ def _members(plan: Plan, directory: Path) -> dict[str, tuple[str, bytes]]:
     for role in ROLES:
         if role in members:
             msp_id, path = members[role]
-            found[role] = (msp_id, _read_certificate(path))
+            found[role] = (msp_id, read_certificate(path).public_bytes(Encoding.DER))
         else:
             folder = directory / ORGANISATIONS / role
             create_member(folder, msp_ids[role])
             found[role] = (msp_ids[role], ca_certificate(folder))
     return found
-
-
-def _read_certificate(path: Path) -> bytes:
-    try:
-        return x509.load_pem_x509_certificate(path.read_bytes()).public_bytes(Encoding.DER)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--member: {path}: expected a CA certificate in PEM: {error}") from error
 
 
 def _copy_key(node_key: Path, backup: Path) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from orthanc_ledger.commands.asked import instances_in_words, last_record, policy_changes, study_in_words
@@ -27,6 +26,7 @@ from orthanc_ledger.commands.terminal import (
     tell,
 )
 from orthanc_ledger.errors import ConfigError, NotHeld
+from orthanc_ledger.ledger.identity import read_certificate
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -110,7 +110,7 @@ def _joining(text: str) -> tuple[str, bytes]:
     msp_id, colon, path = text.partition(":")
     if not colon:
         raise ConfigError(f"--add {text!r}: expected MSPID:CA.pem")
-    return msp_id, _read_certificate(Path(path)).public_bytes(Encoding.DER)
+    return msp_id, read_certificate(Path(path)).public_bytes(Encoding.DER)
 
 
 def _confirm(args: argparse.Namespace) -> int:
@@ -136,7 +136,7 @@ def _revoke_certificate(args: argparse.Namespace) -> int:
     path, ours = Path(args.certificate), organisation_of(args, signer(args).certificate)
     serial = args.certificate.lower().lstrip("0")
     if path.is_file():
-        certificate = _read_certificate(path)
+        certificate = read_certificate(path)
         theirs = organisation_of(args, certificate.public_bytes(Encoding.DER))
         if theirs != ours:
             raise ConfigError(f"{path}: a certificate of {theirs or 'nobody on this ledger'}; {ours} ends its own only")
@@ -163,10 +163,3 @@ def _pending(args: argparse.Namespace) -> int:
         rows.append({"kind": kind, "id": subject, "by": by, "since": since, "what": "; ".join(what), "record": record})
     show(rows, args.json, ("kind", "id", "by", "since", "what"))
     return 0
-
-
-def _read_certificate(path: Path) -> x509.Certificate:
-    try:
-        return x509.load_pem_x509_certificate(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: expected a certificate in PEM: {error}") from error
