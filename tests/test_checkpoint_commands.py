@@ -125,7 +125,7 @@ class TestGrowth:
         for words, says in (
             (("checkpoint", "--from", tmp_path / "none"), "none: cannot be read"),
             (("verify-checkpoints", tmp_path / "bytes", "--trust", ca_file(node)), "bytes: cannot be read"),
-            (("verify-checkpoints", tmp_path / "x", "--trust", tmp_path / "bytes"), "bytes: not an X.509 certificate in PEM"),
+            (("verify-checkpoints", tmp_path / "x", "--trust", tmp_path / "bytes"), "bytes: not an X.509 certificate"),
         ):
             done = run(*words)
             assert (done.code, says in done.err) == (2, True)
