@@ -148,7 +148,9 @@ class TestStatus:
         for url in urls:
             Path(url.removeprefix("path:")).mkdir()
         node = configure(tmp_path, checkpoint_sinks=urls, alarm_sinks=["command:true"])
-        before = run("status", "--json").rows[0]
+        nothing_kept = run("status", "--json")
+        before = nothing_kept.rows[0]
+        assert nothing_kept.code == 4
         assert (before["final_entries"], [sink["covered"] for sink in before["checkpoints"]]) == (0, [0, 0])
         courier = node.courier()
         deliveries = courier.begin()

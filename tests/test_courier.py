@@ -124,6 +124,10 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
+def test_half_of_the_promised_time_is_left_for_the_sinks() -> None:
+    assert Errand("PACS", (), (), within_s=8.0).pace_s <= 4.0
+
+
 class TestCheckpoints:
     def test_every_new_size_is_at_every_sink_after_a_round(self, world: World) -> None:
         for entries in (0, 1, 5):

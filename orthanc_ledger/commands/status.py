@@ -37,7 +37,12 @@ def _run(args: argparse.Namespace) -> int:
         return 3
     if facts["alarms"]:
         return 1
-    return 0 if facts["checkpoints"] else 4
+    return 0 if _is_covered(facts) else 4
+
+
+def _is_covered(facts: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint is kept anywhere."""
+    return any(sink["covered"] for sink in facts["checkpoints"])
 
 
 def _facts(args: argparse.Namespace, node: Node) -> dict[str, Any]:
@@ -104,8 +109,10 @@ def _print(facts: Mapping[str, Any]) -> None:
         print(f"CHECKPOINTS {sink['sink']}: {how_old}{_trouble(sink)}")
     for sink in facts["alarm_sinks"]:
         print(f"ALARMS TO {sink['sink']}{_trouble(sink)}")
-    if not facts["checkpoints"]:
-        print("rollback not detectable: set checkpoint_sinks, out of reach of this machine's owner")
+    if not _is_covered(facts):
+        print(
+            "rollback not detectable: no checkpoint is kept yet; checkpoint_sinks, out of this machine's owner's reach"
+        )
     for alarm in facts["alarms"]:
         print(f"ALARM {alarm['time']} {alarm['kind']}: {alarm['text']}")
 
