@@ -176,13 +176,15 @@ class Courier:
 
         Raises IntegrityError when it does not contain what was signed before; nothing is signed then.
         """
-        checkpoint, last = ledger.checkpoint(), self._deliveries.signed()
-        for before in [*self._found, *([last] if last else [])]:
+        all_asked = not self._unasked  # first: deliveries add what they find before they count as asked
+        found, last = list(self._found), self._deliveries.signed()
+        checkpoint = ledger.checkpoint()
+        for before in [*found, *([last] if last else [])]:
             prove_growth(ledger, before.checkpoint, checkpoint)
-        if self._unasked:  # what was wrong may be so still
+        if not all_asked:  # what was wrong may be so still
             return {kind: text for kind, text in self._about_ledger.items() if kind != LEDGER_AWAY}
-        while self._found:
-            self._deliveries.keep_signed(self._found.pop())
+        for signed in found:
+            self._deliveries.keep_signed(signed)
         last = self._deliveries.signed()
         if last is not None and last.checkpoint == checkpoint:
             return {}

@@ -143,8 +143,8 @@ class Gate:
 
     def studies(self, approvals: Sequence[Approval]) -> list[str]:
         """Study Instance UIDs of what is held here of the studies that approvals are of."""
-        tokens = {token for approval in approvals for token in approval.studies}
-        held = (self._index.study_of_token(token) for token in tokens)
+        named = {token for approval in approvals for token in approval.studies}
+        held = (self._index.study_of_token(token) for token in named)
         return [study_uid for study_uid in held if study_uid is not None]
 
     def offers(self, recipient: Peer, study_uid: str, approvals: Sequence[Approval]) -> list[Offer]:

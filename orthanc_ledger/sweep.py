@@ -15,13 +15,12 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-
 from orthanc_ledger.clock import Clock
 from orthanc_ledger.database import Database
 from orthanc_ledger.errors import IntegrityError, NotHeld, ServiceAway
 from orthanc_ledger.index import Index, Instance
 from orthanc_ledger.ledger import Ledger
+from orthanc_ledger.ledger.identity import parse_certificate, serial_of
 from orthanc_ledger.library import Checked, Library, flag_name
 from orthanc_ledger.manifest import Record
 from orthanc_ledger.outbox import Outbox
@@ -150,7 +149,7 @@ class Sweep:
         self._library = library
         self._outbox = outbox
         self._rounds = rounds
-        self._serial = f"{x509.load_der_x509_certificate(certificate).serial_number:x}"
+        self._serial = serial_of(parse_certificate(certificate))
         self._lock = lock
         self._clock = clock
         self._tell = tell
@@ -278,14 +277,14 @@ class Sweep:
         faulty = [checked for checked in faulty if agreed.get(checked.record.instance, cid) == cid]
         current = {instance.object: instance for instance in self._members(study_uid, cid)}
         for checked in faulty:
-            cid = checked.record.object
-            instance = current.get(cid)
+            bad = checked.record.object
+            instance = current.get(bad)
             if instance is not None:
                 self._library.report(instance)
             else:
-                text = f"object {cid}, not the current one of its instance, differs from its anchor"
-                self._outbox.alarm("integrity", cid, text)
-            self._tell(Damage(cid, instance.sop_uid if instance else None, str(checked.fault)))
+                text = f"object {bad}, not the current one of its instance, differs from its anchor"
+                self._outbox.alarm("integrity", bad, text)
+            self._tell(Damage(bad, instance.sop_uid if instance else None, str(checked.fault)))
         return len(faulty)
 
     def _report_manifest(self, study_uid: str, anchor: Anchor, fault: IntegrityError | NotHeld) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -360,6 +361,33 @@ class TestRollback:
         world.grow(5)
         world.look()
         assert [checkpoint.size for checkpoint in world.kept()] == [6]
+
+    def test_a_note_that_a_sink_gives_while_others_are_proven_is_proven_before_anything_is_signed(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world.look()
+        short = world.save("short.db")
+        world.grow(3)
+        world.courier.look()
+        assert world.routes[1].deliver()  # only this sink knows of what is cut off now
+        (world.node.config.data_dir / DELIVERIES).unlink()
+        world.put_back(short)
+        world.grow(6)
+        world.start()
+        assert world.routes[0].deliver()
+        real = courier.prove_growth
+
+        def proving(*args: Any) -> list[bytes]:
+            proof = real(*args)
+            world.routes[1].deliver()
+            return proof
+
+        with monkeypatch.context() as patch:
+            patch.setattr(courier, "prove_growth", proving)
+            world.courier.look()
+        assert world.deliveries.signed() is None
+        world.look()
+        assert world.alarms() == [self.ROLLED_BACK]
 
     @pytest.mark.parametrize("memory", ["lost", "older"])
     def test_a_fork_that_outgrew_what_the_sinks_keep_is_told(self, world: World, short: Path, memory: str) -> None:

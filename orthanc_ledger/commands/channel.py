@@ -26,7 +26,7 @@ from orthanc_ledger.commands.terminal import (
     tell,
 )
 from orthanc_ledger.errors import ConfigError, NotHeld
-from orthanc_ledger.ledger.identity import read_certificate
+from orthanc_ledger.ledger.identity import read_certificate, serial_of
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -140,7 +140,7 @@ def _revoke_certificate(args: argparse.Namespace) -> int:
         theirs = organisation_of(args, certificate.public_bytes(Encoding.DER))
         if theirs != ours:
             raise ConfigError(f"{path}: a certificate of {theirs or 'nobody on this ledger'}; {ours} ends its own only")
-        serial = f"{certificate.serial_number:x}"
+        serial = serial_of(certificate)
     submit(open_ledger(args), "RevokeCertificate", {"serial": serial})
     sentence = f"certificate {serial} of {ours} signs nothing any more; what it signed stays valid"
     tell(args, {"organisation": ours, "serial": serial}, sentence)

@@ -14,6 +14,7 @@ from orthanc_ledger.commands.terminal import (
     add_ledger,
     hex_bytes,
     moment,
+    node_here,
     open_ledger,
     open_node,
     open_records,
@@ -135,7 +136,7 @@ def _changes(node: Node, before: Mapping[str, Any], studies: StudyList) -> dict[
 
 
 def _list(args: argparse.Namespace) -> int:
-    node = None if "ledger" in args else open_node(args)
+    node = node_here(args)
     rows = []
     for dataset in open_records(args).query("Datasets", {}):
         row = {

@@ -110,9 +110,7 @@ def _print(facts: Mapping[str, Any]) -> None:
     for sink in facts["alarm_sinks"]:
         print(f"ALARMS TO {sink['sink']}{_trouble(sink)}")
     if not _is_covered(facts):
-        print(
-            "rollback not detectable: no checkpoint is kept yet; checkpoint_sinks, out of this machine's owner's reach"
-        )
+        print("rollback not detectable: no checkpoint is kept; set checkpoint_sinks, out of this machine's reach")
     for alarm in facts["alarms"]:
         print(f"ALARM {alarm['time']} {alarm['kind']}: {alarm['text']}")
 

@@ -138,6 +138,11 @@ def parse_certificate(
     return found
 
 
+def serial_of(certificate: x509.Certificate) -> str:
+    """A certificate's serial number as the ledger's records have it: hex without leading zero."""
+    return f"{certificate.serial_number:x}"
+
+
 def read_certificate(path: Path) -> x509.Certificate:
     """The certificate in a PEM file. Raises ConfigError."""
     try:

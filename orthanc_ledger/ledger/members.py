@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from orthanc_ledger.errors import ConfigError, ContractError, Unreadable
 from orthanc_ledger.ledger.contract.call import Caller, Value
-from orthanc_ledger.ledger.identity import ATTRIBUTES, ECDSA_SHA256, parse_certificate
+from orthanc_ledger.ledger.identity import ATTRIBUTES, ECDSA_SHA256, parse_certificate, serial_of
 
 REMEMBERED = 1024
 """Certificates, so that each is not parsed and verified again for every entry it signed."""
@@ -126,7 +126,7 @@ def _member(msp_id: str, certificate: x509.Certificate, ca: x509.Certificate) ->
         raise _refused(f"not issued under {msp_id} with a kind") from error
     if kind not in ("person", "node") or not isinstance(key, ec.EllipticCurvePublicKey):
         raise _refused(f"expected an EC certificate of kind person or node, got kind {kind!r}")
-    return Member(Caller(msp_id, kind, f"{certificate.serial_number:x}"), key, valid_from, valid_until)
+    return Member(Caller(msp_id, kind, serial_of(certificate)), key, valid_from, valid_until)
 
 
 def _refused(detail: str) -> ContractError:

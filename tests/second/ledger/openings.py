@@ -205,3 +205,16 @@ def variant(title: str, upto: str = "policy", **fields: Any) -> Story:
         for step in steps:
             story.does(*step)
     return story
+
+
+def numbered(story: Story, args: Args, by: str = LAB, nonce: int = 0) -> bytes:
+    """A request that is made now; its id."""
+    number = story.does(by, "RequestAccess", args, nonce=nonce)["id"]
+    assert number == id_of("RequestAccess", args, by, nonce)
+    return number
+
+
+def approved(story: Story, number: bytes, until: int = UNTIL) -> None:
+    """By owner and custodian."""
+    for by in BOTH:
+        story.does(by, "Approve", approve(number, until))

@@ -20,7 +20,6 @@ from tests.second.ledger.cast import (
     T0,
     UNKNOWN,
     UNTIL,
-    Args,
     anchor,
     approve,
     digest,
@@ -31,7 +30,7 @@ from tests.second.ledger.cast import (
     release,
     request,
 )
-from tests.second.ledger.openings import BOTH, after, variant
+from tests.second.ledger.openings import after, approved, numbered, variant
 from tests.second.ledger.story import Story
 
 
@@ -47,17 +46,6 @@ def stories() -> list[Story]:
         _stored(),
         _several_studies(),
     ]
-
-
-def _numbered(story: Story, args: Args, by: str = LAB, nonce: int = 0) -> bytes:
-    number = story.does(by, "RequestAccess", args, nonce=nonce)["id"]
-    assert number == id_of("RequestAccess", args, by, nonce)
-    return number
-
-
-def _approved(story: Story, number: bytes, until: int = UNTIL) -> None:
-    for by in BOTH:
-        story.does(by, "Approve", approve(number, until))
 
 
 def _lease() -> Story:
@@ -93,8 +81,8 @@ def _renewals() -> Story:
     story.does(OWNER, "Anchor", anchor(ELSEWHERE, STUDY2))
     story.does(CUSTODIAN, "LogRelease", release())
     theirs = id_of("LogRelease", release(), CUSTODIAN)
-    second = _numbered(story, request(studies=[STUDY, STUDY2]))
-    _approved(story, second)
+    second = numbered(story, request(studies=[STUDY, STUDY2]))
+    approved(story, second)
     other_study = release(second, study=STUDY2, anchors=[ELSEWHERE])
     story.does(OWNER, "LogRelease", other_study)
     story.does(OWNER, "LogRelease", release(second))
@@ -173,8 +161,8 @@ def _covered_by_sequence() -> Story:
 
 def _future() -> Story:
     story = after("nodes confirmed", "an approval of the future covers what is anchored later")
-    number = _numbered(story, request(future=True))
-    _approved(story, number)
+    number = numbered(story, request(future=True))
+    approved(story, number)
     story.does(OWNER, "Anchor", anchor(NEW))
     story.does(OWNER, "LogRelease", release(number, anchors=[NEW, M1]))
     assert story.asks("GetRequest", {"id": number})["coveredUntil"] is None
@@ -197,8 +185,8 @@ def _stored() -> Story:
 def _several_studies() -> Story:
     story = after("nodes confirmed", "a request names its studies, and each has its own standing")
     story.does(OWNER, "Anchor", anchor(ELSEWHERE, STUDY2))
-    number = _numbered(story, request(studies=[STUDY2, STUDY]))
-    _approved(story, number)
+    number = numbered(story, request(studies=[STUDY2, STUDY]))
+    approved(story, number)
     story.does(OWNER, "FlagTampered", flag())
     story.does(OWNER, "LogRelease", release(number, study=STUDY2, anchors=[ELSEWHERE]))
     story.refused("WRONG_STATE standingVersion", OWNER, "LogRelease", release(number))

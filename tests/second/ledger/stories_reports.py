@@ -12,9 +12,6 @@ from tests.second.ledger.cast import (
     RUN,
     STUDY,
     UNKNOWN,
-    UNTIL,
-    Args,
-    approve,
     denials,
     digest,
     id_of,
@@ -28,7 +25,7 @@ from tests.second.ledger.cast import (
     request,
     training_run,
 )
-from tests.second.ledger.openings import BOTH, REVOCATION, TAMPERED, after
+from tests.second.ledger.openings import REVOCATION, TAMPERED, after, approved, numbered
 from tests.second.ledger.story import Story
 
 
@@ -41,17 +38,6 @@ def stories() -> list[Story]:
         _lineage(),
         _lineage_of_a_dataset(),
     ]
-
-
-def _numbered(story: Story, args: Args, by: str = LAB, nonce: int = 0) -> bytes:
-    number = story.does(by, "RequestAccess", args, nonce=nonce)["id"]
-    assert number == id_of("RequestAccess", args, by, nonce)
-    return number
-
-
-def _approved(story: Story, number: bytes, until: int = UNTIL) -> None:
-    for by in BOTH:
-        story.does(by, "Approve", approve(number, until))
 
 
 def _outcomes() -> Story:
@@ -133,8 +119,8 @@ def _lineage() -> Story:
     both = {"releases": [id_of("LogRelease", release(), CUSTODIAN), RELEASE]}
     story.does(LAB, "RegisterTrainingRun", training_run() | both)
     # Another's release among one's own.
-    theirs = _numbered(story, request(OTHER_LAB), OTHER_LAB)
-    _approved(story, theirs)
+    theirs = numbered(story, request(OTHER_LAB), OTHER_LAB)
+    approved(story, theirs)
     given = release(theirs, node=node(OTHER_LAB))
     story.does(OWNER, "LogRelease", given)
     mixed = training_run() | {"releases": [RELEASE, id_of("LogRelease", given, OWNER)]}
@@ -159,7 +145,7 @@ def _lineage_of_a_dataset() -> Story:
     number = id_of("LogRelease", given, OWNER)
     story.does(OWNER, "RegisterDataset", register_dataset(2))
     story.does(LAB, "RequestAccess", request())
-    _approved(story, REQUEST)
+    approved(story, REQUEST)
     story.does(OWNER, "LogRelease", release())
     on_study = id_of("LogRelease", release(), OWNER)
     second = {"dataset": ON_DATASET["dataset"], "version": 2}

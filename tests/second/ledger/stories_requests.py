@@ -16,7 +16,6 @@ from tests.second.ledger.cast import (
     T0,
     UNKNOWN,
     UNTIL,
-    Args,
     approve,
     digest,
     id_of,
@@ -25,7 +24,7 @@ from tests.second.ledger.cast import (
     release,
     request,
 )
-from tests.second.ledger.openings import BOTH, DENIAL, REVOCATION, after, variant
+from tests.second.ledger.openings import DENIAL, REVOCATION, after, approved, numbered, variant
 from tests.second.ledger.story import Story
 
 
@@ -48,17 +47,6 @@ def stories() -> list[Story]:
         _erased_study_among_others(),
         _other_request(),
     ]
-
-
-def _numbered(story: Story, args: Args, by: str = LAB, nonce: int = 0) -> bytes:
-    number = story.does(by, "RequestAccess", args, nonce=nonce)["id"]
-    assert number == id_of("RequestAccess", args, by, nonce)
-    return number
-
-
-def _approved(story: Story, number: bytes, until: int = UNTIL) -> None:
-    for by in BOTH:
-        story.does(by, "Approve", approve(number, until))
 
 
 def _requests_refused() -> Story:
@@ -89,8 +77,8 @@ def _requests_refused() -> Story:
 def _request_again() -> Story:
     story = after("denied", "the same request again is the same request, whatever came of it")
     assert story.repeats(LAB, "RequestAccess", request()) == {"id": REQUEST}
-    second = _numbered(story, request(), nonce=1)
-    _approved(story, second)
+    second = numbered(story, request(), nonce=1)
+    approved(story, second)
     story.does(OWNER, "LogRelease", release(second))
     story.does(CUSTODIAN, "RevokeNode", {"node": node(LAB)})
     assert story.repeats(LAB, "RequestAccess", request(), nonce=1) == {"id": second}
@@ -101,14 +89,14 @@ def _request_again() -> Story:
 def _release_forms() -> Story:
     forms = {"release_forms": ["identified", "deidentified"], "approvals": ["custodian"]}
     story = variant("each form of release has its own approvals", "nodes confirmed", **forms)
-    number = _numbered(story, request(release="deidentified"))
+    number = numbered(story, request(release="deidentified"))
     story.refused("NOT_PERMITTED role", OWNER, "Approve", approve(number, release="deidentified"))
     story.refused("INVALID release", CUSTODIAN, "Approve", approve(number))
     assert story.does(CUSTODIAN, "Approve", approve(number, release="deidentified"))["state"] == "approved"
     story.does(OWNER, "LogRelease", release(number))
-    identified = _numbered(story, request())
+    identified = numbered(story, request())
     story.refused("INVALID release", OWNER, "Approve", approve(identified, release="deidentified"))
-    _approved(story, identified)
+    approved(story, identified)
     return story
 
 
@@ -185,7 +173,7 @@ def _other_approval_run_out() -> Story:
     story.repeats(OWNER, "Approve", approve(until=early))
     story.refused("WRONG_STATE open", OWNER, "LogRelease", release())
     # A new request it takes. In the last second both still run.
-    second = _numbered(story, request(), nonce=1)
+    second = numbered(story, request(), nonce=1)
     late = story.now + 100
     story.does(OWNER, "Approve", approve(second, until=late))
     assert story.does(CUSTODIAN, "Approve", approve(second), at=late - 1)["until"] == late
@@ -285,24 +273,24 @@ def _approved_by_one_role() -> Story:
 
 def _erased_study_among_others() -> Story:
     story = after("nodes confirmed", "an erased study stops the approval of all that is asked for with it")
-    number = _numbered(story, request(studies=[STUDY2, STUDY]))
-    alone = _numbered(story, request(studies=[STUDY2]))
+    number = numbered(story, request(studies=[STUDY2, STUDY]))
+    alone = numbered(story, request(studies=[STUDY2]))
     story.does(OWNER, "RequestErase", {"study": STUDY})
     # While it is only requested approvals go on; releases of it stop.
     story.does(OWNER, "Approve", approve(number))
     story.wait(604_800).does(CUSTODIAN, "ConfirmErase", {"study": STUDY})
     story.refused("WRONG_STATE erased", CUSTODIAN, "Approve", approve(number))
     story.repeats(OWNER, "Approve", approve(number))
-    _approved(story, alone)
+    approved(story, alone)
     return story
 
 
 def _other_request() -> Story:
     story = after("approved", "an approval is one organisation's, for one node")
-    theirs = _numbered(story, request(OTHER_LAB), OTHER_LAB)
+    theirs = numbered(story, request(OTHER_LAB), OTHER_LAB)
     story.refused("WRONG_STATE open", OWNER, "LogRelease", release(theirs, node=node(OTHER_LAB)))
     story.refused("NOT_PERMITTED node", OWNER, "LogRelease", release(node=node(OTHER_LAB)))
-    _approved(story, theirs)
+    approved(story, theirs)
     story.does(OWNER, "LogRelease", release(theirs, node=node(OTHER_LAB)))
     story.refused("NOT_PERMITTED node", OWNER, "LogRelease", release(theirs))
     story.refused("NOT_PERMITTED id", LAB, "Revoke", {"id": theirs, "reason": "other"})
