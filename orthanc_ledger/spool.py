@@ -179,7 +179,7 @@ class Spool:
         claim = claim_of(name)
         try:
             with self.open(name, source) as unit:
-                aside = _aside_name(claim, read_head(unit).arrival.sha256)
+                aside = aside_name(claim, read_head(unit).arrival.sha256)
         except IntegrityError:
             aside = f"{claim}.damaged"
         os.replace(self.folder / source / name, self.folder / queue / aside)
@@ -318,7 +318,7 @@ class Incoming:
             return self._claims.claimed(self._claim)
 
     def _link_conflict(self, fd: int, sha256: bytes) -> Receipt:
-        _link_unnamed(fd, self._folder / CONFLICTS, _aside_name(self._claim, sha256))
+        _link_unnamed(fd, self._folder / CONFLICTS, aside_name(self._claim, sha256))
         return Receipt.CONFLICT
 
 
@@ -327,7 +327,8 @@ def claim_of(name: str) -> str:
     return name.partition(".")[0]
 
 
-def _aside_name(claim: str, sha256: bytes) -> str:
+def aside_name(claim: str, sha256: bytes) -> str:
+    """A unit's name in conflict queue and quarantine."""
     return f"{claim}.{sha256.hex()[:16]}"
 
 

@@ -33,6 +33,13 @@ def open_verified(
 
     Raises IntegrityError, NotHeld, ContentAway.
     """
+    with open_unit(record, study, batch_key, content) as unit:
+        yield read_head(unit).arrival, unit
+
+
+@contextlib.contextmanager
+def open_unit(record: Record, study: StudyKeys, batch_key: bytes, content: Objects) -> Iterator[BinaryIO]:
+    """As ``open_verified``, but the whole unit, standing at its first byte."""
     with content.open(record.object) as stored:
         small = record.sealed_size <= IN_MEMORY
         sealed: BinaryIO = io.BytesIO(stored.read()) if small else stored
@@ -47,7 +54,7 @@ def open_verified(
         else:
             sealed.seek(0)
             unit = _plaintext(record, study, batch_key, sealed)
-        yield read_head(unit).arrival, unit
+        yield unit
 
 
 def verify(record: Record, study: StudyKeys, batch_key: bytes, content: Objects) -> None:
