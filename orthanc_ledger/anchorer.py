@@ -27,7 +27,8 @@ LOGGER = logging.getLogger(__name__)
 
 _TICK_S = 0.05
 _FAILED_RETRY_S = 60.0  # for what failed although every service answered: a person was alarmed
-_LOCK = "anchorer.lock"
+LOCK = "anchorer.lock"
+"""In the data directory: who holds it does the anchorer's work alone."""
 _DECODING = "decoding"
 
 
@@ -83,7 +84,7 @@ class Anchorer:
         retry, failed_retry = _Every(self._pace.ledger_retry_s), _Every(_FAILED_RETRY_S)
         report = _Every(self._pace.denial_report_s)
         ledger_away = False
-        with sole(self._spool.folder.parent / _LOCK, ConfigError("another anchorer of this node runs: stop it first")):
+        with sole(self._spool.folder.parent / LOCK, ConfigError("another anchorer of this node runs: stop it first")):
             self.recover()
             while not stop.wait(_TICK_S):
                 now = now_us()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from orthanc_ledger import tokens
 from orthanc_ledger.anchorer import Anchorer, Pace
+from orthanc_ledger.anchors import Anchors
 from orthanc_ledger.clock import system_clock, system_clock_us
 from orthanc_ledger.config import Config
 from orthanc_ledger.content import ContentStore, open_store
@@ -25,8 +26,9 @@ from orthanc_ledger.ledger.identity import ca_certificate, load_identity
 from orthanc_ledger.library import Library, Manifests
 from orthanc_ledger.outbox import Outbox
 from orthanc_ledger.paced import PacedStore
+from orthanc_ledger.reindex import Loss, Reindex
 from orthanc_ledger.retrieve import Retrieval
-from orthanc_ledger.spool import Spool
+from orthanc_ledger.spool import TEMPORARY, Spool
 from orthanc_ledger.sweep import Damage, Rounds, Sweep
 
 INDEX = "index.db"
@@ -153,6 +155,15 @@ class Node:
         """
         content = PacedStore(self.content, mb_s * (1 << 20), sleep) if mb_s else self.content
         library = Library(self.spool, self.index, self.keyring, content, Manifests(content), self.outbox)
-        certificate, lock = load_identity(self.config.identity).certificate, self.config.data_dir / _SWEEP_LOCK
+        ledger, lock = self.ledger_as(None), self.config.data_dir / _SWEEP_LOCK
         state = self.index, library, self.outbox, self.rounds
-        return Sweep(self.ledger_as(None), *state, certificate, lock, system_clock, tell)
+        return Sweep(ledger, self._anchors(ledger), *state, lock, system_clock, tell)
+
+    def reindex(self, fresh: Index, tell: Callable[[Loss], object]) -> Reindex:
+        """What makes the index anew in ``fresh``, and gives what it cannot restore to ``tell``."""
+        ledger, temporary = self.ledger_as(None), self.config.data_dir / SPOOL / TEMPORARY
+        parts = self.keyring, self.content, self.manifests
+        return Reindex(ledger, self._anchors(ledger), *parts, fresh, temporary, tell)
+
+    def _anchors(self, ledger: Ledger) -> Anchors:
+        return Anchors(ledger, load_identity(self.config.identity).certificate)

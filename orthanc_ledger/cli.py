@@ -25,6 +25,7 @@ from orthanc_ledger.commands import (
     processes,
     queues,
     receipt,
+    reindex,
     status,
     studies,
     sweep,
@@ -52,6 +53,7 @@ COMMANDS = (
     fingerprint,
     compare,
     queues,
+    reindex,
     receipt,
 )
 DEFAULT_CONFIG = "orthanc-ledger.yaml"

@@ -158,6 +158,15 @@ class Keyring:
         study, wrapped = rows[0]
         return self._unwrap(b"batch" + key_id + study, wrapped)
 
+    def batch(self, key_id: bytes) -> tuple[StudyKeys, bytes]:
+        """Return the keys of a batch's study, and the batch key. Raises ``NotHeld``."""
+        key = self.batch_key(key_id)
+        [(name,)] = self._rows("SELECT study FROM batch WHERE key_id = ?", key_id)
+        study = self._study(name)
+        if study is None:
+            raise NotHeld(f"no keys of the study of batch key {key_id.hex()}")
+        return study, key
+
     def _study(self, name: bytes) -> StudyKeys | None:
         rows = self._rows("SELECT wrapped FROM study WHERE name = ?", name)
         if not rows:

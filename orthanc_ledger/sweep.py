@@ -10,17 +10,16 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from orthanc_ledger.anchors import Anchor, Anchors
 from orthanc_ledger.clock import Clock
 from orthanc_ledger.database import Database
 from orthanc_ledger.errors import IntegrityError, NotHeld, ServiceAway
 from orthanc_ledger.index import Index, Instance
 from orthanc_ledger.ledger import Ledger
-from orthanc_ledger.ledger.identity import parse_certificate, serial_of
 from orthanc_ledger.library import Checked, Library, flag_name
 from orthanc_ledger.manifest import Record
 from orthanc_ledger.outbox import Outbox
@@ -28,12 +27,8 @@ from orthanc_ledger.sole import sole
 
 LOGGER = logging.getLogger(__name__)
 
-Anchor = Mapping[str, Any]
-"""A row of the queries Anchors and AnchorsOfStudy."""
-
 _OTHER = "another sweep of this node runs: wait for its end, or stop it"
 _NOT_HELD = "not held"
-_PAGE = 100
 _TICK_S = 1.0
 _MIB = 1 << 20
 _SCHEMA = """
@@ -133,23 +128,23 @@ class Sweep:
     def __init__(
         self,
         ledger: Ledger,
+        anchors: Anchors,
         index: Index,
         library: Library,
         outbox: Outbox,
         rounds: Rounds,
-        certificate: bytes,
         lock: Path,
         clock: Clock,
         tell: Callable[[Damage], object] = lambda _: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``certificate``: what this node signs its anchors with (DER); ``tell`` is given all damage as it is found."""
+        """``tell`` is given all damage as it is found."""
         self._ledger = ledger
+        self._anchors = anchors
         self._index = index
         self._library = library
         self._outbox = outbox
         self._rounds = rounds
-        self._serial = serial_of(parse_certificate(certificate))
         self._lock = lock
         self._clock = clock
         self._tell = tell
@@ -182,7 +177,7 @@ class Sweep:
         """
         with sole(self._lock, ServiceAway(_OTHER)):
             round_ = self._rounds.unfinished() or Round(self._clock())
-            return self._walk(self._anchors_behind(round_.place), round_, go_on, self._rounds.keep)
+            return self._walk(self._anchors.behind(round_.place), round_, go_on, self._rounds.keep)
 
     def study(self, study_uid: str, go_on: GoOn) -> Round:
         """One study's anchors alone, without keeping a place. Raises as ``round``; NotHeld."""
@@ -190,25 +185,13 @@ class Sweep:
         if token is None:
             raise NotHeld(f"study {study_uid}: nothing of it is anchored here; `orthanc-ledger studies` lists what is")
         with sole(self._lock, ServiceAway(_OTHER)):
-            anchors = self._ledger.query("AnchorsOfStudy", {"study": token})
-            return self._walk(anchors, Round(self._clock()), go_on, lambda _: None)
+            return self._walk(self._anchors.of_study(token), Round(self._clock()), go_on, lambda _: None)
 
     def _is_due(self, every_s: float) -> bool:
         last = self._rounds.finished()
         if last is None or last.finished is None or self._rounds.unfinished() is not None:
             return True
         return not 0 <= self._clock() - last.finished < every_s  # also when the clock was set back
-
-    def _anchors_behind(self, place: str) -> Iterator[Anchor]:
-        """All anchors whose manifest CID is greater, page by page. Raises LedgerAway."""
-        while True:
-            start = {"from": place} if place else {}
-            page = self._ledger.query("Anchors", {**start, "limit": _PAGE})
-            page = [anchor for anchor in page if anchor["manifestCid"] != place]
-            if not page:
-                return
-            yield from page
-            place = page[-1]["manifestCid"]
 
     def _walk(self, anchors: Iterable[Anchor], round_: Round, go_on: GoOn, keep: Callable[[Round], None]) -> Round:
         alarmed = self._alarmed()
@@ -228,7 +211,7 @@ class Sweep:
         """The round after one more anchor; None when it was told to end before."""
         study_uid = self._index.study_of_token(anchor["study"])
         if study_uid is None:
-            if not self._is_own(anchor):
+            if not self._anchors.is_own(anchor):
                 return replace(round_, elsewhere=round_.elsewhere + 1)
             self._report_not_held(anchor)
             return replace(round_, not_held=round_.not_held + 1)
@@ -254,16 +237,10 @@ class Sweep:
         damaged = self._report(study_uid, anchor, faulty) if faulty else 0
         return replace(round_, damaged=round_.damaged + damaged)
 
-    def _is_own(self, anchor: Anchor) -> bool:
-        """Whether this node anchored it: another one of the organisation has a certificate of its own."""
-        question = {"study": anchor["study"], "from": anchor["time"], "until": anchor["time"] + 1}
-        events = self._ledger.query("Audit", question)
-        return (anchor["sequence"], self._serial) in ((event["sequence"], event["by"]["serial"]) for event in events)
-
     def _report_not_held(self, anchor: Anchor) -> None:
         cid = anchor["manifestCid"]
         text = f"manifest {cid}: {anchor['count']} objects that this node anchored, of a study its index does not know"
-        self._outbox.alarm(_NOT_HELD, cid, f"{text}; restore index and content store from their backup")
+        self._outbox.alarm(_NOT_HELD, cid, f"{text}; make the index anew with `orthanc-ledger reindex`")
         self._tell(Damage(cid, None, f"{_NOT_HELD}: {text}"))
 
     def _report(self, study_uid: str, anchor: Anchor, faulty: Sequence[Checked]) -> int:

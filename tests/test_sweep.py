@@ -19,7 +19,8 @@ from conftest import ROOT, wait_until
 from node_make import drain, make_node, open_node, real_file, store, variant
 from sweep_make import STUDY, flip, hold, place
 
-from orthanc_ledger import cli, sweep
+from orthanc_ledger import anchors, cli
+from orthanc_ledger.anchors import Anchors
 from orthanc_ledger.assemble import INDEX, KEYRING, Node
 from orthanc_ledger.content.cid import block_cid, cid_text
 from orthanc_ledger.errors import ConfigError, ContentAway, LedgerAway, NotHeld, ServiceAway
@@ -244,7 +245,7 @@ def test_a_round_goes_on_behind_the_last_manifest_that_was_done(node: Node) -> N
 
 
 def test_anchors_come_in_pages_each_once(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep, "_PAGE", 2)
+    monkeypatch.setattr(anchors, "_PAGE", 2)
     assert swept(node).anchors == 4
 
 
@@ -368,8 +369,8 @@ def run(node: Node, schedule: Schedule, every_h: float = 24.0) -> list[float]:
 
     rounds.keep = note  # type: ignore[method-assign]
     lock = node.config.data_dir / "lock"
-    parts = node.ledger, node.index, node.library, node.outbox, rounds, certificate(node)
-    made = Sweep(*parts, lock, lambda: schedule.now)
+    parts = node.index, node.library, node.outbox, rounds
+    made = Sweep(node.ledger, Anchors(node.ledger, certificate(node)), *parts, lock, lambda: schedule.now)
     made.run(schedule, every_h * 3600, 1.0)
     return ended
 
@@ -588,5 +589,5 @@ class AlteredLedger:
 def sweep_over(node: Node, alter: Callable[[dict[str, Any]], dict[str, Any]], refuses: str = "") -> Sweep:
     lock = node.config.data_dir / "sweep.lock"
     ledger = AlteredLedger(node, alter, refuses)
-    parts = node.index, node.library, node.outbox, node.rounds, certificate(node)
-    return Sweep(ledger, *parts, lock, lambda: 1_900_000_000)
+    parts = node.index, node.library, node.outbox, node.rounds
+    return Sweep(ledger, Anchors(ledger, certificate(node)), *parts, lock, lambda: 1_900_000_000)
