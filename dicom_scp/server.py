@@ -18,11 +18,11 @@ from dicom_scp import status
 from dicom_scp.association import MAXIMUM_PDU, DicomAssociation, Handler
 from dicom_scp.contexts import VERIFICATION, supported
 from dicom_scp.dimse import response_to
-from dicom_scp.move import MoveRoute
 from dicom_scp.ports import Archive, Inbox, ListenerConfig, Peer
 from dicom_scp.query import Finder
 from dicom_scp.receive import Receiver
 from dicom_scp.retrieve_loop import Retriever
+from dicom_scp.route import Requestor
 from dicom_scp.upper_layer import PduSocket
 from orthanc_ledger.arrival import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from orthanc_ledger.errors import ConfigError
@@ -53,7 +53,7 @@ class Listener:
         self._peers = {peer.ae_title: (peer, _addresses(peer)) for peer in config.peers if peer.role in served}
         self._ae = _application_entity(config)
         self._receiver = Receiver(inbox, archive)
-        retriever = Retriever(archive, config.peers, MoveRoute(self._ae))
+        retriever = Retriever(archive, config.peers, Requestor(self._ae))
         self._handlers: dict[type, Handler] = {
             C_ECHO: _echo,
             C_STORE: self._receiver.serve,
