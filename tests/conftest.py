@@ -62,7 +62,11 @@ def dcmtk() -> Callable[[str], str]:
 def free_port(worker_id: str) -> Callable[[], int]:
     """Free ports of 127.0.0.1, each given once; below the ephemeral range, so that no outgoing connection takes one."""
     worker = int(worker_id.removeprefix("gw")) if worker_id.startswith("gw") else 0
-    first = 12_000 + worker * 4_000
+    return free_ports(12_000 + worker * 4_000)
+
+
+def free_ports(first: int) -> Callable[[], int]:
+    """Gives ports that are free among the 4,000 from ``first`` on, each once."""
     candidates = iter(range(first + os.getpid() % 3_000, first + 4_000))
 
     def take() -> int:
@@ -73,7 +77,7 @@ def free_port(worker_id: str) -> Callable[[], int]:
                 except OSError:
                     continue
                 return port
-        pytest.fail("no free port left in this worker's range")
+        pytest.fail("no free port left in this range")
 
     return take
 

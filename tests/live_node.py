@@ -70,10 +70,14 @@ class LiveNode:
         """Wait until so many objects are anchored."""
         wait_until(lambda: self.status()["anchored"] >= count, timeout_s, f"{count} objects are anchored")
 
-    def start(self) -> None:
-        """Start `serve` and wait until both ports answer a C-ECHO."""
+    def launch(self) -> None:
+        """Start `serve`, without waiting for its processes."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self._words("serve"), stdout=log, stderr=log)
+
+    def start(self) -> None:
+        """Start `serve` and wait until both ports answer a C-ECHO."""
+        self.launch()
         for port, caller in (("clinical", "MRI1"), ("research", "RESEARCH1")):
             wait_until(lambda port=port, caller=caller: self.echo(caller, port), START_S, f"the {port} port answers")
 
