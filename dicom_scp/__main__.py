@@ -1,4 +1,4 @@
-"""``python -m dicom_scp --config FILE clinical|research``: one receiver process, until SIGTERM.
+"""``python -m dicom_scp --config FILE clinical|research|forwarder``: a receiver, or what forwards, until SIGTERM.
 
 `orthanc-ledger serve` starts them.
 """
@@ -6,14 +6,17 @@
 import argparse
 import logging
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
+from dicom_scp import forward
 from dicom_scp.ports import Level, ListenerConfig, Peer, Plan, Query
 from dicom_scp.server import Listener
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.config import load
-from orthanc_ledger.errors import DataError
+from orthanc_ledger.errors import ConfigError, DataError, ServiceAway
 from orthanc_ledger.reasons import Reason
 from orthanc_ledger.serve import SUPERVISED, quiet_libraries, stop_event
 
@@ -35,11 +38,11 @@ class NodeArchive:
 
 
 def main() -> int:
-    """Serve one port. Exit code 2: the configuration is wrong."""
+    """Serve one port, or forward. Exit code 2: the configuration is wrong."""
     parser = argparse.ArgumentParser(prog="python -m dicom_scp")
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--verbose", action="store_true")
-    parser.add_argument("port", choices=("clinical", "research"))
+    parser.add_argument("work", choices=("clinical", "research", "forwarder"))
     parser.add_argument(SUPERVISED, action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     level = logging.DEBUG if args.verbose else logging.INFO
@@ -48,24 +51,35 @@ def main() -> int:
     stop = stop_event(args.supervised)
     try:
         node = Node(load(args.config))
-        config = node.config
-        listen = config.clinical if args.port == "clinical" else config.research
-        listener = Listener(
-            ListenerConfig(args.port, config.ae_title, listen.host, listen.port, config.peers, listen.max_associations),
-            node.spool,
-            NodeArchive(node),
-        )
-        listener.start()
-        logging.info("%s receiver listening on port %d", args.port, listen.port)
+        if args.work == "forwarder":
+            forward.serve(node.forwarding, node.config.ae_title, node.config.destinations, stop)
+        else:
+            _receive(node, args.work, stop)
     except DataError as error:
         print(f"orthanc-ledger: {error}", file=sys.stderr)
         return 2
+    except ServiceAway as error:
+        print(f"orthanc-ledger: {error}", file=sys.stderr)
+        return 3
+    return 0
+
+
+def _receive(node: Node, port: Literal["clinical", "research"], stop: threading.Event) -> None:
+    """Raises ConfigError when the port cannot be had."""
+    config = node.config
+    listen = config.clinical if port == "clinical" else config.research
+    listener = Listener(
+        ListenerConfig(port, config.ae_title, listen.host, listen.port, config.peers, listen.max_associations),
+        node.spool,
+        NodeArchive(node),
+    )
+    try:
+        listener.start()
     except OSError as error:
-        print(f"orthanc-ledger: {args.port} port {listen.host}:{listen.port}: {error.strerror}", file=sys.stderr)
-        return 2
+        raise ConfigError(f"{port} port {listen.host}:{listen.port}: {error.strerror}") from error
+    logging.info("%s receiver listening on port %d", port, listen.port)
     stop.wait()
     listener.shutdown()
-    return 0
 
 
 if __name__ == "__main__":

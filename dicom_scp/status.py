@@ -90,3 +90,8 @@ def sub_operation_reason(error: CustodyError) -> Reason | None:
 def is_stored(answered: int) -> bool:
     """Whether a recipient's C-STORE response means that it has the object: success or a warning (PS3.4 B.2.3)."""
     return answered == SUCCESS or answered & 0xF000 == 0xB000
+
+
+def is_out_of_resources(answered: int) -> bool:
+    """Whether a recipient has no room at this moment, for this object or any (PS3.4 B.2.3, 0xA7xx)."""
+    return answered & 0xFF00 == 0xA700

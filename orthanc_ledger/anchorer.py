@@ -13,6 +13,7 @@ from orthanc_ledger.batch import BatchLimits, OpenBatch, Preparer
 from orthanc_ledger.clock import MicrosecondClock
 from orthanc_ledger.content import ContentStore
 from orthanc_ledger.errors import ConfigError, ContractError, DataError, LedgerAway, ServiceAway
+from orthanc_ledger.forwards import Forwards
 from orthanc_ledger.index import Batch, Index, Instance, Waiting
 from orthanc_ledger.intake import Intake
 from orthanc_ledger.keyring import Keyring, StudyErased
@@ -49,6 +50,7 @@ class Anchorer:
         spool: Spool,
         index: Index,
         outbox: Outbox,
+        forwards: Forwards,
         keyring: Keyring,
         content: ContentStore,
         ledger: Ledger,
@@ -62,7 +64,7 @@ class Anchorer:
         self._ledger = _SignedAnew(ledger)
         self._node = node
         self._pace = pace
-        self._intake = Intake(spool, index, outbox, keyring)
+        self._intake = Intake(spool, index, outbox, forwards, keyring)
         self._preparer = Preparer(
             spool,
             keyring,
@@ -70,7 +72,7 @@ class Anchorer:
             LastWords(spool.folder.parent / _DECODING),
             between=self.take_in,  # clinical peers shall see what comes meanwhile
         )
-        self._supersessions = Supersessions(spool, index, outbox, keyring, self._preparer, self._ledger)
+        self._supersessions = Supersessions(spool, index, outbox, forwards, keyring, self._preparer, self._ledger)
         self._open: dict[str, OpenBatch] = {}  # study UID → its batch that has not closed
         self._waiting: set[str] = set()  # studies that wait for a service
         self._failed: set[str] = set()  # studies and manifests that wait for a person

@@ -17,6 +17,8 @@ from orthanc_ledger.datasets import Datasets
 from orthanc_ledger.deliveries import Deliveries
 from orthanc_ledger.errors import ConfigError
 from orthanc_ledger.find import Catalogue
+from orthanc_ledger.forwarding import Forwarding
+from orthanc_ledger.forwards import Forwards
 from orthanc_ledger.gate import Gate
 from orthanc_ledger.index import Index
 from orthanc_ledger.keyring import Keyring
@@ -34,6 +36,7 @@ from orthanc_ledger.sweep import Damage, Rounds, Sweep
 INDEX = "index.db"
 OUTBOX = "outbox.db"
 DELIVERIES = "courier.db"
+FORWARDS = "forwards.db"
 KEYRING = "keyring.db"
 DATASETS = "datasets.db"
 SPOOL = "spool"
@@ -61,6 +64,10 @@ class Node:
     @cached_property
     def outbox(self) -> Outbox:
         return Outbox(self.config.data_dir / OUTBOX, system_clock)
+
+    @cached_property
+    def forwards(self) -> Forwards:
+        return Forwards(self.config.data_dir / FORWARDS, self.config.forward, system_clock)
 
     @cached_property
     def spool(self) -> Spool:
@@ -113,6 +120,10 @@ class Node:
         return Library(self.spool, self.index, self.keyring, self.content, self.manifests, self.outbox)
 
     @cached_property
+    def forwarding(self) -> Forwarding:
+        return Forwarding(self.forwards, self.index, self.library, self.outbox, system_clock)
+
+    @cached_property
     def datasets(self) -> Datasets:
         return Datasets(self.config.data_dir / DATASETS, self.outbox)
 
@@ -138,7 +149,8 @@ class Node:
         config = self.config
         node = {"organisation": config.organisation, "aeTitle": config.ae_title}
         pace = Pace(config.batch, config.ledger_retry_s, config.denial_report_s)
-        return Anchorer(self.spool, self.index, self.outbox, self.keyring, self.content, self.ledger, node, pace)
+        told = self.outbox, self.forwards
+        return Anchorer(self.spool, self.index, *told, self.keyring, self.content, self.ledger, node, pace)
 
     @cached_property
     def rounds(self) -> Rounds:

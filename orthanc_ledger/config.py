@@ -49,6 +49,7 @@ class Config:
     clinical: Listen
     research: Listen
     peers: tuple[Peer, ...] = ()
+    forward: tuple[str, ...] = ()
     batch: BatchLimits = field(default_factory=BatchLimits)
     spool_reserve_mb: int = 1024
     largest_object_mb: int = 16384
@@ -64,6 +65,11 @@ class Config:
     def peer(self, ae_title: str) -> Peer | None:
         """The peer of that AE title, or None."""
         return next((peer for peer in self.peers if peer.ae_title == ae_title), None)
+
+    @property
+    def destinations(self) -> tuple[Peer, ...]:
+        """The peers that get an unchanged copy of everything (`forward`)."""
+        return tuple(peer for title in self.forward for peer in self.peers if peer.ae_title == title)
 
 
 def load(path: Path) -> Config:
@@ -117,7 +123,19 @@ def _check(config: Config, path: str) -> None:
             f"{path}: clinical.max_associations: expected more than the {RESERVED_ASSOCIATIONS} kept for modalities, "
             f"got {config.clinical.max_associations}"
         )
+    _check_forward(config, path)
     _check_sinks(config, path)
+
+
+def _check_forward(config: Config, path: str) -> None:
+    if len(set(config.forward)) != len(config.forward):
+        raise ConfigError(f"{path}: forward: an AE title stands twice")
+    for title in config.forward:
+        peer = config.peer(title)
+        if peer is None or peer.role != "clinical" or peer.host is None:
+            raise ConfigError(
+                f"{path}: forward: {title}: expected the AE title of a peer with role clinical, host and port"
+            )
 
 
 def _check_sinks(config: Config, path: str) -> None:

@@ -13,6 +13,7 @@ from orthanc_ledger.arrival import read_head
 from orthanc_ledger.attributes import Attributes
 from orthanc_ledger.batch import describe, waiting_row
 from orthanc_ledger.errors import DataError, IntegrityError, NotHeld, Unreadable
+from orthanc_ledger.forwards import Forwards
 from orthanc_ledger.index import Index, Instance
 from orthanc_ledger.instance import read_identifiers
 from orthanc_ledger.keyring import Keyring
@@ -27,10 +28,11 @@ _AT_ONCE = 64  # units entered in one index transaction
 class Intake:
     """Keeps the index true to the spool. Only for the anchorer's one thread."""
 
-    def __init__(self, spool: Spool, index: Index, outbox: Outbox, keyring: Keyring) -> None:
+    def __init__(self, spool: Spool, index: Index, outbox: Outbox, forwards: Forwards, keyring: Keyring) -> None:
         self._spool = spool
         self._index = index
         self._outbox = outbox
+        self._forwards = forwards
         self._keyring = keyring
         self._versions: dict[str, int] = {}  # queue → its version when it was last read
         self._entered: set[str] = set()  # names in the inbox that the index has
@@ -109,6 +111,7 @@ class Intake:
                 if name not in self._unread:  # said once, not at every try
                     LOGGER.warning("a unit stays in the inbox, as it cannot be read now: %s", error.strerror)
         if found:
+            self._forwards.queue(instance.claim for instance, _ in found)  # what the index has is not queued again
             self._index.enter(found)
         self._entered |= entered
         self._unread = (self._unread - entered) | unread
@@ -145,7 +148,9 @@ class Intake:
         if known is None:
             self._outbox.alarm("quarantine", claim, text)
             with contextlib.suppress(IntegrityError):  # too damaged to be in the index: found by its alarm
-                self._index.enter([(self._quarantined(aside), Attributes({}, {}, {}))])
+                quarantined = self._quarantined(aside)
+                self._forwards.queue([claim])
+                self._index.enter([(quarantined, Attributes({}, {}, {}))])
         elif known.state == "spooled" and not self._spool.holds(claim):
             self._outbox.alarm("quarantine", claim, text)
             self._index.set_state(claim, "quarantined", aside)

@@ -1,8 +1,8 @@
 """`orthanc-ledger serve`: starts the node's processes and starts anew what dies.
 
-Anchorer, courier and sweeper run as ``orthanc-ledger anchorer`` and so on, each receiver as ``python -m dicom_scp``:
-the core starts the leaf by name and never imports it. Each holds the other end of a pipe as its standard input and
-stops when that closes, so that none outlives a supervisor that was killed.
+Anchorer, courier and sweeper run as ``orthanc-ledger anchorer`` and so on, receivers and forwarder as
+``python -m dicom_scp``: the core starts the leaf by name and never imports it. Each holds the other end of a pipe as
+its standard input and stops when that closes, so that none outlives a supervisor that was killed.
 """
 
 import logging
@@ -50,6 +50,8 @@ def children(config: Config, config_path: Path, verbose: bool = False) -> list[C
     for port, listen in (("clinical", config.clinical), ("research", config.research)):
         command = [*own, "dicom_scp", *options, port, SUPERVISED]
         found += [Child(f"{port} receiver {number}", command) for number in range(max(listen.processes, 1))]
+    if config.forward:
+        found.append(Child("forwarder", [*own, "dicom_scp", *options, "forwarder", SUPERVISED]))
     return found
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from orthanc_ledger import tokens
 from orthanc_ledger.batch import Preparer, describe
 from orthanc_ledger.errors import DataError
+from orthanc_ledger.forwards import Forwards
 from orthanc_ledger.index import Index, Supersession
 from orthanc_ledger.keyring import Keyring, StudyKeys
 from orthanc_ledger.ledger import Ledger
@@ -22,11 +23,19 @@ class Supersessions:
     """Moves every supersession one state on when it can."""
 
     def __init__(
-        self, spool: Spool, index: Index, outbox: Outbox, keyring: Keyring, preparer: Preparer, ledger: Ledger
+        self,
+        spool: Spool,
+        index: Index,
+        outbox: Outbox,
+        forwards: Forwards,
+        keyring: Keyring,
+        preparer: Preparer,
+        ledger: Ledger,
     ) -> None:
         self._spool = spool
         self._index = index
         self._outbox = outbox
+        self._forwards = forwards
         self._keyring = keyring
         self._preparer = preparer
         self._ledger = ledger
@@ -110,6 +119,7 @@ class Supersessions:
             object=proposed.object,
         )
         self._index.replace_current(current, attributes)
+        self._forwards.queue_again(proposed.claim)
         self._index.keep_supersession(replace(proposed, state="confirmed"))
         self._spool.remove(proposed.conflict, CONFLICTS)
         self._outbox.settle(proposed.claim, proposed.conflict)

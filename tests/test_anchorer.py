@@ -73,7 +73,8 @@ def anchorer_of(node: Node, **limits: float) -> Anchorer:
     config = node.config
     pace = Pace(BatchLimits(**{"idle_s": 1.0, "max_instances": 1000, "max_age_s": 30.0, **limits}), 1.0, 1.0)  # type: ignore[arg-type]
     who = {"organisation": config.organisation, "aeTitle": config.ae_title}
-    return Anchorer(node.spool, node.index, node.outbox, node.keyring, node.content, node.ledger, who, pace)
+    told = node.outbox, node.forwards
+    return Anchorer(node.spool, node.index, *told, node.keyring, node.content, node.ledger, who, pace)
 
 
 def anchors(node: Node) -> list[int]:
