@@ -18,6 +18,7 @@ from orthanc_ledger.commands import (
     datasets,
     exchange,
     fingerprint,
+    forwards,
     fsck,
     identities,
     init,
@@ -53,6 +54,7 @@ COMMANDS = (
     fingerprint,
     compare,
     queues,
+    forwards,
     reindex,
     receipt,
 )

@@ -101,11 +101,14 @@ def _discard_quarantined(args: argparse.Namespace) -> int:
 
 
 def _forget_quarantined(node: Node, name: str) -> None:
-    """Drop a unit's index row and its alarms. The row may be another's by now: its UID came again."""
+    """Drop a unit's index row, what waits to be forwarded, its alarms. The row may be another's by now: its UID came
+    again.
+    """
     claim = claim_of(name)
     holder = node.index.instance(claim)
     if holder is not None and holder.spool_name == name:
         node.index.forget(claim)
+        node.forwards.forget(claim)
     node.outbox.settle(claim, name)
 
 
