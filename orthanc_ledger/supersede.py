@@ -108,6 +108,17 @@ class Supersessions:
         superseded = self._ledger.query("StandingOf", {"study": study.token})["superseded"]
         if not any(row["instance"] == token and row["newManifest"] == proposed.new_manifest for row in superseded):
             return
+        self._make_current(proposed)
+        self._forwards.queue_again(proposed.claim)
+        self._index.keep_supersession(replace(proposed, state="confirmed"))
+        self._spool.remove(proposed.conflict, CONFLICTS)
+        self._outbox.settle(proposed.claim, proposed.conflict)
+
+    def _make_current(self, proposed: Supersession) -> None:
+        """A killed anchorer may have done so, and its unit is removed then as a repeat of the current content."""
+        holder = self._index.instance(proposed.claim)
+        if holder is not None and holder.manifest == proposed.new_manifest:
+            return
         with self._spool.open(proposed.conflict, CONFLICTS) as unit:
             instance, attributes = describe(unit, proposed.conflict)
         current = replace(
@@ -119,10 +130,6 @@ class Supersessions:
             object=proposed.object,
         )
         self._index.replace_current(current, attributes)
-        self._forwards.queue_again(proposed.claim)
-        self._index.keep_supersession(replace(proposed, state="confirmed"))
-        self._spool.remove(proposed.conflict, CONFLICTS)
-        self._outbox.settle(proposed.claim, proposed.conflict)
 
     def _holder(self, supersession: Supersession) -> tuple[StudyKeys, bytes] | None:
         """Keys of the study and the instance's token; None when the claim was given up."""
