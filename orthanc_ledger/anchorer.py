@@ -77,16 +77,17 @@ class Anchorer:
         self._waiting: set[str] = set()  # studies that wait for a service
         self._failed: set[str] = set()  # studies and manifests that wait for a person
 
-    def run(self, stop: threading.Event, now_us: MicrosecondClock) -> None:
+    def run(self, stop: threading.Event, now_us: MicrosecondClock, patience_s: float = 0.0) -> None:
         """Work until ``stop`` is set; never gives up because a service is away or an object is bad.
 
-        Raises ConfigError when another anchorer works here, and what the node's own files raise (a full disk): the
-        supervisor starts it again.
+        Raises ConfigError when another anchorer works here and does not end within ``patience_s``, and what the node's
+        own files raise (a full disk): the supervisor starts it again.
         """
         retry, failed_retry = _Every(self._pace.ledger_retry_s), _Every(_FAILED_RETRY_S)
         report = _Every(self._pace.denial_report_s)
         ledger_away = False
-        with sole(self._spool.folder.parent / LOCK, ConfigError("another anchorer of this node runs: stop it first")):
+        lock, another = self._spool.folder.parent / LOCK, "another anchorer of this node runs: stop it first"
+        with sole(lock, ConfigError(another), patience_s, stop.wait):
             self.recover()
             while not stop.wait(_TICK_S):
                 now = now_us()

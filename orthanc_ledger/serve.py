@@ -30,6 +30,9 @@ SUPERVISED = "--supervised"
 _RESTART_PAUSE_S = 0.5
 _STOP_S = 20.0
 
+PREDECESSOR_ENDS_S = _STOP_S + 10.0
+"""The processes of a supervisor that was killed are gone after this, at the latest."""
+
 
 @dataclass
 class Child:
@@ -82,6 +85,8 @@ def stop_event(supervised: bool = False) -> threading.Event:
         while os.read(sys.stdin.fileno(), 1):
             pass
         stop.set()
+        time.sleep(_STOP_S)  # as its supervisor would have waited before killing it
+        os._exit(1)
 
     if supervised:
         threading.Thread(target=await_end_of_input, daemon=True, name="supervisor").start()

@@ -13,7 +13,7 @@ from node_make import HOUR_US, begin, drain, make_node, open_node, real_file, st
 from orthanc_ledger import batch as batch_module
 from orthanc_ledger import intake as intake_module
 from orthanc_ledger import tokens
-from orthanc_ledger.anchorer import Anchorer, Pace
+from orthanc_ledger.anchorer import LOCK, Anchorer, Pace
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.clock import system_clock_us
 from orthanc_ledger.config import BatchLimits
@@ -22,6 +22,7 @@ from orthanc_ledger.index import Instance
 from orthanc_ledger.ledger import Committed, Ledger
 from orthanc_ledger.ledger.fsck import check
 from orthanc_ledger.setup_node import ORGANISATIONS
+from orthanc_ledger.sole import sole
 from orthanc_ledger.spool import CONFLICTS, INBOX, QUARANTINE, Receipt
 
 SECOND_US = 1_000_000
@@ -567,6 +568,21 @@ def test_second_anchorer_is_refused_and_a_later_one_is_not(node: Node, tmp_path:
         thread.join(30)
     stop.set()
     open_node(tmp_path).anchorer().run(stop, system_clock_us)
+
+
+def test_anchorer_waits_for_one_that_still_ends_and_not_longer_than_it_was_told(node: Node) -> None:
+    stop, lock = threading.Event(), node.spool.folder.parent / LOCK
+    thread = threading.Thread(target=anchorer_of(node, idle_s=0.0).run, args=(stop, system_clock_us, 30.0))
+    with sole(lock, AssertionError("held by this test")):
+        with pytest.raises(ConfigError, match="another anchorer"):
+            anchorer_of(node).run(stop, system_clock_us, 0.2)
+        thread.start()
+        store(node, real_file())
+    try:
+        wait_until(lambda: node.index.counts() == {"anchored": 1}, 20, "it works")
+    finally:
+        stop.set()
+        thread.join(30)
 
 
 def test_running_anchorer_drains_by_itself_when_the_ledger_comes_back(node: Node, ledger: RecordingLedger) -> None:

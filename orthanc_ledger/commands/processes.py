@@ -10,7 +10,7 @@ from orthanc_ledger.assemble import Node
 from orthanc_ledger.clock import system_clock_us
 from orthanc_ledger.commands.terminal import keys_of_others, open_node
 from orthanc_ledger.errors import ConfigError, LedgerAway
-from orthanc_ledger.serve import SUPERVISED, quiet_libraries, stop_event, supervise
+from orthanc_ledger.serve import PREDECESSOR_ENDS_S, SUPERVISED, quiet_libraries, stop_event, supervise
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -51,7 +51,7 @@ def _anchorer(args: argparse.Namespace) -> int:
     quiet_libraries()
     node: Node = open_node(args)
     stop = stop_event(args.supervised)
-    node.anchorer().run(stop, system_clock_us)
+    node.anchorer().run(stop, system_clock_us, PREDECESSOR_ENDS_S if args.supervised else 0.0)
     return 0
 
 
