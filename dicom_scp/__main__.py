@@ -27,8 +27,10 @@ class NodeArchive:
     def __init__(self, node: Node) -> None:
         self._node = node
 
-    def find_studies(self, asker: Peer, keys: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
-        return self._node.catalogue.find_studies(asker, keys)
+    def find(
+        self, asker: Peer, level: Level, uids: Query, keys: Mapping[str, str], combined: bool
+    ) -> Iterator[Mapping[str, str]]:
+        return self._node.catalogue.find(asker, level, uids, keys, combined)
 
     def plan(self, asker: Peer, recipient: Peer, level: Level, uids: Query) -> Plan:
         return self._node.retrieval.plan(asker, recipient, level, uids)

@@ -1,44 +1,83 @@
 """Identifiers: the data sets of C-FIND, C-GET and C-MOVE, decoded with suspicion and encoded for the context."""
 
 import re
+import struct
+from collections.abc import Iterable, Iterator, Mapping
 from io import BytesIO
-from typing import Any
+from typing import NamedTuple
 
+from pydicom.datadict import dictionary_has_tag, dictionary_keyword, dictionary_VR, tag_for_keyword
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
+from pydicom.tag import BaseTag
 from pydicom.uid import UID
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, STR_VR, VR
 from pynetdicom.dsutils import decode, encode
 from pynetdicom.presentation import PresentationContext
 
 from dicom_scp.contexts import PATIENT_ROOT
 from dicom_scp.ports import Level, Query
+from orthanc_ledger import charsets
 from orthanc_ledger.errors import DataError
 
 LEVELS: tuple[Level, ...] = ("PATIENT", "STUDY", "SERIES", "IMAGE")
 UNIQUE_KEYS = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")  # PS3.4 C.6.1.1, one a level
 _UID = re.compile(r"[0-9.]{1,64}")
 _PATIENT_ID = re.compile(r"[^*?\\]{1,64}")
+_CHARSET = BaseTag(0x00080005)
+_VRS = frozenset({None, *VR})  # None: the transfer syntax has none
 
 
 class BadIdentifier(DataError):
     """The identifier cannot be decoded, or its level and unique keys do not fit its SOP class."""
 
 
+class Text(NamedTuple):
+    """An element of a response: ``value`` as DICOM text, several values joined by a backslash."""
+
+    tag: int
+    vr: str
+    value: str
+
+
 def read_identifier(encoded: BytesIO, context: PresentationContext) -> Dataset:
-    """Decode an identifier to its last element. Raises BadIdentifier."""
+    """Take an identifier apart to its last element; values stay raw. Raises BadIdentifier."""
     syntax = _syntax(context)
     try:
         identifier = decode(encoded, syntax.is_implicit_VR, syntax.is_little_endian)
-        identifier.decode()  # reads every value
-    except Exception as error:  # pydicom raises many types on bytes that are no data set, and only when a value is read
+    except Exception as error:  # pydicom raises many types on bytes that are no data set
         raise BadIdentifier(f"the identifier cannot be decoded: {type(error).__name__}") from error
+    if not {element.VR for element in _elements(identifier)} <= _VRS:
+        raise BadIdentifier("the identifier has an element of a VR that does not exist")
     return identifier
 
 
+def texts(identifier: Dataset) -> dict[str, str]:
+    """Keyword → text of the standard's text elements, decoded by the identifier's own Specific Character Set.
+
+    From raw bytes: pydicom would split values before it decodes them. Several values stay joined by a backslash.
+    """
+    charset = charsets.charset(_raw(identifier.get_item(_CHARSET)))
+    return {
+        dictionary_keyword(element.tag): charsets.decode(_raw(element), dictionary_VR(element.tag), charset)
+        for element in _elements(identifier)
+        if _is_text(element.tag)
+    }
+
+
+def others(identifier: Dataset) -> list[Text]:
+    """What `texts` leaves out, as it is answered: without a value or items, but for the names of private blocks."""
+    found = []
+    for element in _elements(identifier):
+        tag = element.tag
+        if tag.element and not _is_text(tag):  # element 0 is a group's length
+            name = _raw(element).decode("ascii", "replace") if tag.is_private_creator else ""
+            found.append(Text(tag, element.VR or "UN", name))
+    return found
+
+
 def encode_identifier(identifier: Dataset, context: PresentationContext) -> BytesIO:
-    """Encode a response's identifier; text that is not ASCII goes out as UTF-8 (PS3.3 C.12.1.1.2)."""
-    if not all(text(element.value).isascii() for element in identifier):
-        identifier.SpecificCharacterSet = "ISO_IR 192"
+    """Encode a retrieve response's identifier."""
     syntax = _syntax(context)
     encoded = encode(identifier, syntax.is_implicit_VR, syntax.is_little_endian)
     if encoded is None:
@@ -46,15 +85,35 @@ def encode_identifier(identifier: Dataset, context: PresentationContext) -> Byte
     return BytesIO(encoded)
 
 
-def text(value: Any) -> str:
-    """A value as DICOM text: multiple values joined by a backslash, nothing as the empty string."""
-    values = value if isinstance(value, MultiValue | list) else [value]
-    return "\\".join("" if each is None else str(each) for each in values)
+def encode_texts(elements: Iterable[Text], context: PresentationContext) -> BytesIO:
+    """Encode a match, in UTF-8 (ISO_IR 192). Values need not be valid for their VR: an object's own may not be."""
+    syntax = _syntax(context)
+    order = "<" if syntax.is_little_endian else ">"
+    encoded = bytearray()
+    for tag, vr, text in sorted({*elements, Text(_CHARSET, "CS", "ISO_IR 192")}):
+        value = text.encode()
+        value += (b"\0" if vr == "UI" else b" ") * (len(value) % 2)
+        encoded += struct.pack(f"{order}HH", tag >> 16, tag & 0xFFFF)
+        if syntax.is_implicit_VR:
+            encoded += struct.pack(f"{order}L", len(value))
+        elif vr in EXPLICIT_VR_LENGTH_32 or len(value) > 0xFFFF:
+            vr = vr if vr in EXPLICIT_VR_LENGTH_32 else "UN"  # too long for its VR (PS3.5 6.2.2)
+            encoded += struct.pack(f"{order}2s2xL", vr.encode(), len(value))
+        else:
+            encoded += struct.pack(f"{order}2sH", vr.encode(), len(value))
+        encoded += value
+    return BytesIO(encoded)
 
 
-def level_of(identifier: Dataset, context: PresentationContext) -> Level:
+def text_of(keyword: str, value: str) -> Text:
+    """The element of a keyword."""
+    tag = tag_for_keyword(keyword) or 0
+    return Text(tag, dictionary_VR(tag), value)
+
+
+def level_of(values: Mapping[str, str], context: PresentationContext) -> Level:
     """Query/Retrieve Level (0008,0052), one that the context's information model has. Raises BadIdentifier."""
-    named = text(identifier.get("QueryRetrieveLevel")).strip()
+    named = values.get("QueryRetrieveLevel", "")
     levels = LEVELS if context.abstract_syntax in PATIENT_ROOT else LEVELS[1:]
     if named not in levels:
         raise BadIdentifier(f"Query/Retrieve Level is {named!r}, expected one of {', '.join(levels)}")
@@ -66,22 +125,43 @@ def unique_keys(identifier: Dataset, context: PresentationContext) -> tuple[Leve
 
     Raises BadIdentifier unless the level's own key has values and every key above it exactly one, none with wildcards.
     """
-    level = level_of(identifier, context)
-    depth = LEVELS.index(level)
+    values = texts(identifier)
+    level, above = keys_above(values, context)
+    own = _unique_key(values, UNIQUE_KEYS[LEVELS.index(level)], single=level == "PATIENT")
+    return level, Query(*(*above, own))
+
+
+def keys_above(values: Mapping[str, str], context: PresentationContext) -> tuple[Level, list[tuple[str, ...]]]:
+    """The level of an identifier's `texts`, and the unique keys of the levels above (PS3.4 C.4.1.2.2.1), top down; none
+    for a level that the model does not have.
+
+    Raises BadIdentifier unless each has exactly one value without wildcards.
+    """
+    level = level_of(values, context)
     top = 0 if context.abstract_syntax in PATIENT_ROOT else 1
-    keys: list[tuple[str, ...]] = [(), (), (), ()]
-    for index in range(top, depth + 1):
-        keys[index] = key_values(identifier, UNIQUE_KEYS[index], single=index < depth or level == "PATIENT")
-    return level, Query(*keys)
+    named = UNIQUE_KEYS[: LEVELS.index(level)]
+    return level, [_unique_key(values, keyword, single=True) if at >= top else () for at, keyword in enumerate(named)]
 
 
-def key_values(identifier: Dataset, keyword: str, *, single: bool) -> tuple[str, ...]:
-    """The values of a unique key. Raises BadIdentifier for none, several where ``single``, or any that is no key."""
-    values = tuple(value.strip() for value in text(identifier.get(keyword)).split("\\"))
+def _unique_key(values: Mapping[str, str], keyword: str, *, single: bool) -> tuple[str, ...]:
+    found = tuple(value.strip() for value in values.get(keyword, "").split("\\"))
     pattern = _PATIENT_ID if keyword == "PatientID" else _UID
-    if not all(pattern.fullmatch(value) for value in values) or (single and len(values) > 1):
+    if not all(pattern.fullmatch(value) for value in found) or (single and len(found) > 1):
         raise BadIdentifier(f"{keyword} must hold {'one value' if single else 'values'} without wildcards")
-    return values
+    return found
+
+
+def _elements(identifier: Dataset) -> Iterator[RawDataElement | DataElement]:
+    """The top level; all are raw but sequences."""
+    return map(identifier.get_item, identifier.keys())
+
+
+def _is_text(tag: BaseTag) -> bool:
+    return dictionary_has_tag(tag) and dictionary_VR(tag) in STR_VR and dictionary_keyword(tag) != ""
+
+
+def _raw(element: RawDataElement | DataElement | None) -> bytes:
+    return (element.value or b"") if isinstance(element, RawDataElement) else b""
 
 
 def _syntax(context: PresentationContext) -> UID:

@@ -83,13 +83,16 @@ class Inbox(Protocol):
 class Archive(Protocol):
     """What this node holds, as one peer may see it."""
 
-    def find_studies(self, asker: Peer, keys: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
-        """Studies that match, each as DICOM keyword → value.
+    def find(
+        self, asker: Peer, level: Level, uids: Query, keys: Mapping[str, str], combined: bool
+    ) -> Iterator[Mapping[str, str]]:
+        """What fits a query at a level, each as DICOM keyword → text (several values joined by a backslash).
 
-        ``keys`` are the identifier's top-level elements by keyword (multiple values joined by a backslash); an empty
-        value asks for the element. An answer holds every keyword the archive supports, with an empty value where the
-        study has none: a keyword asked for but not in an answer is reported as unsupported (0xFF01). Raises
-        LedgerAway, at the call or while iterating.
+        ``uids``: the unique keys of the levels above; ``keys``: the identifier's other elements by keyword, decoded,
+        the level's own unique key included; an empty value asks for the element. ``combined``: Study Date and Study
+        Time are matched as one (PS3.4 C.5.1.1). An answer holds every keyword the archive supports for this asker at
+        this level, with an empty value where there is none: a keyword asked for but not in an answer is reported as
+        unsupported (0xFF01). Raises LedgerAway, at the call or while iterating.
         """
 
     def plan(self, asker: Peer, recipient: Peer, level: Level, uids: Query) -> Plan:

@@ -1,9 +1,10 @@
-"""C-FIND at study level, Study Root and Patient Root, exact keys (PS3.4 C.4.1)."""
+"""C-FIND in the Patient Root and Study Root models, hierarchical, at every level (PS3.4 C.4.1)."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from io import BytesIO
 
-from pydicom.dataset import Dataset
+from pydicom.uid import UID
+from pynetdicom import evt
 from pynetdicom.dimse_primitives import C_FIND
 from pynetdicom.presentation import PresentationContext
 
@@ -11,13 +12,34 @@ from dicom_scp import status
 from dicom_scp.association import DicomAssociation
 from dicom_scp.contexts import FIND_MODELS, PATIENT_ROOT
 from dicom_scp.dimse import response_to
-from dicom_scp.identifier import BadIdentifier, encode_identifier, key_values, level_of, read_identifier, text
-from dicom_scp.ports import Archive, Peer
+from dicom_scp.identifier import (
+    LEVELS,
+    UNIQUE_KEYS,
+    BadIdentifier,
+    Text,
+    encode_texts,
+    keys_above,
+    others,
+    read_identifier,
+    text_of,
+    texts,
+)
+from dicom_scp.ports import Archive, Level, Peer, Query
 from dicom_scp.upper_layer import AssociationLost
 from orthanc_ledger.errors import ServiceAway
 
 # Part of every answer or of the encoding, never matched.
 _NOT_KEYS = frozenset({"QueryRetrieveLevel", "RetrieveAETitle", "SpecificCharacterSet", "TimezoneOffsetFromUTC"})
+_DATE_TIME_MATCHING = 1  # byte of the service class application information (PS3.4 C.5.1.1.1)
+
+
+def answer_extended(event: evt.Event) -> dict[UID, bytes]:
+    """SOP Class Extended Negotiation for C-FIND: combined date-time matching as asked for, nothing else."""
+    return {
+        sop_class: bytes(at == _DATE_TIME_MATCHING and byte == 1 for at, byte in enumerate(asked))
+        for sop_class, asked in event.assoc.requestor.sop_class_extended.items()
+        if sop_class in FIND_MODELS
+    }
 
 
 class Finder:
@@ -33,9 +55,7 @@ class Finder:
             _respond(assoc, request, context, status.SOP_CLASS_NOT_SUPPORTED)
             return
         try:
-            identifier = read_identifier(request.Identifier or BytesIO(), context)
-            _check_level(identifier, context)
-            final = self._answer_matches(assoc, assoc.peer, request, context, identifier)
+            final = self._answer_matches(assoc, assoc.peer, request, context)
         except BadIdentifier:
             final = self._refused(assoc.peer, status.IDENTIFIER_REFUSED)
         except AssociationLost:
@@ -50,38 +70,41 @@ class Finder:
         return answer
 
     def _answer_matches(
-        self, assoc: DicomAssociation, peer: Peer, request: C_FIND, context: PresentationContext, identifier: Dataset
+        self, assoc: DicomAssociation, peer: Peer, request: C_FIND, context: PresentationContext
     ) -> status.Answer:
-        asked = {element.keyword or str(element.tag): element.value for element in identifier}
-        keys = {
-            element.keyword: text(element.value)
-            for element in identifier
-            if element.keyword and element.keyword not in _NOT_KEYS and element.VR != "SQ"
-        }
-        unsupported = asked.keys() - keys.keys() - _NOT_KEYS
-        for match in self._archive.find_studies(peer, keys):
+        identifier = read_identifier(request.Identifier or BytesIO(), context)
+        values = texts(identifier)
+        level, above = keys_above(values, context)
+        told = _unique_keywords(level, context)
+        keys = {keyword: value for keyword, value in values.items() if keyword not in {*_NOT_KEYS, *told[:-1]}}
+        unmatched = others(identifier)
+        for match in self._archive.find(peer, level, Query(*above), keys, _combined(assoc, context)):
             if assoc.is_cancelled(request.MessageID or 0):
                 return status.Answer(status.CANCELLED)
-            some = unsupported or keys.keys() - match.keys()
+            some = unmatched or keys.keys() - match.keys()
             pending = status.Answer(status.PENDING_UNSUPPORTED_KEYS if some else status.PENDING)
-            _respond(assoc, request, context, pending, self._answer(keys, match))
+            answer = [*self._answer(level, {*keys, *told}, match), *unmatched]
+            _respond(assoc, request, context, pending, encode_texts(answer, context))
         return status.Answer(status.SUCCESS)
 
-    def _answer(self, keys: Mapping[str, str], match: Mapping[str, str]) -> Dataset:
-        answer = Dataset()
-        for keyword in {*keys, "StudyInstanceUID"}:
-            setattr(answer, keyword, match.get(keyword, ""))
-        answer.QueryRetrieveLevel = "STUDY"
-        answer.RetrieveAETitle = self._ae_title
-        return answer
+    def _answer(self, level: Level, keywords: Collection[str], match: Mapping[str, str]) -> list[Text]:
+        return [
+            text_of("QueryRetrieveLevel", level),
+            text_of("RetrieveAETitle", self._ae_title),
+            *(text_of(keyword, match.get(keyword, "")) for keyword in keywords),
+        ]
 
 
-def _check_level(identifier: Dataset, context: PresentationContext) -> None:
-    """Only studies are found so far; in the Patient Root model below one patient (PS3.4 C.4.1.2.2)."""
-    if level_of(identifier, context) != "STUDY":
-        raise BadIdentifier("only STUDY level is supported")
-    if context.abstract_syntax in PATIENT_ROOT:
-        key_values(identifier, "PatientID", single=True)
+def _unique_keywords(level: Level, context: PresentationContext) -> tuple[str, ...]:
+    """The unique keys of the levels down to one; the last is its own."""
+    top = 0 if context.abstract_syntax in PATIENT_ROOT else 1
+    return UNIQUE_KEYS[top : LEVELS.index(level) + 1]
+
+
+def _combined(assoc: DicomAssociation, context: PresentationContext) -> bool:
+    """Whether date and time are one, by what was asked for and so was accepted."""
+    asked = assoc.requestor.sop_class_extended.get(UID(str(context.abstract_syntax)), b"")
+    return asked[_DATE_TIME_MATCHING : _DATE_TIME_MATCHING + 1] == b"\1"
 
 
 def _respond(
@@ -89,9 +112,9 @@ def _respond(
     request: C_FIND,
     context: PresentationContext,
     answer: status.Answer,
-    identifier: Dataset | None = None,
+    identifier: BytesIO | None = None,
 ) -> None:
     response = response_to(request, answer)
     if identifier is not None:
-        response.Identifier = encode_identifier(identifier, context)
+        response.Identifier = identifier
     assoc.dimse.send_msg(response, context.context_id or 0)

@@ -19,7 +19,7 @@ from dicom_scp.association import MAXIMUM_PDU, DicomAssociation, Handler
 from dicom_scp.contexts import VERIFICATION, supported
 from dicom_scp.dimse import response_to
 from dicom_scp.ports import Archive, Inbox, ListenerConfig, Peer
-from dicom_scp.query import Finder
+from dicom_scp.query import Finder, answer_extended
 from dicom_scp.receive import Receiver
 from dicom_scp.retrieve_loop import Retriever
 from dicom_scp.route import Requestor
@@ -125,6 +125,7 @@ class Listener:
         assoc.requestor.address_info = remote
         assoc.dimse.open_sink = partial(self._receiver.open_sink, assoc)
         assoc.bind(evt.EVT_REQUESTED, self._negotiate)
+        assoc.bind(evt.EVT_SOP_EXTENDED, answer_extended)
         with self._lock:
             self._open.add(assoc)
         assoc.start()

@@ -1,25 +1,21 @@
-"""The attributes C-FIND can be asked for, decoded by the object's own Specific Character Set (PS3.3 C.12.1.1.2)."""
+"""The attributes C-FIND can be asked for, by level (PS3.4 C.6.1.1, C.6.2.1), as one object has them."""
 
-import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
-from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
+from orthanc_ledger import charsets
 from orthanc_ledger.instance import Instance
 
+PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
 STUDY = (
     "StudyDate",
     "StudyTime",
     "AccessionNumber",
     "ReferringPhysicianName",
     "StudyDescription",
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
     "StudyInstanceUID",
     "StudyID",
 )
@@ -27,10 +23,9 @@ SERIES = ("Modality", "SeriesDescription", "BodyPartExamined", "SeriesInstanceUI
 INSTANCE = ("SOPClassUID", "SOPInstanceUID", "InstanceNumber")
 
 _CHARSET_TAG = 0x00080005
-_CHARSET_VRS = frozenset(("SH", "LO", "ST", "PN", "LT", "UC", "UT"))
-_DEFINED_TERM = re.compile(r"ISO[ _-]?(2022[ _-]?)?IR[ _-]?[0-9]{1,3}|GB18030|GBK")
-_PN_DELIMITERS = {ord("^"), ord("=")}
-_TAGS = {keyword: int(tag_for_keyword(keyword) or 0) for keyword in (*STUDY, *SERIES, *INSTANCE)}
+_TAGS = {keyword: int(tag_for_keyword(keyword) or 0) for keyword in (*PATIENT, *STUDY, *SERIES, *INSTANCE)}
+VRS: Mapping[str, str] = MappingProxyType({keyword: dictionary_VR(tag) for keyword, tag in _TAGS.items()})
+"""Keyword → value representation."""
 
 WANTED = frozenset(_TAGS.values()) | {_CHARSET_TAG}
 """Pass these tags to ``open_instance``."""
@@ -38,7 +33,7 @@ WANTED = frozenset(_TAGS.values()) | {_CHARSET_TAG}
 
 @dataclass(frozen=True)
 class Attributes:
-    """Keyword → decoded text, by level."""
+    """Keyword → decoded text, by level; the patient's are kept with the study."""
 
     study: Mapping[str, str]
     series: Mapping[str, str]
@@ -47,20 +42,12 @@ class Attributes:
 
 def read_attributes(instance: Instance) -> Attributes:
     """Attributes of an instance opened with ``WANTED``; absent is an empty text, undecodable bytes are U+FFFD."""
-    terms = (instance.short_value(_CHARSET_TAG) or b"").decode("ascii", "replace").split("\\")
-    # What is no defined term becomes the default: pydicom would take it for the name of any Python codec, "rot13" even.
-    charsets = [term if _DEFINED_TERM.fullmatch(term) else "" for term in map(str.strip, terms)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom warns of what it decodes by the default character set instead
-        encodings = convert_encodings(charsets)
+    charset = charsets.charset(instance.short_value(_CHARSET_TAG) or b"")
 
-        def text(keyword: str) -> str:
-            value = instance.short_value(_TAGS[keyword])
-            if not value:
-                return ""
-            vr = dictionary_VR(_TAGS[keyword])
-            if vr not in _CHARSET_VRS:
-                return value.decode("ascii", "replace").strip()
-            return decode_bytes(value, encodings, _PN_DELIMITERS if vr == "PN" else set()).strip()
+    def texts(*keywords: str) -> dict[str, str]:
+        return {
+            keyword: charsets.decode(instance.short_value(_TAGS[keyword]) or b"", VRS[keyword], charset)
+            for keyword in keywords
+        }
 
-        return Attributes(*({keyword: text(keyword) for keyword in level} for level in (STUDY, SERIES, INSTANCE)))
+    return Attributes(texts(*PATIENT, *STUDY), texts(*SERIES), texts(*INSTANCE))

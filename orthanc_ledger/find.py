@@ -1,67 +1,203 @@
-"""C-FIND at study level: which studies match, and what a peer may be told of them (PS3.4 C.2.2, C.6)."""
+"""C-FIND: what of this node's holdings fits a query, and what a peer may be told of it (PS3.4 C.4.1, C.6.1, C.6.2)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 
-from orthanc_ledger.attributes import STUDY
-from orthanc_ledger.gate import Gate
-from orthanc_ledger.index import Index, Instance
+from orthanc_ledger import matching
+from orthanc_ledger.attributes import INSTANCE, PATIENT, SERIES, STUDY, VRS
+from orthanc_ledger.gate import Approval, Gate
+from orthanc_ledger.index import Index
+from orthanc_ledger.listing import Narrowing, Part, Row
 from orthanc_ledger.peer import Peer
+from orthanc_ledger.retrieve import Level, Query
 
-_COUNTS = ("ModalitiesInStudy", "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances")
-CLINICAL_KEYS: tuple[str, ...] = (*STUDY, *_COUNTS)
-RESEARCH_KEYS: tuple[str, ...] = (
-    "StudyInstanceUID",
-    "PatientID",
-    "StudyDate",
-    "StudyTime",
-    "StudyDescription",
-    *_COUNTS,
+# Computed from what the asker may have; numbers are told and never matched.
+_OF_STUDY = ("ModalitiesInStudy", "SOPClassesInStudy", "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances")
+_OF_SERIES = ("NumberOfSeriesRelatedInstances",)
+_MULTIPLE = MappingProxyType({"ModalitiesInStudy": "CS", "SOPClassesInStudy": "UI"})
+
+KEYS: Mapping[Level, tuple[str, ...]] = MappingProxyType(
+    {"PATIENT": PATIENT, "STUDY": (*STUDY, *_OF_STUDY), "SERIES": (*SERIES, *_OF_SERIES), "IMAGE": INSTANCE}
 )
-"""What a research peer may ask of a study it may have now."""
+"""The attributes of each level; a row has those of its level and of the levels above."""
+
+RESEARCH_KEYS = frozenset(
+    (
+        "PatientID",
+        *("StudyInstanceUID", "StudyDate", "StudyTime", "StudyDescription", *_OF_STUDY),
+        *("SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality", "BodyPartExamined", *_OF_SERIES),
+        *("SOPInstanceUID", "SOPClassUID", "InstanceNumber"),
+    )
+)
+"""What a research peer may be told of what it may have now, and match on. The rest is to it as if it did not exist."""
+
+
+def supported(asker: Peer, level: Level) -> tuple[str, ...]:
+    """The keywords that an answer to this asker has at a level."""
+    levels = list(KEYS)
+    keywords = (keyword for each in levels[: levels.index(level) + 1] for keyword in KEYS[each])
+    return tuple(keyword for keyword in keywords if asker.role != "research" or keyword in RESEARCH_KEYS)
+
+
+@dataclass(frozen=True)
+class _Study:
+    """What an asker may have of a study. ``visible``: its objects, by SOP Instance UID; None: all that are held."""
+
+    row: Row
+    parts: Sequence[Part]
+    series: Mapping[str, Row]
+    visible: Collection[str] | None
 
 
 class Catalogue:
-    """Answers study-level queries from the index; research peers see only what the gate offers them now."""
+    """Answers queries from the index; research peers see only what the gate offers them now."""
 
     def __init__(self, index: Index, gate: Gate) -> None:
-        self._index = index
+        self._listing = index.listing
         self._gate = gate
 
-    def find_studies(self, asker: Peer, keys: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
-        """Studies that match, each as DICOM keyword → value.
+    def find(
+        self, asker: Peer, level: Level, uids: Query, keys: Mapping[str, str], combined: bool
+    ) -> Iterator[Mapping[str, str]]:
+        """What fits at a level, each as DICOM keyword → text (several values joined by a backslash).
 
-        ``keys`` are the identifier's top-level elements by keyword (several values joined by a backslash). An answer
-        holds every keyword supported for this asker, with an empty value where the study has none. Raises LedgerAway,
-        for research peers only.
+        ``uids``: the unique keys of the levels above; ``keys``: the identifier's other elements by keyword, the level's
+        own unique key included; ``combined``: Study Date and Study Time are matched as one (PS3.4 C.5.1.1). An answer
+        holds every keyword supported for this asker at this level, empty where there is none; other keys play no part.
+        Raises LedgerAway, for research peers only.
         """
-        wanted = {
-            keyword: set(value.split("\\"))
-            for keyword, value in keys.items()
-            if value not in ("", "*") and keyword in STUDY
-        }
-        if asker.role == "research":
-            approvals = self._gate.approvals(asker)
-            supported, studies = RESEARCH_KEYS, self._index.studies(self._gate.studies(approvals))
+        known = supported(asker, level)
+        wanted = {keyword: key for keyword, key in {**keys, **_unique_keys(uids)}.items() if keyword in known}
+        tests = _tests(wanted, combined)
+        studies = self._studies(asker, wanted, tests, by_patient=level == "PATIENT")
+        if level == "PATIENT":
+            found = _first_of_each_patient(studies)
+        elif level == "STUDY":
+            found = (study.row for study in studies)
         else:
-            supported, studies = CLINICAL_KEYS, self._index.studies()
-        if not wanted.keys() <= set(supported):
-            return  # a key this asker may not match on matches nothing
-        for study_uid, _, attributes in studies:
-            if not all(attributes[keyword] in values for keyword, values in wanted.items()):
-                continue
-            held = self._index.select(studies=[study_uid])
-            if asker.role == "research":  # asked of what matches only: an approved dataset may hold thousands
-                offers = self._gate.offers(asker, study_uid, approvals)
-                visible = {sop_uid for offer in offers for sop_uid in offer.releasable}
-                held = [instance for instance in held if instance.sop_uid in visible]
-                if not held:
-                    continue
-            answer = {**attributes, **self._counts(study_uid, held)}
-            yield {keyword: answer[keyword] for keyword in supported}
+            found = (row for study in studies for row in self._below(study, level, tests))
+        for row in found:
+            yield {keyword: row[keyword] for keyword in known}
 
-    def _counts(self, study_uid: str, held: Sequence[Instance]) -> dict[str, str]:
-        series = {instance.series_uid for instance in held}
-        modalities = {
-            attributes["Modality"] for uid, attributes in self._index.series_attributes(study_uid) if uid in series
-        }
-        return dict(zip(_COUNTS, ("\\".join(sorted(modalities - {""})), str(len(series)), str(len(held))), strict=True))
+    def _studies(
+        self, asker: Peer, wanted: Mapping[str, str], tests: "_Tests", *, by_patient: bool
+    ) -> Iterator[_Study]:
+        """Studies that fit the keys of patient and study, and of which the asker may have anything."""
+        approvals = self._gate.approvals(asker) if asker.role == "research" else None
+        narrowing = _narrowing(wanted)
+        if approvals is not None:
+            narrowing = Narrowing("StudyInstanceUID", tuple(self._gate.studies(approvals)))
+        for page in self._listing.studies(narrowing, by_patient=by_patient):
+            fitting = [row for row in page if _fits(row, tests, (*PATIENT, *STUDY))]
+            # The ledger is asked of what fits alone, study by study: an approved dataset may hold thousands.
+            for rows in [fitting] if approvals is None else [[row] for row in fitting]:
+                for study in self._opened(asker, rows, approvals):
+                    if _fits(study.row, tests, _OF_STUDY):
+                        yield study
+
+    def _opened(self, asker: Peer, rows: Sequence[Row], approvals: Sequence[Approval] | None) -> Iterator[_Study]:
+        """Those of the studies that the asker may have something of, with what they hold of it."""
+        parts: Mapping[str, Sequence[Part]]
+        visible: set[str] | None = None
+        if approvals is None:
+            parts = self._listing.parts([row["StudyInstanceUID"] for row in rows])
+        else:
+            (study_uid,) = (row["StudyInstanceUID"] for row in rows)
+            offers = self._gate.offers(asker, study_uid, approvals)
+            offered = {uid: instance for offer in offers for uid, (instance, _) in offer.releasable.items()}
+            counts = Counter((instance.series_uid, instance.sop_class) for instance in offered.values())
+            parts = {study_uid: [Part(*part, count) for part, count in counts.items()]} if counts else {}
+            visible = set(offered)
+        series = self._listing.series([part.series_uid for each in parts.values() for part in each])
+        for row in rows:
+            if held := parts.get(row["StudyInstanceUID"]):
+                yield _Study({**row, **_computed(held, series)}, held, series, visible)
+
+    def _below(self, study: _Study, level: Level, tests: "_Tests") -> Iterator[Row]:
+        """Series of a study, or their objects, that fit."""
+        sizes: Counter[str] = Counter()
+        for part in study.parts:
+            sizes[part.series_uid] += part.count
+        for series_uid, size in sorted(sizes.items()):
+            if not series_uid or series_uid not in study.series:
+                continue  # of an object in quarantine nothing more is known
+            row = {**study.row, **study.series[series_uid], "NumberOfSeriesRelatedInstances": str(size)}
+            if not _fits(row, tests, SERIES):
+                continue
+            if level == "SERIES":
+                yield row
+                continue
+            for page in self._listing.instances(study.row["StudyInstanceUID"], series_uid):
+                for instance in page:
+                    seen = study.visible is None or instance["SOPInstanceUID"] in study.visible
+                    if seen and _fits(instance, tests, INSTANCE):
+                        yield {**row, **instance}
+
+
+_Tests = Mapping[str, Callable[[Row], bool]]
+
+
+def _tests(wanted: Mapping[str, str], combined: bool) -> _Tests:
+    """What a row must pass, by keyword."""
+    tests = {keyword: _test(keyword, key) for keyword, key in wanted.items() if keyword in VRS or keyword in _MULTIPLE}
+    together = matching.combined_matcher(wanted.get("StudyDate", ""), wanted.get("StudyTime", "")) if combined else None
+    if together is not None:
+        del tests["StudyTime"]
+        tests["StudyDate"] = lambda row: together(row["StudyDate"], row["StudyTime"])
+    return tests
+
+
+def _test(keyword: str, key: str) -> Callable[[Row], bool]:
+    if keyword in _MULTIPLE:
+        fits = matching.matcher(_MULTIPLE[keyword], key)
+        return lambda row: any(fits(value) for value in row[keyword].split("\\"))
+    fits = matching.matcher(VRS[keyword], key)
+    return lambda row: fits(row[keyword])
+
+
+def _fits(row: Row, tests: _Tests, keywords: Collection[str]) -> bool:
+    return all(test(row) for keyword, test in tests.items() if keyword in keywords)
+
+
+def _unique_keys(uids: Query) -> dict[str, str]:
+    levels = (
+        ("PatientID", uids.patient_ids),
+        ("StudyInstanceUID", uids.studies),
+        ("SeriesInstanceUID", uids.series),
+        ("SOPInstanceUID", uids.instances),
+    )
+    return {keyword: "\\".join(values) for keyword, values in levels if values}
+
+
+def _narrowing(wanted: Mapping[str, str]) -> Narrowing | None:
+    """The key that leaves the fewest studies to be read."""
+    for attribute in ("StudyInstanceUID", "PatientID", "AccessionNumber"):
+        if values := matching.exact(VRS[attribute], wanted.get(attribute, "")):
+            return Narrowing(attribute, values)
+    if dates := matching.dates(wanted.get("StudyDate", "")):
+        return Narrowing("StudyDate", dates)
+    letters = matching.letters(wanted.get("PatientName", ""))
+    return Narrowing("PatientName", (letters,)) if letters else None
+
+
+def _computed(parts: Sequence[Part], series: Mapping[str, Row]) -> Row:
+    """The keys of a study that come of what it holds for the asker."""
+    series_uids = {part.series_uid for part in parts}
+    modalities = {series[uid]["Modality"] for uid in series_uids if uid in series} - {""}
+    return {
+        "ModalitiesInStudy": "\\".join(sorted(modalities)),
+        "SOPClassesInStudy": "\\".join(sorted({part.sop_class for part in parts})),
+        "NumberOfStudyRelatedSeries": str(len(series_uids)),
+        "NumberOfStudyRelatedInstances": str(sum(part.count for part in parts)),
+    }
+
+
+def _first_of_each_patient(studies: Iterable[_Study]) -> Iterator[Row]:
+    """A patient is told once, as the first of his studies that fits names him; one without Patient ID is no entity."""
+    last = ""
+    for study in studies:
+        if study.row["PatientID"] != last:
+            last = study.row["PatientID"]
+            yield study.row

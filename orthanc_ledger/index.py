@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from orthanc_ledger.attributes import Attributes
 from orthanc_ledger.database import Database
+from orthanc_ledger.listing import INDEXES, Listing
 from orthanc_ledger.manifest import Manifest
 
 State = Literal["spooled", "anchored", "quarantined"]
@@ -27,7 +28,7 @@ CREATE TABLE IF NOT EXISTS instances (
     sop_class TEXT NOT NULL, transfer_syntax TEXT NOT NULL, size INTEGER NOT NULL, sha256 BLOB NOT NULL,
     received_us INTEGER NOT NULL, origin TEXT NOT NULL, attributes TEXT NOT NULL, state TEXT NOT NULL,
     spool_name TEXT NOT NULL, batch INTEGER, manifest TEXT, object TEXT) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS instances_by_study ON instances (study_uid);
+DROP INDEX IF EXISTS instances_by_study;
 CREATE INDEX IF NOT EXISTS instances_by_series ON instances (series_uid);
 CREATE INDEX IF NOT EXISTS instances_by_batch ON instances (batch);
 CREATE INDEX IF NOT EXISTS instances_waiting ON instances (study_uid, received_us, state, batch)
@@ -116,7 +117,8 @@ class Index:
     """One connection per thread; every write is one durable transaction."""
 
     def __init__(self, path: Path) -> None:
-        self._db = Database(path, _SCHEMA)
+        self._db = Database(path, _SCHEMA + INDEXES)
+        self.listing = Listing(self._db)
 
     def close(self) -> None:
         """Close this thread's connection."""

@@ -106,7 +106,8 @@ class World:
 
     def seen(self, peer: Peer = RESEARCH) -> set[str]:
         """Studies that C-FIND shows."""
-        return {match["StudyInstanceUID"] for match in Catalogue(self.node.index, self.gate).find_studies(peer, {})}
+        found = Catalogue(self.node.index, self.gate).find(peer, "STUDY", Query(), {}, combined=False)
+        return {match["StudyInstanceUID"] for match in found}
 
 
 def exits(world: World, recipient: Peer = RESEARCH) -> set[str]:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from node_make import real_file
 
-from orthanc_ledger.attributes import INSTANCE, SERIES, STUDY, WANTED, Attributes, read_attributes
+from orthanc_ledger.attributes import INSTANCE, PATIENT, SERIES, STUDY, WANTED, Attributes, read_attributes
 from orthanc_ledger.instance import open_instance
 
 
@@ -61,7 +61,7 @@ def test_no_bytes_are_a_reason_to_fail(charsets: list[str], name: bytes) -> None
 
 def test_every_attribute_is_there_and_absent_ones_are_empty() -> None:
     found = attributes("", b"X ")
-    assert (tuple(found.study), tuple(found.series), tuple(found.instance)) == (STUDY, SERIES, INSTANCE)
+    assert (tuple(found.study), tuple(found.series), tuple(found.instance)) == ((*PATIENT, *STUDY), SERIES, INSTANCE)
     assert {*found.series.values(), *found.instance.values()} == {""}
 
 

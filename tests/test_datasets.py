@@ -414,7 +414,7 @@ def test_a_find_asks_the_ledger_of_the_studies_that_match_alone(world: World, st
             return self._ledger.query(function, args)
 
     catalogue = Catalogue(world.node.index, world.gate_by(Counting()))
-    (found,) = catalogue.find_studies(RESEARCH, {"StudyInstanceUID": studies[1]})
+    (found,) = catalogue.find(RESEARCH, "STUDY", Query(), {"StudyInstanceUID": studies[1]}, combined=False)
     assert (found["StudyInstanceUID"], asked.count("StandingOf"), asked.count("CheckAccess")) == (studies[1], 1, 0)
 
 

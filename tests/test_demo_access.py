@@ -17,10 +17,10 @@ def mutate(module):
 CATALOGUE_OPEN = """
 MODULE = "orthanc_ledger.find"
 def mutate(module):
-    real = module.Catalogue.find_studies
-    def find_studies(self, asker, keys):
-        return real(self, module.Peer("VIEWER", "clinical"), keys)
-    module.Catalogue.find_studies = find_studies
+    real = module.Catalogue.find
+    def find(self, asker, *query):
+        return real(self, module.Peer("VIEWER", "clinical"), *query)
+    module.Catalogue.find = find
 """
 
 ALTERED_ON_THE_WAY = """

@@ -564,7 +564,7 @@ def test_clinical_retrieval_never_asks_the_ledger(world: World) -> None:
     for item in plan.items:
         with plan.open(item) as data_set:
             assert data_set.read()
-    assert len(list(Catalogue(node.index, gate).find_studies(VIEWER, {}))) == 1
+    assert len(list(Catalogue(node.index, gate).find(VIEWER, "STUDY", Query(), {}, combined=False))) == 1
 
 
 def test_an_item_that_was_not_planned_cannot_be_opened(world: World) -> None:

@@ -13,6 +13,8 @@ from pynetdicom.sop_class import PatientRootQueryRetrieveInformationModelFind as
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as StudyFind
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet as StudyGet
 
+from dicom_scp.ports import Query
+
 from .client import (
     BIG_ENDIAN,
     EXPLICIT,
@@ -70,14 +72,14 @@ def test_keys_reach_the_archive_as_they_were_asked(node: Node, series: list[File
     identifier.SpecificCharacterSet = "ISO_IR 100"
     identifier.PatientName = "Müller^Jörg"
     find(node, identifier)
-    assert node.archive.finds == [
-        {
-            "StudyInstanceUID": series[0].study,
-            "PatientID": "",
-            "ModalitiesInStudy": "MR\\CT",
-            "PatientName": "Müller^Jörg",
-        }
-    ]
+    (asked,) = node.archive.finds
+    assert (asked.level, asked.uids, asked.combined) == ("STUDY", Query(), False)
+    assert asked.keys == {
+        "StudyInstanceUID": series[0].study,
+        "PatientID": "",
+        "ModalitiesInStudy": "MR\\CT",
+        "PatientName": "Müller^Jörg",
+    }
 
 
 def test_exact_key_selects_one_study(node: Node) -> None:
@@ -146,7 +148,7 @@ def _level(level: str | None) -> Dataset:
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
-@pytest.mark.parametrize("level", [None, "", "PATIENT", "SERIES", "IMAGE", "study", "STUDY\\STUDY"])
+@pytest.mark.parametrize("level", [None, "", "PATIENT", "study", "STUDY\\STUDY", "FRAME"])
 def test_level_that_is_not_supported_is_a_bad_identifier(node: Node, level: str | None) -> None:
     assert final_of(find(node, _level(level))) == (0xA900, "bad identifier")
 
@@ -193,10 +195,10 @@ def test_find_under_a_retrieve_context_is_not_supported(node: Node) -> None:
 
 
 def test_cancel_ends_an_endless_search(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    def endless(asker: object, keys: object) -> Iterator[Mapping[str, str]]:
+    def endless(*query: object) -> Iterator[Mapping[str, str]]:
         return ({"StudyInstanceUID": f"1.2.{number}"} for number in count())
 
-    monkeypatch.setattr(node.archive, "find_studies", endless)
+    monkeypatch.setattr(node.archive, "find", endless)
     with associated(node.port, [build_context(StudyFind, [EXPLICIT])]) as assoc:
         responses = assoc.send_c_find(study_level(""), StudyFind, msg_id=7)
         assert next(responses)[0].Status == 0xFF00
@@ -214,10 +216,10 @@ def test_late_cancel_does_not_touch_the_next_operation_with_its_message_id(node:
 def test_lost_client_ends_the_search(
     node: Node, monkeypatch: pytest.MonkeyPatch, wait_until: Callable[..., None]
 ) -> None:
-    def endless(asker: object, keys: object) -> Iterator[Mapping[str, str]]:
+    def endless(*query: object) -> Iterator[Mapping[str, str]]:
         return ({"StudyInstanceUID": f"1.2.{number}"} for number in count())
 
-    monkeypatch.setattr(node.archive, "find_studies", endless)
+    monkeypatch.setattr(node.archive, "find", endless)
     with associated(node.port, [build_context(StudyFind, [EXPLICIT])]) as assoc:
         next(assoc.send_c_find(study_level(""), StudyFind))
         assoc.abort()

@@ -176,6 +176,25 @@ class FolderPlan:
         self.finished.set()
 
 
+UNIQUE: dict[Level, str] = {
+    "PATIENT": "PatientID",
+    "STUDY": "StudyInstanceUID",
+    "SERIES": "SeriesInstanceUID",
+    "IMAGE": "SOPInstanceUID",
+}
+SUPPORTED = {level: (*list(UNIQUE.values())[: number + 1], "PatientName") for number, level in enumerate(UNIQUE)}
+
+
+@dataclass(frozen=True)
+class Find:
+    """What an archive was asked."""
+
+    level: Level
+    uids: Query
+    keys: dict[str, str]
+    combined: bool
+
+
 @dataclass
 class FolderArchive:
     """What an inbox holds, under rules a test sets; ``refuse`` is by recipient, ``withhold`` and ``errors`` by UID."""
@@ -187,23 +206,26 @@ class FolderArchive:
     errors: dict[str, Exception] = field(default_factory=dict)
     plans: list[FolderPlan] = field(default_factory=list)
     asked: list[tuple[str, str, Level, Query]] = field(default_factory=list)
-    finds: list[dict[str, str]] = field(default_factory=list)
+    finds: list[Find] = field(default_factory=list)
     next_match: threading.Semaphore | None = None
     counted: list[tuple[str, Reason]] = field(default_factory=list)
 
-    def find_studies(self, asker: Peer, keys: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
-        self.finds.append(dict(keys))
+    def find(
+        self, asker: Peer, level: Level, uids: Query, keys: Mapping[str, str], combined: bool
+    ) -> Iterator[Mapping[str, str]]:
+        self.finds.append(Find(level, uids, dict(keys), combined))
         if self.ledger_away:
             raise LedgerAway("no answer")
-        studies: dict[str, dict[str, str]] = {}
+        rows: dict[str, dict[str, str]] = {}
         for held in self.inbox.held.values():
-            study = {name: held.keys[name] for name in ("StudyInstanceUID", "PatientID", "PatientName")}
-            studies.setdefault(study["StudyInstanceUID"], study)
-        for study in studies.values():
-            if all(not value or study.get(keyword, value) == value for keyword, value in keys.items()):
+            if _matches(held, uids):
+                row = {name: held.keys[name] for name in SUPPORTED[level]}
+                rows.setdefault(row[UNIQUE[level]], row)
+        for row in rows.values():
+            if all(not value or row.get(keyword, value) == value for keyword, value in keys.items()):
                 if self.next_match is not None:
                     self.next_match.acquire()
-                yield study
+                yield row
 
     def plan(self, asker: Peer, recipient: Peer, level: Level, uids: Query) -> FolderPlan:
         self.asked.append((asker.ae_title, recipient.ae_title, level, uids))

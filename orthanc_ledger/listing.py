@@ -1,0 +1,129 @@
+"""What the index holds, level by level, for C-FIND: in pages, each read at once, so that no reader stands in the way
+of writers and no answer needs memory for everything.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from orthanc_ledger.attributes import INSTANCE, PATIENT, SERIES, STUDY
+from orthanc_ledger.database import Database
+
+Row = Mapping[str, str]
+"""Keyword → text, every attribute of its level."""
+
+STUDY_DATE = "replace(json_extract(attributes, '$.StudyDate'), '.', '')"  # dots: ACR-NEMA (PS3.5 6.2, DA)
+ACCESSION_NUMBER = "json_extract(attributes, '$.AccessionNumber')"
+INDEXES = f"""
+CREATE INDEX IF NOT EXISTS studies_by_date ON studies ({STUDY_DATE});
+CREATE INDEX IF NOT EXISTS studies_by_accession ON studies ({ACCESSION_NUMBER});
+CREATE INDEX IF NOT EXISTS series_by_study ON series (study_uid);
+CREATE INDEX IF NOT EXISTS instances_in_study ON instances (study_uid, series_uid, sop_class);
+"""
+
+_PAGE = 256
+_ONE_OF = "IN (SELECT value FROM json_each(?))"
+_PATIENT_NAME = "json_extract(attributes, '$.PatientName')"
+
+# By attribute: the condition, and the order that its index gives.
+_NARROWED = {
+    "StudyInstanceUID": (f"study_uid {_ONE_OF}", "study_uid"),
+    "PatientID": (f"patient_id {_ONE_OF}", "patient_id, study_uid"),
+    "AccessionNumber": (f"{ACCESSION_NUMBER} {_ONE_OF}", "study_uid"),
+    "StudyDate": (f"{STUDY_DATE} BETWEEN ? AND ?", f"{STUDY_DATE}, study_uid"),
+    # Read from end to end, but here; what is not ASCII has cases and groups that SQL does not know.
+    "PatientName": (f"({_PATIENT_NAME} LIKE '%' || ? || '%' OR {_PATIENT_NAME} GLOB '*[^ -~]*')", "study_uid"),
+}
+
+
+@dataclass(frozen=True)
+class Narrowing:
+    """What one attribute of the studies must be, so that not all are read.
+
+    ``values``: of StudyInstanceUID, PatientID, AccessionNumber any of them; of StudyDate the first and the last; of
+    PatientName ASCII letters that it holds in any case, unless it is not of ASCII.
+    """
+
+    attribute: Literal["StudyInstanceUID", "PatientID", "AccessionNumber", "StudyDate", "PatientName"]
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """``count`` objects of one SOP class in a series."""
+
+    series_uid: str
+    sop_class: str
+    count: int
+
+
+class Listing:
+    """Reads the tables of `Index`."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def studies(self, narrowing: Narrowing | None, *, by_patient: bool) -> Iterator[list[Row]]:
+        """Studies, page by page, with their patients' attributes; those of one patient in a row if ``by_patient``."""
+        where, order = ("1", "study_uid") if narrowing is None else _NARROWED[narrowing.attribute]
+        if by_patient:
+            order = "patient_id, study_uid"
+        values: Sequence[str] = () if narrowing is None else narrowing.values
+        if _ONE_OF in where:
+            values = [json.dumps(values)]
+        width = order.count(", study_uid") + 1
+        last: Sequence[Any] = [""] * width
+        while True:
+            rows = self._db.rows(
+                f"SELECT study_uid, attributes, {order} FROM studies "
+                f"WHERE {where} AND ({order}) > ({', '.join('?' * width)}) ORDER BY {order} LIMIT {_PAGE}",
+                *values,
+                *last,
+            )
+            if rows:
+                yield [_row((*PATIENT, *STUDY), text, StudyInstanceUID=uid) for uid, text, *_ in rows]
+            if len(rows) < _PAGE:
+                return
+            last = rows[-1][2:]
+
+    def parts(self, study_uids: Sequence[str]) -> Mapping[str, list[Part]]:
+        """What studies hold, by Study Instance UID; not in it: nothing any more. Read from an index alone."""
+        found: dict[str, list[Part]] = {}
+        for study_uid, *part in self._db.rows(
+            "SELECT study_uid, series_uid, sop_class, COUNT(*) FROM instances INDEXED BY instances_in_study "
+            f"WHERE study_uid {_ONE_OF} GROUP BY study_uid, series_uid, sop_class",
+            json.dumps(list(study_uids)),
+        ):
+            found.setdefault(study_uid, []).append(Part(*part))
+        return found
+
+    def series(self, series_uids: Sequence[str]) -> Mapping[str, Row]:
+        """Attributes of series, by Series Instance UID."""
+        rows = self._db.rows(
+            f"SELECT series_uid, attributes FROM series WHERE series_uid {_ONE_OF}", json.dumps(list(series_uids))
+        )
+        return {uid: _row(SERIES, text, SeriesInstanceUID=uid) for uid, text in rows}
+
+    def instances(self, study_uid: str, series_uid: str) -> Iterator[list[Row]]:
+        """The objects of a series, page by page."""
+        last = ""
+        while True:
+            rows = self._db.rows(
+                "SELECT claim, sop_uid, sop_class, attributes FROM instances INDEXED BY instances_by_series "
+                f"WHERE series_uid = ? AND claim > ? AND study_uid = ? ORDER BY claim LIMIT {_PAGE}",
+                series_uid,
+                last,
+                study_uid,
+            )
+            if rows:
+                yield [_row(INSTANCE, text, SOPInstanceUID=uid, SOPClassUID=of) for _, uid, of, text in rows]
+            if len(rows) < _PAGE:
+                return
+            last = rows[-1][0]
+
+
+def _row(keywords: Sequence[str], attributes: str, **columns: str) -> Row:
+    """Attributes as they were kept; what was not known at the time is empty."""
+    kept: dict[str, str] = json.loads(attributes)
+    return dict.fromkeys(keywords, "") | kept | columns
