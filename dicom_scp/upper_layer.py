@@ -144,10 +144,11 @@ class PduSocket(AssociationSocket):
 
     def _shutdown_socket(self) -> None:
         """Close the socket also when the peer was faster, where pynetdicom's own leaves it open."""
-        if self.socket is not None:
+        sock = self.socket  # the reactor's thread may forget it meanwhile
+        if sock is not None:
             with suppress(OSError):
-                self.socket.shutdown(socket.SHUT_RDWR)
-            self.socket.close()
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
 
 
 class _Indications(queue.Queue[Any]):
