@@ -2,12 +2,10 @@
 
 import io
 import struct
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import BinaryIO, cast
 
-import dag_cbor
-from dag_cbor.decoding import CBORDecodingError
-
+from orthanc_ledger.content import cbor
 from orthanc_ledger.errors import IntegrityError
 
 IMPLEMENTATION_CLASS_UID = "2.25.313948262474013817325408513211839221943"
@@ -37,6 +35,9 @@ class Arrival:
     sha256: bytes = bytes(_DIGEST_BYTES)
 
 
+_TYPES = {field.name: field.type for field in fields(Arrival)}
+
+
 @dataclass(frozen=True)
 class Unit:
     """A spool unit's record and where its parts begin, in bytes from the unit's start."""
@@ -48,7 +49,7 @@ class Unit:
 
 def encode_head(arrival: Arrival, called_address: str) -> bytes:
     """Everything of a unit before the data set; its length does not depend on ``arrival.sha256``."""
-    record = dag_cbor.encode({"v": 1, **asdict(arrival)})
+    record = cbor.encode({"v": 1, **vars(arrival)})
     return struct.pack(">I", len(record)) + record + _part10_head(arrival, called_address)
 
 
@@ -60,16 +61,15 @@ def read_head(unit: BinaryIO) -> Unit:
     size = struct.unpack(">I", _exactly(unit, 4))[0]
     if size > 65536:
         raise IntegrityError(f"spool unit: arrival record of {size} bytes, expected at most 65536")
+    record = _exactly(unit, size)
     try:
-        values = dag_cbor.decode(_exactly(unit, size))
-    # Besides their own error the decoders of dag-cbor and of CIDs raise these on damaged bytes.
-    except (CBORDecodingError, ValueError, KeyError, OverflowError, RecursionError) as error:
+        values = cbor.decode(record)
+    except IntegrityError as error:
         raise IntegrityError("spool unit: the arrival record is not dag-cbor") from error
-    types = {field.name: field.type for field in fields(Arrival)}
-    if not isinstance(values, dict) or values.pop("v", None) != 1 or set(values) != set(types):
+    if not isinstance(values, dict) or values.pop("v", None) != 1 or values.keys() != _TYPES.keys():
         raise IntegrityError("spool unit: not an arrival record of version 1")
-    for name, expected in types.items():
-        if not isinstance(values[name], expected):  # type: ignore[arg-type]  # types, as nothing here postpones annotations
+    for name, expected in _TYPES.items():
+        if not isinstance(values[name], expected):  # type: ignore[arg-type]
             raise IntegrityError(f"spool unit: arrival record: {name}: expected {expected}, got {type(values[name])}")
     head = _exactly(unit, _META_START)
     if head[128:132] != b"DICM":
@@ -78,7 +78,7 @@ def read_head(unit: BinaryIO) -> Unit:
     if meta_length > 65536:
         raise IntegrityError(f"spool unit: file meta of {meta_length} bytes, expected at most 65536")
     _exactly(unit, meta_length)
-    return Unit(Arrival(**values), 4 + size, 4 + size + _META_START + meta_length)  # type: ignore[arg-type]  # names checked above
+    return Unit(Arrival(**values), 4 + size, 4 + size + _META_START + meta_length)
 
 
 def section(file: BinaryIO, start: int) -> BinaryIO:

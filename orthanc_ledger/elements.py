@@ -26,7 +26,6 @@ _SHORT_VRS = frozenset(
     {b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO"}
     | {b"LT", b"PN", b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US"}
 )
-_MAY_NEST = frozenset((UNKNOWN, "SQ"))
 _NOT_ITEMS: Final = -1
 _NOT_IN_DATA_SETS = frozenset((0x0002, 0xFFFE))
 
@@ -45,8 +44,8 @@ class Reader:
         self._block = b""
         self._start = 0
 
-    def read(self, offset: int, length: int) -> bytes:
-        """``length`` bytes at ``offset``, through a block of read-ahead.
+    def block(self, offset: int, length: int) -> tuple[bytes, int]:
+        """A block of what is read ahead, and where in it the ``length`` bytes at ``offset`` are.
 
         Raises ``Unreadable`` when the file ends before.
         """
@@ -58,7 +57,12 @@ class Reader:
                 raise Unreadable(
                     f"the file ends at byte {offset + len(self._block)}, {length} bytes expected at {offset}"
                 )
-        return self._block[start : start + length]
+        return self._block, start
+
+    def read(self, offset: int, length: int) -> bytes:
+        """``length`` bytes at ``offset``. Raises as ``block``."""
+        block, start = self.block(offset, length)
+        return block[start : start + length]
 
     def chunks(self, offset: int, length: int) -> Iterator[bytes]:
         """The same bytes in pieces of ``CHUNK`` bytes, the last one shorter."""
@@ -106,10 +110,10 @@ class Encoding:
         value = offset + 8
         if value > limit:
             raise Unreadable(f"the data set breaks off in an element header at byte {offset}")
-        raw = reader.read(offset, 8)
-        group, element, vr, length = self._header.unpack(raw)
+        block, start = reader.block(offset, 8)
+        group, element, vr, length = self._header.unpack_from(block, start)
         if not self.explicit or group == 0xFFFE:
-            vr, length = b"", self._length.unpack_from(raw, 4)[0]
+            vr, length = b"", self._length.unpack_from(block, start + 4)[0]
             if group == 0xFFFE and length and element != 0xE000:
                 raise Unreadable(f"({group:04X},{element:04X}) at byte {offset}: length 0 expected, got {length}")
         elif vr not in _SHORT_VRS:
@@ -214,8 +218,10 @@ class Scan:
                 return start
             previous = tag
             value, counted = offset, len(self.counts)
-            if length == UNDEFINED or vr == b"SQ" or effective_vr(tag) in _MAY_NEST:
-                offset = self._nested(tag, vr, length, value, limit, encoding, depth)
+            if tag == PIXEL_DATA and length == UNDEFINED:
+                offset = fragments(self.reader, value, limit, encoding).end
+            elif inner := _inner_encoding(self.reader, tag, vr, length, value, encoding, depth == 0):
+                offset = self._nested(tag, vr, length, value, limit, inner, depth)
             else:
                 offset += length
             if depth == 0 and tag in self._wanted and len(self.counts) == counted:
@@ -224,12 +230,7 @@ class Scan:
                 break
         return offset
 
-    def _nested(self, tag: int, vr: bytes, length: int, offset: int, limit: int, encoding: Encoding, depth: int) -> int:
-        if tag == PIXEL_DATA and length == UNDEFINED:
-            return fragments(self.reader, offset, limit, encoding).end
-        inner = _inner_encoding(self.reader, tag, vr, length, offset, encoding, depth == 0)
-        if inner is None:
-            return offset + length
+    def _nested(self, tag: int, vr: bytes, length: int, offset: int, limit: int, inner: Encoding, depth: int) -> int:
         if length == UNDEFINED:
             return self._items(offset, limit, True, inner, depth + 1)
         if vr == b"SQ" or effective_vr(tag) == "SQ":
@@ -271,15 +272,14 @@ def _inner_encoding(
 ) -> Encoding | None:
     """Encoding of the items an element has or may have; None when it is a value for certain."""
     known = effective_vr(tag)
-    if (top and tag == PIXEL_DATA) or (length == 0 and known == UNKNOWN):
-        return None
-    if vr == b"SQ":
-        return encoding
-    if known == "SQ" or length == UNDEFINED:
-        return IMPLICIT_LE
-    if known == UNKNOWN and length >= 8 and reader.read(offset, 4) == _ITEM_BYTES:
-        return IMPLICIT_LE
-    return None
+    if length == UNDEFINED or vr == b"SQ":
+        if (top and tag == PIXEL_DATA) or (length == 0 and known == UNKNOWN):
+            return None
+        return encoding if vr == b"SQ" else IMPLICIT_LE
+    if known == UNKNOWN:
+        begins_an_item = length >= 8 and reader.read(offset, 4) == _ITEM_BYTES
+        return IMPLICIT_LE if begins_an_item else None
+    return IMPLICIT_LE if known == "SQ" else None
 
 
 def walk(scan: Scan, offset: int, limit: int) -> Iterator[Element]:

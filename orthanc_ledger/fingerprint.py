@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, NamedTuple, TypeVar
 
 from orthanc_ledger.decoders import DECODERS
@@ -36,6 +37,9 @@ PIXELS: Final = frozenset((PIXEL_DATA, FLOAT_PIXEL_DATA, DOUBLE_FLOAT_PIXEL_DATA
 OFFSET_TABLES: Final = frozenset((0x7FE00001, 0x7FE00002))
 GROUP_LENGTH_BYTES: Final = 4
 TRAILING_PADDING: Final = 0xFFFCFFFC
+
+LEAVES_AT_ONCE: Final = 1024
+"""Leaves of which the hashes are held before they go into the trees; never their values."""
 
 _TOP_LEVEL_PATH: Final = 4
 _Hashed = TypeVar("_Hashed")
@@ -183,10 +187,12 @@ def _trees(
     """The tree under each salt key, and how many leaves are frames."""
     trees = tuple(Tree() for _ in salt_keys)
     frames = 0
-    for leaf in leaves:
-        frames += leaf.kind == FRAME
-        for tree, digest in zip(trees, hasher.hashes(leaf), strict=True):
-            tree.add(digest)
+    rest = iter(leaves)
+    while rows := [(leaf.kind, *hasher.hashes(leaf)) for leaf in islice(rest, LEAVES_AT_ONCE)]:
+        kinds, *digests = zip(*rows, strict=True)
+        frames += kinds.count(FRAME)
+        for tree, column in zip(trees, digests, strict=True):
+            tree.extend(column)
     return trees, frames
 
 

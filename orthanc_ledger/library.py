@@ -67,10 +67,10 @@ class Manifests:
     def record(self, cid: str, study_token: bytes, instance: bytes) -> tuple[Record, bytes]:
         """An instance's record and its batch's key_id. Raises as ``read``."""
         manifest = self.read(cid, study_token)
-        for record in manifest.records:
-            if record.instance == instance:
-                return record, manifest.key_id
-        raise IntegrityError(f"manifest {cid}: has no record of an instance the index places there")
+        record = manifest.record(instance)
+        if record is None:
+            raise IntegrityError(f"manifest {cid}: has no record of an instance the index places there")
+        return record, manifest.key_id
 
 
 class Library:

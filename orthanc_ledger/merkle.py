@@ -44,6 +44,18 @@ class Tree:
         self.size += 1
         return completed
 
+    def extend(self, leaf_hashes: Iterable[bytes]) -> None:
+        """Append many leaves by their hashes: as :meth:`add`, without the subtrees."""
+        sha256, subtrees, size = hashlib.sha256, self._subtrees, self.size  # local names: this loop is hot
+        for digest in leaf_hashes:
+            merges = size
+            while merges & 1:
+                digest = sha256(b"\x01" + subtrees.pop() + digest).digest()
+                merges >>= 1
+            subtrees.append(digest)
+            size += 1
+        self.size = size
+
     def root(self) -> bytes:
         """Root over all leaves so far; leaves may be added afterwards."""
         if not self._subtrees:
@@ -57,8 +69,7 @@ class Tree:
 def root(leaves: Iterable[bytes]) -> bytes:
     """Root over leaf inputs (not hashes): MTH(D[n])."""
     tree = Tree()
-    for leaf in leaves:
-        tree.add(leaf_hash(leaf))
+    tree.extend(map(leaf_hash, leaves))
     return tree.root()
 
 

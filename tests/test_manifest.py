@@ -220,7 +220,7 @@ def test_missing_block_stays_not_held() -> None:
         ("v", 2, "manifest: v: expected 1, got 2"),
         ("study", STUDY[:8], "manifest: study"),
         ("seq", -1, "manifest: seq"),
-        ("seq", 1.0, "manifest: seq"),
+        ("seq", 1.0, "neither float"),
         ("key_id", "text", "manifest: key_id"),
         ("count", 3, "expected 3 records, got 4"),
         ("count", 5, "expected 5 records, got 4"),

@@ -7,7 +7,7 @@ gives (IPIP-499, unixfs-v1-2025); blocks are dag-cbor.
 
 import hashlib
 import re
-from base64 import b32encode
+from base64 import b32decode, b32encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -113,6 +113,11 @@ def check_block_cid(cid: str) -> None:
 def cid_text(cid: bytes) -> str:
     """Return the text of a binary CID: base32, lower case, without padding."""
     return "b" + b32encode(cid).decode("ascii").lower().rstrip("=")
+
+
+def cid_bytes(cid: str) -> bytes:
+    """Return the binary CID of a text that :func:`check_file_cid` or :func:`check_block_cid` takes."""
+    return b32decode(cid[1:].upper() + "=" * (-(len(cid) - 1) % 8))
 
 
 def _parent(children: Sequence[_Node]) -> _Node:
