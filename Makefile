@@ -1,6 +1,6 @@
 # On a fresh Debian 12 a person types `make demo` or `make test`; everything is installed into .venv/ of this clone.
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint types lock clean
+.PHONY: help demo test torture bench lint types lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -16,6 +16,10 @@ demo: $(INSTALLED) ## show one scan's whole way on this machine, a minute at mos
 test: $(INSTALLED) lint types ## lint, types and all tests; the Debian packages they need are installed when root
 	scripts/debian-packages dcmtk:storescu strace:strace
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+torture: $(INSTALLED) ## kill a process of a node under load, ROUNDS times (100; 1000 take most of an hour), and check everything
+	scripts/debian-packages dcmtk:storescp
+	PYTHONPATH=. $(BIN)/python tests/torture.py $(or $(ROUNDS),100) $(SEED)
 
 bench: $(INSTALLED) ## speed beside other SCPs, a quarter of an hour (QUICK=1: three minutes), into bench/RESULTS.md
 	scripts/debian-packages dcmtk:storescp orthanc:Orthanc
