@@ -15,7 +15,7 @@ AIMS = {ACKNOWLEDGED: 2.0, ANCHORED: 1.0, retrieve.OURS_CLINICAL: 1.0, retrieve.
 
 _COLOURS = {ACKNOWLEDGED: "#2b6cb0", ANCHORED: "#c05621"}
 _OTHER_COLOUR = "#2f855a"
-_LEFT, _WIDTH, _ROW, _TOP, _BOTTOM, _RIGHT = 370, 480, 26, 64, 44, 70
+_LEFT, _WIDTH, _ROW, _TOP, _BOTTOM, _RIGHT = 370, 480, 26, 64, 44, 130
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def chart(ratios: Sequence[Ratio], caption: str) -> str:
             f'fill="{colour}"/>',
             f'<path d="M{x(each.lowest):.1f} {middle}H{x(each.highest):.1f}" stroke="#999" stroke-width="2"/>',
             f'<path d="M{x(each.aim):.1f} {top - 1}V{top + _ROW - 3}" stroke="black" stroke-width="3"/>',
-            f'<text x="{x(max(each.highest, each.aim)) + 6:.1f}" y="{middle + 5}">{each.middle:.2f}×</text>',
+            f'<text x="{_LEFT + _WIDTH + 10}" y="{middle + 5}">{each.middle:.2f}× (aim {each.aim:g}×)</text>',
         ]
     parts += [
         f'<text x="{_LEFT}" y="{bottom + 36}" fill="#555">black mark: the aim; line: Orthanc = 1×</text>',

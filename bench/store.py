@@ -35,12 +35,12 @@ class Scenario:
 
 
 FULL = (
-    Scenario("10 kB, 1 association", SMALL, 1500),
-    Scenario("10 kB, 4 associations", SMALL, 2000, associations=4),
-    Scenario("131 kB, 1 association", MEDIUM, 1500),
-    Scenario("131 kB, 4 associations", MEDIUM, 2000, associations=4),
-    Scenario("525 kB, 1 association", LARGE, 600),
-    Scenario("525 kB, 4 associations", LARGE, 800, associations=4),
+    Scenario("10 kB, 1 association", SMALL, 1200),
+    Scenario("10 kB, 4 associations", SMALL, 1600, associations=4),
+    Scenario("131 kB, 1 association", MEDIUM, 1200),
+    Scenario("131 kB, 4 associations", MEDIUM, 1600, associations=4),
+    Scenario("525 kB, 1 association", LARGE, 500),
+    Scenario("525 kB, 4 associations", LARGE, 700, associations=4),
     Scenario("131 kB, one association per image", MEDIUM, 600, alone=True),
     Scenario("131 kB, Nagle on at the sender", MEDIUM, 100, nagle=True),
 )
