@@ -1,7 +1,7 @@
 """One association over pynetdicom: its requests go to handlers by a plain table, its data sets are streamed."""
 
 import logging
-import struct
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, cast
 from uuid import uuid4
@@ -14,12 +14,11 @@ from pynetdicom.presentation import PresentationContext
 
 from dicom_scp.dimse import DimseProvider
 from dicom_scp.ports import Peer
-from dicom_scp.upper_layer import AssociationLost, PduSocket, UpperLayer
+from dicom_scp.upper_layer import MAXIMUM_PDU, AssociationLost, PduSocket, UpperLayer
+
+__all__ = ["MAXIMUM_PDU", "DicomAssociation", "Handler"]
 
 LOGGER = logging.getLogger(__name__)
-
-MAXIMUM_PDU = 1 << 17  # bytes; what this node offers to receive, and the most it sends whatever the peer would take
-_IDLE_S = 0.1
 
 Handler = Callable[["DicomAssociation", Any, PresentationContext], None]
 
@@ -32,6 +31,7 @@ class DicomAssociation(Association):
     """
 
     dimse: DimseProvider
+    dul: UpperLayer
 
     def __init__(
         self,
@@ -65,20 +65,22 @@ class DicomAssociation(Association):
         try:
             super().run_reactor()
         finally:
-            self.pdu_socket.hang_up()
-            if self.dul.is_alive():
-                self.kill()
-            self.dimse.discard_unserved()
+            self._end()
             if self._ended is not None:
                 self._ended(self)
 
-    def _run_reactor(self) -> None:
-        """Serve until the association ends: woken by messages, by its end, and now and then for the idle timer.
+    def _end(self) -> None:
+        self.pdu_socket.hang_up()
+        if self.dul.is_alive():
+            self.kill()
+        self.pdu_socket.close()
+        self.dimse.discard_unserved()
 
-        pynetdicom's own loop asks a thousand times a second, and so takes a whole core for a hundred silent scanners.
-        """
+    def _run_reactor(self) -> None:
+        """Serve until the association ends: woken by what arrives, by its end, and by silence that lasts too long."""
         while not self._kill:
-            context_id, request = self.dimse.next_message(_IDLE_S)
+            silence_s = math.inf if self.network_timeout is None else self.dul._idle_timer.remaining
+            context_id, request = self.dimse.next_message(silence_s)
             if request is not None:
                 self._serve_request(request, context_id or 0)
             elif self.is_established and self.acse.is_release_requested():
@@ -121,20 +123,19 @@ class DicomAssociation(Association):
 
     @property
     def is_lost(self) -> bool:
-        """Whether the connection is gone, so that nothing can be sent."""
+        """Whether the connection is gone, so that nothing can be sent, by what has arrived."""
+        self.dul.pump(0)
         return not self.dul.is_alive() or self.acse.is_aborted()
 
     def finish(self) -> None:
         """End an association that this node requested: release it, or take down what is left of it."""
         if self.is_established and not self.is_lost:
             self.acse.negotiate_release()
-        self.pdu_socket.hang_up()
-        if self.dul.is_alive():
-            self.kill()
-        self.dimse.discard_unserved()
+        self._end()
 
     def is_cancelled(self, message_id: int) -> bool:
-        """Whether the peer asked to end the operation with this Message ID (PS3.7 9.3.2.3)."""
+        """Whether the peer asked to end the operation with this Message ID (PS3.7 9.3.2.3), by what has arrived."""
+        self.dul.pump(0)
         return message_id in self.dimse.cancel_req
 
     def store(self, request: C_STORE, context_id: int, data_set: BinaryIO) -> int:
@@ -143,9 +144,8 @@ class DicomAssociation(Association):
         Holds one PDU in memory. Raises AssociationLost when the peer is gone or does not answer within the DIMSE
         timeout; any error in the middle of the data set closes the connection, since the message cannot be taken back.
         """
-        self.dimse.send_msg(request, context_id)
         try:
-            self._stream(context_id, data_set)
+            self.dimse.send_streamed(request, context_id, data_set)
             _, response = self.dimse.get_msg(block=True)
         except BaseException:
             self.pdu_socket.hang_up()
@@ -159,17 +159,3 @@ class DicomAssociation(Association):
             self.pdu_socket.hang_up()
             raise AssociationLost(f"no C-STORE response within {self.dimse_timeout} s, or another message instead")
         return response.Status
-
-    def _stream(self, context_id: int, data_set: BinaryIO) -> None:
-        """Write the data set as P-DATA-TF PDUs of one PDV each (PS3.8 9.3.5, Annex E)."""
-        limit = min(self.dimse.maximum_pdu_size or MAXIMUM_PDU, MAXIMUM_PDU)
-        pdu = memoryview(bytearray(6 + limit))
-        room = pdu[12:]
-        fragment = data_set.read(len(room))
-        while fragment:
-            following = data_set.read(len(room))
-            room[: len(fragment)] = fragment
-            last = 0x00 if following else 0x02
-            struct.pack_into(">BBLLBB", pdu, 0, 0x04, 0, len(fragment) + 6, len(fragment) + 2, context_id, last)
-            self.pdu_socket.write(pdu[: 12 + len(fragment)])
-            fragment = following

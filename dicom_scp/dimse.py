@@ -2,25 +2,28 @@
 
 import logging
 import queue
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterable
 from io import BytesIO
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar, cast
 
-from pydicom.dataset import Dataset
+from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
 from pynetdicom.dimse_primitives import C_CANCEL, C_ECHO, C_FIND, C_GET, C_MOVE, C_STORE
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
 
+from dicom_scp.command import Primitive, data_set_keyword, decode_command, encode_command
 from dicom_scp.status import Answer
+from dicom_scp.upper_layer import MAXIMUM_PDU, PduSocket, UpperLayer
 
 LOGGER = logging.getLogger(__name__)
 
 _LARGEST_MESSAGE = 1 << 20  # bytes of a command and of an identifier; a C-STORE's data set goes elsewhere
 _MOST_WAITING = 16  # requests; asynchronous operations are not negotiated, so more than one is already wrong
 _MOST_CANCELS = 10
-_COMMAND = 0x01  # bit of a Message Control Header (PS3.8 E.2)
+_COMMAND, _LAST = 0x01, 0x02  # bits of a Message Control Header (PS3.8 E.2)
+_VALUE_HEADER = 6  # bytes of a presentation data value before its fragment
 
 _Message = TypeVar("_Message", bound=C_ECHO | C_STORE | C_FIND | C_GET | C_MOVE)
 
@@ -47,77 +50,162 @@ class Sink(BytesIO):
 class DimseProvider(DIMSEServiceProvider):
     """Receives messages; ``open_sink`` is asked for a Sink when the command of a C-STORE request is complete."""
 
-    open_sink: Callable[[PresentationContext, Dataset], Sink] | None = None
+    open_sink: Callable[[PresentationContext, C_STORE], Sink] | None = None
+
+    def __init__(self, assoc: Association) -> None:
+        super().__init__(assoc)
+        self._command = bytearray()
+        self._arriving: tuple[int, Primitive, BytesIO] | None = None  # context ID, message and its data set
 
     def receive_primitive(self, primitive: P_DATA) -> None:
-        for context_id, fragment in primitive.presentation_data_value_list:
-            try:
-                self._receive_fragment(context_id, fragment)
-            except Exception as error:
-                # pynetdicom and pydicom raise anything on bytes that are no message; the association ends here (Evt19)
-                # instead of the reactor's thread. By type only: their texts quote what arrived.
-                LOGGER.warning("what arrived is no DIMSE message (%s): aborting the association", type(error).__name__)
-                self._discard_unfinished()
-                self.dul.event_queue.put("Evt19")
-                return
+        """Called by pynetdicom for P-DATA outside data transfer (AR-6)."""
+        self.receive_values(primitive.presentation_data_value_list)
 
-    def _receive_fragment(self, context_id: int, fragment: bytes) -> None:
-        if self.message is None:
-            self.message = DIMSEMessage()
-        message = self.message
-        if isinstance(message.data_set, Sink) and fragment[0] & _COMMAND:
-            # pynetdicom would take it for a new message and let go of the sink (PS3.7 6.3.1: one command a message).
-            raise ValueError("a command in the middle of a C-STORE's data set")
-        single = P_DATA()
-        single.presentation_data_value_list.append((context_id, fragment))
-        if message.decode_msg(single, self.assoc):
-            self._deliver(message)
-            self.message = None
-        elif isinstance(message, C_STORE_RQ) and not isinstance(message.data_set, Sink):
-            self._attach_sink(message)
-        elif message.encoded_command_set.tell() + self._held(message) > _LARGEST_MESSAGE:
+    def receive_values(self, values: Iterable[tuple[int, bytes | memoryview]]) -> None:
+        """Take presentation data values: context ID, then message control header and fragment (PS3.8 E.2)."""
+        try:
+            for context_id, value in values:
+                self._receive_value(context_id, value)
+        except (ValueError, TypeError) as error:
+            # What raises is a command set or pynetdicom's primitive. By type only: their texts quote what arrived.
+            LOGGER.warning("what arrived is no DIMSE message (%s): aborting the association", type(error).__name__)
+            self._discard_unfinished()
+            self.dul.event_queue.put("Evt19")
+
+    def _receive_value(self, context_id: int, value: bytes | memoryview) -> None:
+        if not value:
+            raise ValueError("a presentation data value without a message control header")
+        control, fragment = value[0], value[1:]
+        if control & _COMMAND:
+            self._receive_command(context_id, fragment, last=bool(control & _LAST))
+            return
+        if self._arriving is None:
+            raise ValueError("data before its command")
+        _, message, data_set = self._arriving
+        data_set.write(fragment)
+        if not isinstance(data_set, Sink) and data_set.tell() > _LARGEST_MESSAGE:
             raise ValueError(f"a message that is no C-STORE has more than {_LARGEST_MESSAGE} bytes")
+        if control & _LAST:
+            self._arriving = None
+            self._deliver(context_id, message)
 
-    def _attach_sink(self, message: DIMSEMessage) -> None:
-        if self.open_sink is None or self._held(message):
-            raise ValueError("a C-STORE request nobody takes here, or one with data before its command")
-        message.data_set = self.open_sink(self.assoc._accepted_cx[message.context_id or 0], message.command_set)
+    def _receive_command(self, context_id: int, fragment: bytes | memoryview, last: bool) -> None:
+        if self._arriving is not None:
+            raise ValueError("a command in the middle of a data set")  # PS3.7 6.3.1: one command a message
+        self._command += fragment
+        if len(self._command) > _LARGEST_MESSAGE:
+            raise ValueError(f"a command of more than {_LARGEST_MESSAGE} bytes")
+        if last:
+            message, data_set_follows = decode_command(bytes(self._command))
+            self._command.clear()
+            if data_set_follows:
+                self._arriving = context_id, message, self._place_for(context_id, message)
+            else:
+                self._deliver(context_id, message)
 
-    def _deliver(self, message: DIMSEMessage) -> None:
-        request = message.message_to_primitive()
-        if isinstance(request, C_CANCEL):
+    def _place_for(self, context_id: int, message: Primitive) -> BytesIO:
+        """Where a message's data set goes while it arrives."""
+        keyword = data_set_keyword(message)
+        if keyword is None:
+            raise ValueError("a data set behind a command that has none")
+        if isinstance(message, C_STORE) and message.MessageIDBeingRespondedTo is None:
+            context = self.assoc._accepted_cx.get(context_id)
+            if self.open_sink is None or context is None:
+                raise ValueError("a C-STORE request nobody takes here, or on a context that was not accepted")
+            message.DataSet = self.open_sink(context, message)
+        place: BytesIO = getattr(message, keyword)
+        return place
+
+    def _deliver(self, context_id: int, message: Primitive) -> None:
+        if isinstance(message, C_CANCEL):
             if len(self.cancel_req) < _MOST_CANCELS:
-                self.cancel_req[request.MessageIDBeingRespondedTo or 0] = request
+                self.cancel_req[message.MessageIDBeingRespondedTo or 0] = message
             return
         if self.msg_queue.qsize() >= _MOST_WAITING:
+            self.discard(message)
             raise ValueError(f"{_MOST_WAITING} requests wait already and asynchronous operations were not negotiated")
         # A cancel that arrived before its request belongs to an earlier one with the same Message ID.
-        self.cancel_req.pop(getattr(request, "MessageID", None) or 0, None)
-        self.msg_queue.put((message.context_id or 0, request))
+        self.cancel_req.pop(message.MessageID or 0, None)
+        self.msg_queue.put((context_id, message))
 
-    @staticmethod
-    def _held(message: DIMSEMessage) -> int:
-        return 0 if message.data_set is None else message.data_set.tell()
+    def get_msg(self, block: bool = False) -> Any:
+        """The next message with its context ID; when ``block``, waits for it up to the DIMSE timeout."""
+        return self.next_message((self.dimse_timeout or 0.0) if block else 0.0)
 
     def next_message(self, timeout_s: float) -> tuple[int | None, Any]:
         """The next message with its context ID; (None, None) after ``timeout_s``, or when the association ends."""
+        cast(UpperLayer, self.dul).wait_for(self._something_came, timeout_s)
         try:
-            return self.msg_queue.get(timeout=timeout_s)
+            return self.msg_queue.get_nowait()
         except queue.Empty:
             return None, None
 
+    def _something_came(self) -> bool:
+        return bool(self.msg_queue.queue or self.dul.to_user_queue.queue)
+
+    def send_msg(self, primitive: Any, context_id: int) -> None:
+        """Send a message whole. Raises AssociationLost."""
+        keyword = data_set_keyword(primitive)
+        data_set = getattr(primitive, keyword) if keyword is not None else None
+        pdus = self._encode_command(primitive, context_id, data_set is not None)
+        if data_set is not None:
+            pdus += self._encode(context_id, 0, data_set.getvalue())
+        self._socket.write(b"".join(pdus))
+
+    def send_streamed(self, request: C_STORE, context_id: int, data_set: BinaryIO) -> None:
+        """Send a C-STORE request with a data set that is read on the way, one PDU of it in memory.
+
+        Raises AssociationLost, and whatever reading does: the message is broken off then.
+        """
+        most = self._largest_fragment
+        before, fragment = self._encode_command(request, context_id, data_set_follows=True), data_set.read(most)
+        while before or fragment:
+            following = data_set.read(most)
+            control = 0 if following else _LAST
+            self._socket.write(*before, _value_header(context_id, control, len(fragment)), fragment)
+            before, fragment = [], following
+
+    def _encode_command(self, message: Primitive, context_id: int, data_set_follows: bool) -> list[bytes]:
+        return self._encode(context_id, _COMMAND, encode_command(message, data_set_follows))
+
+    def _encode(self, context_id: int, kind: int, encoded: bytes) -> list[bytes]:
+        """P-DATA-TF PDUs of one value each that carry a command or a data set, as large as the peer takes them."""
+        most, pdus = self._largest_fragment, []
+        for start in range(0, len(encoded), most):
+            fragment = encoded[start : start + most]
+            last = _LAST if start + most >= len(encoded) else 0
+            pdus += [_value_header(context_id, kind | last, len(fragment)), fragment]
+        return pdus
+
+    @property
+    def _largest_fragment(self) -> int:
+        """Bytes of a message in one PDU: what the peer takes, at most what this node offers to take itself."""
+        limit = min(self.maximum_pdu_size or MAXIMUM_PDU, MAXIMUM_PDU)
+        return max(limit - _VALUE_HEADER, 1)
+
+    @property
+    def _socket(self) -> PduSocket:
+        return cast(PduSocket, self.dul.socket)
+
     def discard(self, message: Any) -> None:
         """Discard what a message brought, if it is a C-STORE request that is not going to be served."""
-        data_set = getattr(message, "DataSet", None) or getattr(message, "data_set", None)
+        data_set = getattr(message, "DataSet", None)
         if isinstance(data_set, Sink):
             data_set.discard()
 
     def discard_unserved(self) -> None:
         """Discard the unfinished message and all that wait, at the end of an association when nothing can arrive."""
         self._discard_unfinished()
-        while not self.msg_queue.empty():
-            self.discard(self.get_msg()[1])
+        while self.msg_queue.queue:
+            self.discard(self.msg_queue.get_nowait()[1])
 
     def _discard_unfinished(self) -> None:
-        message, self.message = self.message, None
-        self.discard(message)
+        if self._arriving is not None:
+            self.discard(self._arriving[1])
+        self._arriving = None
+        self._command.clear()
+
+
+def _value_header(context_id: int, control: int, size: int) -> bytes:
+    """What stands before a fragment of ``size`` bytes that is alone in its P-DATA-TF PDU (PS3.8 9.3.5, E.2)."""
+    return struct.pack(">BBLLBB", 0x04, 0, size + _VALUE_HEADER, size + 2, context_id, control)

@@ -54,13 +54,13 @@ class ListenerConfig:
 
 
 class Incoming(Protocol):
-    """One object while it arrives. Called by one thread at a time, not always the same one.
+    """One object while it arrives. Called by one thread.
 
     Exactly one `accept` or `discard` ends it; `discard` after a failed `accept` is harmless. Until `accept` has
     returned nothing of it has a name on disk.
     """
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Append encoded data set bytes (no file meta). Raises SpoolFull when they cannot be kept."""
 
     def accept(self) -> Receipt:

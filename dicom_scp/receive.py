@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable
 
-from pydicom.dataset import Dataset
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.presentation import PresentationContext
 
@@ -27,10 +26,10 @@ class InboxSink(Sink):
         self._failure: Exception | None = None
         try:
             self._incoming = begin()
-        except Exception as failure:  # raised again by accept(), in the association's thread
+        except Exception as failure:  # raised again by accept()
             self._failure = failure
 
-    def write(self, data: bytes) -> int:  # type: ignore[override]  # pynetdicom writes bytes only
+    def write(self, data: bytes | memoryview) -> int:  # type: ignore[override]  # nothing else is written to a sink
         if self._incoming is not None:
             try:
                 self._incoming.write(data)
@@ -63,11 +62,11 @@ class Receiver:
         self._inbox = inbox
         self._archive = archive
 
-    def open_sink(self, assoc: DicomAssociation, context: PresentationContext, command: Dataset) -> Sink:
-        """The sink for the data set that follows ``command``; called in the reactor's thread."""
-        return InboxSink(lambda: self._begin(assoc, context, command))
+    def open_sink(self, assoc: DicomAssociation, context: PresentationContext, request: C_STORE) -> Sink:
+        """The sink for the data set that follows the command of ``request``."""
+        return InboxSink(lambda: self._begin(assoc, context, request))
 
-    def _begin(self, assoc: DicomAssociation, context: PresentationContext, command: Dataset) -> Incoming:
+    def _begin(self, assoc: DicomAssociation, context: PresentationContext, request: C_STORE) -> Incoming:
         if assoc.peer is None or assoc.peer.role == "research":
             raise Refused(Reason.NO_APPROVAL)
         return self._inbox.begin(
@@ -77,8 +76,8 @@ class Receiver:
                 peer_address=_uri(assoc.requestor.address, assoc.requestor.port),
                 called_address=_uri(assoc.acceptor.address, assoc.acceptor.port),
                 association=assoc.identity,
-                sop_class=str(command.get("AffectedSOPClassUID", "")),
-                sop_instance=str(command.get("AffectedSOPInstanceUID", "")),
+                sop_class=str(request.AffectedSOPClassUID or ""),
+                sop_instance=str(request.AffectedSOPInstanceUID or ""),
                 transfer_syntax=str(context.transfer_syntax[0]),
                 origin="addressed-ae",
             )

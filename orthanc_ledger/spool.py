@@ -239,7 +239,7 @@ class Incoming:
                 self.discard()
                 raise
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Append encoded data set bytes. Raises SpoolFull when they cannot be kept, or are too many."""
         if self._fd is None:
             raise ValueError("this object was already accepted or discarded")
@@ -358,7 +358,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(folder_fd)
 
 
-def _write_all(fd: int, data: bytes) -> None:
+def _write_all(fd: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]

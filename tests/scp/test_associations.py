@@ -29,7 +29,8 @@ def rejection(assoc: Association) -> tuple[int, int, int] | None:
     """Result, source and reason of an A-ASSOCIATE-RJ, None when the association is established."""
     if assoc.is_established:
         return None
-    answer = assoc.acceptor.primitive
+    # A rejection that was faster than the client's own thread is taken for a failed connection, and left in the queue.
+    answer = assoc.acceptor.primitive or assoc.dul.receive_pdu()
     assert answer is not None
     return answer.result, answer.result_source, answer.diagnostic
 

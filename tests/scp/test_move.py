@@ -206,18 +206,15 @@ def test_cancel_stops_the_move_and_counts_what_remains(
     wait_until: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    opening = FolderPlan.open
+    leaving = FolderPlan.leave
 
-    def second_waits_for_the_cancel(plan: FolderPlan, item: Item) -> object:
-        if plan.opened:
-            wait_until(
-                lambda: any(assoc.dimse.cancel_req for assoc in node.listener.associations),
-                WAIT_S,
-                "the cancel is here",
-            )
-        return opening(plan, item)
+    def second_waits_for_the_cancel(plan: FolderPlan, item: Item) -> None:
+        if plan.left:  # in the association's thread, which alone reads from the peer
+            (assoc,) = node.listener.associations
+            wait_until(lambda: assoc.is_cancelled(3), WAIT_S, "the cancel is here")
+        leaving(plan, item)
 
-    monkeypatch.setattr(FolderPlan, "open", second_waits_for_the_cancel)
+    monkeypatch.setattr(FolderPlan, "leave", second_waits_for_the_cancel)
     with (
         archive.listening(storage(held)),
         associated(node.port, [build_context(StudyMove, [EXPLICIT])], "WORKSTATION") as assoc,

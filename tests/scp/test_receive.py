@@ -280,13 +280,29 @@ def test_requests_piled_up_without_waiting_for_answers_abort(
     node: Node, series: list[File], folder: Path, wait_until: Callable[..., None]
 ) -> None:
     small = bundled("MR_small.dcm")
-    node.inbox.accepting.clear()
     with associated(node.port, storage([small])) as assoc:
+        send_fragments(assoc, *[command("1.2.3"), b"\x02" + bytes(10)] * 30)
+        wait_until(lambda: not assoc.is_established, WAIT_S, "the association ends")
+        wait_until(lambda: not node.listener.associations, WAIT_S, "the node has forgotten it")
+    assert not node.inbox.held
+    assert not list(folder.iterdir())
+
+
+def test_requests_sent_while_one_is_served_wait_on_the_wire_not_in_memory(
+    node: Node, folder: Path, wait_until: Callable[..., None]
+) -> None:
+    small = bundled("MR_small.dcm")
+    node.inbox.accepting.clear()
+    with associated(node.port, storage([small])) as assoc, reactor_paused(assoc):
         for _ in range(30):
             send_fragments(assoc, command("1.2.3"), b"\x02" + bytes(10))
-        wait_until(lambda: not assoc.is_established, WAIT_S, "the association ends")
+        wait_until(lambda: node.inbox.heads, WAIT_S, "the first is served")
+        (served,) = node.listener.associations
+        assert served.dimse.msg_queue.qsize() == 0
         node.inbox.accepting.set()
-        wait_until(lambda: not node.listener.associations, WAIT_S, "the node has forgotten it")
+        answers = [assoc.dimse.get_msg(block=True)[1].Status for _ in range(30)]
+    assert answers == [0xC000] * 30
+    assert len(node.inbox.heads) == 30
     assert not list(folder.iterdir())
 
 
