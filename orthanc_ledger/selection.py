@@ -6,33 +6,27 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Self
 
+from orthanc_ledger import matching
+from orthanc_ledger.attributes import VRS
 from orthanc_ledger.datasets import StudyList
 from orthanc_ledger.errors import ConfigError, NotHeld
 from orthanc_ledger.index import Index, Instance
 
-_DATE = re.compile(r"[0-9]{8}")
 _DEFINED_TERM = re.compile(r"[A-Z0-9]{2,16}")
 
 
 @dataclass(frozen=True)
 class DateRange:
-    """Dates from ``first`` to ``last``, both included, as YYYYMMDD; empty: no bound (PS3.4 C.2.2.2.5)."""
+    """A key for Study Date: one date or a range (PS3.4 C.2.2.2.5)."""
 
-    first: str
-    last: str
+    key: str
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read `DATE`, `DATE-DATE`, `DATE-` or `-DATE`. Raises ConfigError."""
-        first, dash, last = text.partition("-")
-        if not dash:
-            last = first
-        if not (first or last) or not all(_DATE.fullmatch(date) for date in (first, last) if date):
+        if matching.dates(text) is None:
             raise ConfigError(f"{text!r}: expected YYYYMMDD, YYYYMMDD-YYYYMMDD, YYYYMMDD- or -YYYYMMDD")
-        return cls(first, last)
-
-    def __contains__(self, date: str) -> bool:
-        return _DATE.fullmatch(date) is not None and self.first <= date and (not self.last or date <= self.last)
+        return cls(text)
 
 
 @dataclass(frozen=True)
@@ -58,9 +52,13 @@ class Criteria:
 
     def fit_study(self, attributes: Mapping[str, str]) -> bool:
         """Whether a study's own attributes fit."""
-        date, description = attributes["StudyDate"], attributes["StudyDescription"]
-        return (not self.study_dates or any(date in dates for dates in self.study_dates)) and (
-            not self.descriptions or any(_matches(pattern, description) for pattern in self.descriptions)
+        wanted = (
+            ("StudyDate", [dates.key for dates in self.study_dates]),
+            ("StudyDescription", self.descriptions),
+        )
+        return all(
+            not keys or any(matching.matcher(VRS[keyword], key)(attributes[keyword]) for key in keys)
+            for keyword, keys in wanted
         )
 
     def fit_object(self, instance: Instance, series: Mapping[str, str]) -> bool:
@@ -113,11 +111,6 @@ def select(index: Index, criteria: Criteria, excluded_origins: Collection[str]) 
             sop_classes.update(instance.sop_class for instance, _ in held)
     counts = Counts(len(tokens), sop_classes.total(), matching, dict(modalities), dict(sop_classes))
     return StudyList.of(tokens), counts
-
-
-def _matches(pattern: str, text: str) -> bool:
-    regex = "".join({"*": ".*", "?": "."}.get(character, re.escape(character)) for character in pattern)
-    return re.fullmatch(regex, text, re.DOTALL) is not None
 
 
 def _modality(series: Mapping[str, str]) -> str:
