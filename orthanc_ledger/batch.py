@@ -1,6 +1,7 @@
 """Preparing a batch: fingerprint, seal, store and verify every object, build the manifest, without the ledger."""
 
 import contextlib
+import io
 import logging
 from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from orthanc_ledger.last_words import LastWords
 from orthanc_ledger.manifest import Manifest, Record
 from orthanc_ledger.seal import seal
 from orthanc_ledger.spool import Spool, claim_of
-from orthanc_ledger.verify import hash_data_set, verify
+from orthanc_ledger.verify import IN_MEMORY, hash_rest, verify
 
 LOGGER = logging.getLogger(__name__)
 
@@ -150,11 +151,14 @@ class OpenBatch:
 
     def _add(self, instance: Instance, unit: BinaryIO) -> Record:
         study, key = self._study, self._key
+        size = unit.seek(0, io.SEEK_END)
+        unit.seek(0)
+        if size <= IN_MEMORY:
+            unit = io.BytesIO(unit.read())  # read once: what is fingerprinted is what is sealed
         token = tokens.instance_token(study.k_study, instance.sop_uid)
         salt = tokens.salt_key(key.key, token)
         with self._last_words.decoding(instance.claim):
             plain, salted = _fingerprints(instance, unit, salt)
-        size = unit.seek(0, 2)
 
         def write(sink: BinaryIO) -> None:
             unit.seek(0)
@@ -183,11 +187,11 @@ class OpenBatch:
 def _fingerprints(instance: Instance, unit: BinaryIO, salt: bytes) -> tuple[Fingerprint, Fingerprint]:
     """The unsalted and the salted fingerprint of a unit that is still what arrived. Raises Unreadable."""
     try:
-        found = hash_data_set(unit)
+        head = read_head(unit)
+        found = hash_rest(unit)
         if found != instance.sha256:
             raise IntegrityError(f"the data set's SHA-256 was {instance.sha256.hex()}, is {found.hex()}")
-        unit.seek(0)
-        plain, salted = fingerprints(open_instance(section(unit, read_head(unit).part10_offset)), (None, salt))
+        plain, salted = fingerprints(open_instance(section(unit, head.part10_offset)), (None, salt))
     except IntegrityError as error:
         raise Unreadable(f"damaged in the spool: {error}") from error
     except (Unreadable, OSError, ConfigError):  # a full disk or a missing decoder says nothing of the object

@@ -34,6 +34,7 @@ def effective_vr(tag: int) -> str:
     return UNKNOWN if vr == "UN" else vr
 
 
+@lru_cache(maxsize=16384)
 def is_text(tag: int) -> bool:
     """Whether trailing padding of the tag's value means nothing (PS3.5 6.2)."""
     return effective_vr(tag) in _TEXT

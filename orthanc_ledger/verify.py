@@ -73,8 +73,13 @@ def check_data_set(record: Record, batch_key: bytes, unit: BinaryIO) -> None:
 def hash_data_set(unit: BinaryIO) -> bytes:
     """SHA-256 of the data set of a unit standing at its first byte, read to its end."""
     read_head(unit)
+    return hash_rest(unit)
+
+
+def hash_rest(stream: BinaryIO) -> bytes:
+    """SHA-256 of what is left in a stream, as after ``read_head`` a data set is."""
     digest = hashlib.sha256()
-    while chunk := unit.read(_CHUNK):
+    while chunk := stream.read(_CHUNK):
         digest.update(chunk)
     return digest.digest()
 
@@ -88,10 +93,7 @@ def observed(record: Record, study: StudyKeys, batch_key: bytes, content: Object
             return hash_data_set(_plaintext(record, study, batch_key, sealed))
         except IntegrityError:
             sealed.seek(0)
-            digest = hashlib.sha256()
-            while chunk := sealed.read(_CHUNK):
-                digest.update(chunk)
-            return digest.digest()
+            return hash_rest(sealed)
 
 
 def _plaintext(record: Record, study: StudyKeys, batch_key: bytes, sealed: BinaryIO) -> BinaryIO:
