@@ -14,7 +14,7 @@ demo: $(INSTALLED) ## show one scan's whole way on this machine, a minute at mos
 	$(BIN)/orthanc-ledger demo
 
 test: $(INSTALLED) lint types ## lint, types and all tests; the Debian packages they need are installed when root
-	scripts/debian-packages dcmtk:storescu strace:strace
+	scripts/debian-packages dcmtk:storescu strace:strace orthanc:Orthanc
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 torture: $(INSTALLED) ## kill a process of a node under load, ROUNDS times (100; 1000 take most of an hour), and check everything

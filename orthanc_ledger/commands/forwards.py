@@ -20,7 +20,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     actions = forwards.add_subparsers(metavar="ACTION")
     listing = actions.add_parser("list", help="all that waits, oldest first")
     listing.set_defaults(run=_list)
-    retry = actions.add_parser("retry", help="try everything again at once, also what a destination refused")
+    retry = actions.add_parser("retry", help="try everything again within a minute, also what a destination refused")
     retry.set_defaults(run=_retry)
     discard = actions.add_parser("discard", help="give up an object for a destination, which will not get it")
     discard.add_argument("destination", help="its AE title")
@@ -50,7 +50,7 @@ def _row(node: Node, forward: Forward) -> dict[str, Any]:
 
 def _retry(args: argparse.Namespace) -> int:
     count = open_node(args).forwards.retry()
-    tell(args, {"retried": count}, f"{counted(count, 'object')} that had been put off will be tried at once")
+    tell(args, {"retried": count}, f"{counted(count, 'object')} that had been put off will be tried within a minute")
     return 0
 
 
