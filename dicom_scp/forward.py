@@ -57,6 +57,7 @@ class Forwarder:
                         if not self._send(Channel(assoc), run, items, stop):
                             return True
                 except NotAssociated as error:
+                    LOGGER.warning("forwarding waits: %s", error)
                     self._forwarding.away(run.forwards[items[0].sop_instance], str(error))
                     return False
         return True
