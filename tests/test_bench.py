@@ -20,7 +20,7 @@ RATES = Rates(
     {"dcmtk storescp": [900.0, 1000.0], Orthanc.name: [250.0, 200.0, 190.0], OrthancLedger.name: [300.0, 500.0, 400.0]},
     {OrthancLedger.name: [150.0, 100.0, 120.0]},
 )
-FETCHED = {Orthanc.name: [1000.0], retrieve.OURS_CLINICAL: [900.0], retrieve.OURS_RESEARCH: [600.0]}
+FETCHED = {Orthanc.name: [1000.0], retrieve.OURS_CLINICAL: [900.0, 1100.0, 800.0], retrieve.OURS_RESEARCH: [600.0]}
 
 
 @pytest.fixture(name="_installed")
