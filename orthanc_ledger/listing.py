@@ -30,7 +30,7 @@ _PATIENT_NAME = "json_extract(attributes, '$.PatientName')"
 _NARROWED = {
     "StudyInstanceUID": (f"study_uid {_ONE_OF}", "study_uid"),
     "PatientID": (f"patient_id {_ONE_OF}", "patient_id, study_uid"),
-    "AccessionNumber": (f"{ACCESSION_NUMBER} {_ONE_OF}", "study_uid"),
+    "AccessionNumber": (f"{ACCESSION_NUMBER} {_ONE_OF}", f"{ACCESSION_NUMBER}, study_uid"),
     "StudyDate": (f"{STUDY_DATE} BETWEEN ? AND ?", f"{STUDY_DATE}, study_uid"),
     # Read from end to end, but here; what is not ASCII has cases and groups that SQL does not know.
     "PatientName": (f"({_PATIENT_NAME} LIKE '%' || ? || '%' OR {_PATIENT_NAME} GLOB '*[^ -~]*')", "study_uid"),

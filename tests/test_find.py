@@ -1,0 +1,397 @@
+"""C-FIND over the index and the gate: what each peer is told at each level, and what is never read for it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gate_world import RESEARCH, VIEWER, World, make_world
+from hypothesis import given
+from hypothesis import strategies as st
+from node_make import drain, store, variant
+
+from orthanc_ledger import listing, tokens
+from orthanc_ledger.attributes import PATIENT, SERIES, STUDY, VRS, Attributes
+from orthanc_ledger.database import Database
+from orthanc_ledger.errors import LedgerAway
+from orthanc_ledger.find import KEYS, RESEARCH_KEYS, Catalogue, supported
+from orthanc_ledger.index import Index, Instance
+from orthanc_ledger.matching import matcher
+from orthanc_ledger.peer import Peer
+from orthanc_ledger.retrieve import Level, Query
+
+MR, CT = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.2"
+ALL = Query()
+
+# Patient, date, time, accession number, series (modality, SOP class, objects); the study's UID is 1.(number).
+STUDIES: list[tuple[dict[str, str], dict[str, str], list[tuple[str, str, int]]]] = [
+    (
+        {"PatientID": "P1", "PatientName": "Müller^Jörg", "PatientSex": "M", "PatientBirthDate": "19700101"},
+        {"StudyDate": "20060705", "StudyTime": "0930", "AccessionNumber": "A1", "StudyDescription": "Head"},
+        [("MR", MR, 3), ("CT", CT, 1)],
+    ),
+    (
+        {"PatientID": "P1", "PatientName": "Mueller^Joerg", "PatientSex": "M", "PatientBirthDate": "19700101"},
+        {"StudyDate": "20060706", "StudyTime": "090000", "AccessionNumber": "A2", "StudyDescription": "Knee"},
+        [("MR", MR, 2)],
+    ),
+    (
+        {"PatientID": "P2", "PatientName": "Yamada^Tarou=山田^太郎", "PatientSex": "O"},
+        {"StudyDate": "1997.04.24", "StudyTime": "10:30:00", "AccessionNumber": "A3"},
+        [("US", "1.2.840.10008.5.1.4.1.1.6.1", 1)],
+    ),
+    ({"PatientID": ""}, {"StudyDate": "", "AccessionNumber": ""}, [("MR", MR, 1)]),
+]
+
+
+def enter(
+    index: Index, number: int, patient: Mapping[str, str], study: Mapping[str, str], series: list[tuple[str, str, int]]
+) -> None:
+    """A study and all it holds."""
+    uid = f"1.{number}"
+    of_study = dict.fromkeys((*PATIENT, *STUDY), "") | patient | study | {"StudyInstanceUID": uid}
+    found = []
+    for at, (modality, sop_class, count) in enumerate(series, 1):
+        of_series = {"Modality": modality, "SeriesInstanceUID": f"{uid}.{at}", "SeriesNumber": str(at)}
+        for each in range(1, count + 1):
+            sop_uid = f"{uid}.{at}.{each}"
+            of_instance = {"SOPInstanceUID": sop_uid, "SOPClassUID": sop_class, "InstanceNumber": str(each)}
+            row = Instance(
+                claim=f"claim-{sop_uid}",
+                sop_uid=sop_uid,
+                series_uid=f"{uid}.{at}",
+                study_uid=uid,
+                sop_class=sop_class,
+                transfer_syntax="1.2.840.10008.1.2.1",
+                size=1,
+                sha256=bytes(32),
+                received_us=each,
+                origin="addressed-ae",
+                state="anchored",
+                spool_name="",
+            )
+            found.append((row, Attributes(of_study, dict.fromkeys(SERIES, "") | of_series, of_instance)))
+    index.enter(found)
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
+    index = Index(tmp_path_factory.mktemp("index") / "index.db")
+    for number, study in enumerate(STUDIES, 1):
+        enter(index, number, *study)
+    return index
+
+
+def find(index: Index, level: Level, uids: Query = ALL, combined: bool = False, **keys: str) -> list[Mapping[str, str]]:
+    """As a clinical peer: no gate is asked."""
+    return list(Catalogue(index, None).find(VIEWER, level, uids, keys, combined))  # type: ignore[arg-type]
+
+
+def studies(index: Index, combined: bool = False, **keys: str) -> set[int]:
+    """Numbers of the studies found."""
+    return {int(row["StudyInstanceUID"][2:]) for row in find(index, "STUDY", combined=combined, **keys)}
+
+
+class TestLevels:
+    def test_each_level_is_told_with_the_levels_above(self, index: Index) -> None:
+        uids = Query(patient_ids=("P1",), studies=("1.1",), series=("1.1.1",))
+        for level, count in (("PATIENT", 2), ("STUDY", 2), ("SERIES", 2), ("IMAGE", 3)):
+            above = Query(
+                uids.patient_ids if level != "PATIENT" else (),
+                uids.studies if level in ("SERIES", "IMAGE") else (),
+                uids.series if level == "IMAGE" else (),
+            )
+            rows = find(index, level, above)  # type: ignore[arg-type]
+            assert len(rows) == count
+            assert {tuple(row) for row in rows} == {supported(VIEWER, level)}  # type: ignore[arg-type]
+
+    def test_patients_are_told_once_and_only_with_an_id(self, index: Index) -> None:
+        assert [row["PatientID"] for row in find(index, "PATIENT")] == ["P1", "P2"]
+
+    def test_a_patient_is_found_by_the_name_in_any_of_the_studies(self, index: Index) -> None:
+        for name in ("müller*", "mueller*"):
+            (row,) = find(index, "PATIENT", PatientName=name)
+            assert (row["PatientID"], row["PatientSex"]) == ("P1", "M")
+
+    def test_series_of_a_study(self, index: Index) -> None:
+        mr, ct = find(index, "SERIES", Query(studies=("1.1",)))
+        assert (mr["SeriesInstanceUID"], mr["Modality"], mr["NumberOfSeriesRelatedInstances"]) == ("1.1.1", "MR", "3")
+        assert (ct["PatientName"], ct["StudyDescription"], ct["SeriesNumber"]) == ("Müller^Jörg", "Head", "2")
+        assert find(index, "SERIES", Query(studies=("1.1",)), Modality="C?", SeriesNumber="02") == [ct]
+        assert find(index, "SERIES", Query(studies=("1.1",)), SeriesInstanceUID="1.1.1\\1.1.9") == [mr]
+
+    def test_objects_of_a_series(self, index: Index) -> None:
+        uids = Query(studies=("1.1",), series=("1.1.1",))
+        assert {row["InstanceNumber"] for row in find(index, "IMAGE", uids)} == {"1", "2", "3"}
+        (row,) = find(index, "IMAGE", uids, SOPInstanceUID="1.1.1.2\\1.1.1.7")
+        assert (row["SOPInstanceUID"], row["SOPClassUID"], row["InstanceNumber"]) == ("1.1.1.2", MR, "2")
+        assert find(index, "IMAGE", uids, SOPClassUID=CT) == []
+
+    @pytest.mark.parametrize(
+        ("level", "uids"),
+        [
+            ("STUDY", Query(patient_ids=("P9",))),
+            ("SERIES", Query(studies=("1.9",))),
+            ("SERIES", Query(patient_ids=("P2",), studies=("1.1",))),
+            ("IMAGE", Query(studies=("1.2",), series=("1.1.1",))),
+            ("IMAGE", Query(patient_ids=("P2",), studies=("1.1",), series=("1.1.1",))),
+        ],
+    )
+    def test_what_is_not_below_the_keys_above_is_not_found(self, index: Index, level: Level, uids: Query) -> None:
+        assert find(index, level, uids) == []
+
+    def test_keys_of_the_levels_above_are_matched(self, index: Index) -> None:
+        of = Query(studies=("1.1",))
+        assert len(find(index, "SERIES", of, PatientName="müller*", StudyDate="20060705")) == 2
+        assert find(index, "SERIES", of, PatientName="yamada*") == []
+        assert find(index, "IMAGE", Query(studies=("1.1",), series=("1.1.1",)), StudyDate="20060706") == []
+
+    def test_keys_that_are_not_of_the_level_play_no_part(self, index: Index) -> None:
+        assert studies(index, Modality="XX", SOPInstanceUID="1.9", BodyPartExamined="HEAD", Manufacturer="x") == {
+            1,
+            2,
+            3,
+            4,
+        }
+        assert len(find(index, "PATIENT", StudyDate="19000101")) == 2
+
+
+class TestComputedKeys:
+    def test_of_a_study(self, index: Index) -> None:
+        (row,) = find(index, "STUDY", StudyInstanceUID="1.1")
+        assert (row["ModalitiesInStudy"], row["SOPClassesInStudy"]) == ("CT\\MR", f"{CT}\\{MR}")
+        assert (row["NumberOfStudyRelatedSeries"], row["NumberOfStudyRelatedInstances"]) == ("2", "4")
+
+    @pytest.mark.parametrize(
+        ("keys", "found"),
+        [
+            ({"ModalitiesInStudy": "CT"}, {1}),
+            ({"ModalitiesInStudy": "MR"}, {1, 2, 4}),
+            ({"ModalitiesInStudy": "CT\\US"}, {1, 3}),
+            ({"ModalitiesInStudy": "?T"}, {1}),
+            ({"ModalitiesInStudy": "PT"}, set()),
+            ({"SOPClassesInStudy": CT}, {1}),
+            ({"SOPClassesInStudy": f"{CT}\\{MR}"}, {1, 2, 4}),
+            ({"NumberOfStudyRelatedInstances": "999"}, {1, 2, 3, 4}),
+            ({"ModalitiesInStudy": "MR", "PatientID": "P1", "StudyDate": "20060706-"}, {2}),
+        ],
+    )
+    def test_any_value_of_the_study_fits_and_numbers_are_not_matched(
+        self, index: Index, keys: dict[str, str], found: set[int]
+    ) -> None:
+        assert studies(index, **keys) == found
+
+
+@pytest.mark.parametrize("combined", [False, True])
+def test_date_and_time_are_one_where_that_was_negotiated(index: Index, combined: bool) -> None:
+    found = studies(index, combined, StudyDate="20060705-20060707", StudyTime="0920-1800")
+    assert found == ({1, 2} if combined else {1})
+
+
+@pytest.mark.parametrize(
+    ("keys", "found"),
+    [
+        ({"StudyDate": "20060705"}, {1}),
+        ({"StudyDate": "20060705-20060706"}, {1, 2}),
+        ({"StudyDate": "-20060705"}, {1, 3}),
+        ({"StudyDate": "19970424"}, {3}),
+        ({"StudyDate": "20060706\\19970424"}, {2, 3}),
+        ({"AccessionNumber": "A1\\A3"}, {1, 3}),
+        ({"AccessionNumber": "a1"}, set()),
+        ({"PatientID": "P1"}, {1, 2}),
+        ({"PatientID": "P?"}, {1, 2, 3}),
+        ({"PatientName": "YAMADA*"}, {3}),
+        ({"PatientName": "山田*"}, {3}),
+        ({"PatientName": "*joerg"}, {2}),
+        ({"PatientName": "müller^jörg"}, {1}),
+        ({"StudyInstanceUID": "1.2\\1.3\\1.77"}, {2, 3}),
+        ({"StudyDate": "junk"}, set()),
+    ],
+)
+def test_each_way_to_narrow_finds_what_matches(index: Index, keys: dict[str, str], found: set[int]) -> None:
+    assert studies(index, **keys) == found
+
+
+_VALUES: dict[str, tuple[str, ...]] = {
+    "PatientID": ("P1", "P2", "P?", "P1\\P2", "*", ""),
+    "PatientName": ("m*", "*J?rg", "JOERG", "=山田*", "yamada^tarou", "*^*", "ß"),
+    "AccessionNumber": ("A1", "A2\\A3", "A*", "B"),
+    "StudyDate": ("20060705", "-20060705", "20060101-20061231", "19970424\\20060706-", "2006*"),
+    "StudyTime": ("09", "-0930", "1000-1100"),
+    "StudyInstanceUID": ("1.1", "1.2\\1.3", "1.*"),
+    "StudyDescription": ("Head", "*e*"),
+}
+
+
+@given(st.fixed_dictionaries({}, optional={key: st.sampled_from(values) for key, values in _VALUES.items()}))
+def test_what_is_found_is_what_matching_says_of_every_study(index: Index, keys: dict[str, str]) -> None:
+    """SQL only narrows: it never decides."""
+    expected = set()
+    for number, (patient, study, _) in enumerate(STUDIES, 1):
+        row = {**patient, **study, "StudyInstanceUID": f"1.{number}"}
+        if all(matcher(VRS[keyword], key)(row.get(keyword, "")) for keyword, key in keys.items()):
+            expected.add(number)
+    assert studies(index, **keys) == expected
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_pages_join_without_a_seam(index: Index, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    queries: list[tuple[Level, Query, dict[str, str]]] = [
+        ("PATIENT", ALL, {}),
+        ("STUDY", ALL, {}),
+        ("STUDY", ALL, {"StudyDate": "19000101-"}),
+        ("STUDY", ALL, {"PatientID": "P1\\P2"}),
+        ("STUDY", ALL, {"PatientName": "m*"}),
+        ("IMAGE", Query(studies=("1.1",), series=("1.1.1",)), {}),
+    ]
+    whole = [find(index, level, uids, **keys) for level, uids, keys in queries]
+    monkeypatch.setattr(listing, "_PAGE", size)
+    assert [find(index, level, uids, **keys) for level, uids, keys in queries] == whole
+
+
+def test_what_clinical_peers_ask_is_answered_from_indexes(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where an index helps, no table is read from end to end and nothing is sorted."""
+    plans: list[tuple[str, str]] = []
+    rows = Database.rows
+
+    def explained(self: Database, sql: str, *values: Any) -> list[Any]:
+        plans.extend((sql, row[3]) for row in rows(self, f"EXPLAIN QUERY PLAN {sql}", *values))
+        return rows(self, sql, *values)
+
+    monkeypatch.setattr(Database, "rows", explained)
+    for keyword, key in (("StudyDate", "20060701-"), ("PatientID", "P1"), ("AccessionNumber", "A1"), ("StudyID", "")):
+        find(index, "STUDY", **{keyword: key})
+    find(index, "PATIENT")
+    find(index, "SERIES", Query(studies=("1.1",)))
+    find(index, "IMAGE", Query(studies=("1.1",), series=("1.1.1",)))
+    bad = [
+        (sql, step) for sql, step in plans if (step.startswith("SCAN") and "json_each" not in step) or "TEMP" in step
+    ]
+    assert plans
+    assert bad == []
+
+
+def test_what_was_put_aside_or_discarded_is_told_as_far_as_it_is_known(tmp_path: Path) -> None:
+    index = Index(tmp_path / "index.db")
+    enter(index, 1, *STUDIES[1])
+    enter(index, 2, *STUDIES[1])
+    (one, *_) = index.select(studies=["1.1"])
+    unread = Instance(**{**one.__dict__, "claim": "c", "sop_uid": "1.7", "series_uid": "", "state": "quarantined"})
+    index.enter([(unread, Attributes({}, {}, {}))])
+    for claim in ("claim-1.2.1.1", "claim-1.2.1.2"):
+        index.forget(claim)
+    (row,) = find(index, "STUDY")  # of the second nothing is left
+    assert (row["StudyInstanceUID"], row["NumberOfStudyRelatedInstances"]) == ("1.1", "3")
+    assert [series["SeriesInstanceUID"] for series in find(index, "SERIES", Query(studies=("1.1",)))] == ["1.1.1"]
+
+
+# Research
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return make_world(tmp_path)
+
+
+@pytest.fixture
+def approved(world: World) -> World:
+    world.approve(world.request(), "owner", "custodian")
+    return world
+
+
+def told(world: World, level: Level, uids: Query = ALL, peer: Peer = RESEARCH, **keys: str) -> list[Mapping[str, str]]:
+    return list(Catalogue(world.node.index, world.gate).find(peer, level, uids, keys, combined=False))
+
+
+def everything(world: World, peer: Peer = RESEARCH) -> list[Mapping[str, str]]:
+    """All rows a peer is told at any level, whatever UIDs it knows."""
+    held = world.node.index.select()
+    rows = told(world, "PATIENT", peer=peer) + told(world, "STUDY", peer=peer)
+    for study in {row.study_uid for row in held}:
+        rows += told(world, "SERIES", Query(studies=(study,)), peer)
+    for study, series in {(row.study_uid, row.series_uid) for row in held}:
+        rows += told(world, "IMAGE", Query(studies=(study,), series=(series,)), peer)
+    return rows
+
+
+class TestResearch:
+    def test_nothing_is_told_without_an_approval(self, world: World) -> None:
+        assert everything(world) == []
+
+    def test_every_level_is_told_by_the_keys_allowed(self, approved: World) -> None:
+        approved.add_study(1)
+        rows = everything(approved)
+        assert len(rows) == 1 + 1 + 1 + 3
+        assert set().union(*rows) <= RESEARCH_KEYS
+        assert {row["StudyInstanceUID"] for row in rows if "StudyInstanceUID" in row} == {approved.study_uid}
+        images = {row["SOPInstanceUID"] for row in rows if "SOPInstanceUID" in row}
+        assert images == set(approved.sop_uids)
+
+    @pytest.mark.parametrize("keyword", sorted({*sum(KEYS.values(), ())} - RESEARCH_KEYS))
+    def test_keys_that_are_not_allowed_play_no_part(self, approved: World, keyword: str) -> None:
+        without = told(approved, "STUDY")
+        assert told(approved, "STUDY", **{keyword: "nobody has this"}) == without
+        assert keyword not in without[0]
+
+    def test_counts_are_of_what_may_be_had(self, approved: World) -> None:
+        """More objects of the study wait, came after the approval, or are of another class or series."""
+        study = variant()
+        odd = {"SOPInstanceUID": "1.2.826.0.1.3680043.10.9.1", "SeriesInstanceUID": "1.2.826.0.1.3680043.10.9"}
+        store(approved.node, variant(StudyInstanceUID=study.StudyInstanceUID, Modality="XX", **odd))
+        drain(approved.node)
+        store(approved.node, variant(SOPInstanceUID="1.2.826.0.1.3680043.10.9.2"))
+        approved.node.anchorer().take_in()
+        (row,) = told(approved, "STUDY")
+        counts = row["NumberOfStudyRelatedSeries"], row["NumberOfStudyRelatedInstances"], row["ModalitiesInStudy"]
+        assert counts == ("1", "3", "MR")
+        (series,) = told(approved, "SERIES", Query(studies=(approved.study_uid,)))
+        assert series["NumberOfSeriesRelatedInstances"] == "3"
+        assert told(approved, "STUDY", ModalitiesInStudy="XX") == []
+        (all_of_it,) = told(approved, "STUDY", peer=VIEWER)
+        assert (all_of_it["NumberOfStudyRelatedInstances"], all_of_it["ModalitiesInStudy"]) == ("5", "MR\\XX")
+
+    def test_withdrawn_objects_are_not_told(self, approved: World) -> None:
+        study = approved.node.keyring.ensure_study(approved.study_uid)
+        gone = tokens.instance_token(study.k_study, approved.sop_uids[0])
+        args = {"study": study.token, "reason": "113001", "instances": [gone]}
+        approved.ledger("owner").submit("Withdraw", args)
+        (row,) = told(approved, "STUDY")
+        assert row["NumberOfStudyRelatedInstances"] == "2"
+        images = [row["SOPInstanceUID"] for row in everything(approved) if "SOPInstanceUID" in row]
+        assert sorted(images) == sorted(approved.sop_uids[1:])
+
+    @pytest.mark.parametrize("level", ["PATIENT", "STUDY", "SERIES", "IMAGE"])
+    def test_the_ledger_is_asked_the_same_of_held_and_unheld(self, approved: World, level: Level) -> None:
+        other = approved.add_study(1)
+        (held,) = approved.node.index.select(studies=[other])
+        asked: list[list[str]] = []
+
+        class Recording:
+            """The ledger, with what it is asked."""
+
+            def query(self, function: str, args: Mapping[str, Any]) -> Any:
+                asked[-1].append(function)
+                return ledger.query(function, args)
+
+        ledger = approved.ledger("owner", "node")
+        gate = approved.gate_by(Recording())  # type: ignore[arg-type]
+        for study, series, sop in ((other, held.series_uid, held.sop_uid), ("1.2.3", "1.2.3.4", "1.2.3.4.5")):
+            asked.append([])
+            uids = Query(
+                studies=(study,) if level in ("SERIES", "IMAGE") else (), series=(series,) if level == "IMAGE" else ()
+            )
+            own = {"PATIENT": ("PatientID", study), "STUDY": ("StudyInstanceUID", study)}
+            own |= {"SERIES": ("SeriesInstanceUID", series), "IMAGE": ("SOPInstanceUID", sop)}
+            keys = dict([own[level]])
+            assert list(Catalogue(approved.node.index, gate).find(RESEARCH, level, uids, keys, combined=False)) == []
+        assert asked[0] == asked[1] == ["ApprovedStudies"]
+
+    @pytest.mark.parametrize("level", ["PATIENT", "STUDY", "SERIES", "IMAGE"])
+    def test_with_the_ledger_away_nothing_is_told(self, approved: World, level: Level) -> None:
+        class Away:
+            def query(self, function: str, args: Mapping[str, Any]) -> Any:
+                raise LedgerAway("gone")
+
+        catalogue = Catalogue(approved.node.index, approved.gate_by(Away()))  # type: ignore[arg-type]
+        with pytest.raises(LedgerAway):
+            next(catalogue.find(RESEARCH, level, ALL, {}, combined=False))
