@@ -42,6 +42,7 @@ DATASETS = "datasets.db"
 SPOOL = "spool"
 SWEEP = "sweep.db"
 _SWEEP_LOCK = "sweep.lock"
+_ANCHORER_PATIENCE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,14 @@ class Node:
         """The ledger as the node's own identity sees it."""
         return self.ledger_as(self.config.identity)
 
-    def ledger_as(self, identity: Path | None) -> Ledger:
-        """The ledger as an identity's folder sees it; None: queries only."""
-        return open_ledger(self.config.ledger, load_identity(identity) if identity else None, system_clock)
+    @cached_property
+    def anchorer_ledger(self) -> Ledger:
+        """The same, soon away: the anchorer tries again, and what arrives while it waits is not seen."""
+        return self.ledger_as(self.config.identity, _ANCHORER_PATIENCE_S)
+
+    def ledger_as(self, identity: Path | None, patience_s: float | None = None) -> Ledger:
+        """The ledger as an identity's folder sees it; None: queries only. ``patience_s``: as for `open_ledger`."""
+        return open_ledger(self.config.ledger, load_identity(identity) if identity else None, system_clock, patience_s)
 
     def open_log(self) -> EmbeddedLedger:
         """The embedded ledger with its tree, to be closed. Raises ConfigError when the ledger is of another kind."""
@@ -150,7 +156,7 @@ class Node:
         node = {"organisation": config.organisation, "aeTitle": config.ae_title}
         pace = Pace(config.batch, config.ledger_retry_s, config.denial_report_s)
         told = self.outbox, self.forwards
-        return Anchorer(self.spool, self.index, *told, self.keyring, self.content, self.ledger, node, pace)
+        return Anchorer(self.spool, self.index, *told, self.keyring, self.content, self.anchorer_ledger, node, pace)
 
     @cached_property
     def rounds(self) -> Rounds:

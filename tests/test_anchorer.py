@@ -66,7 +66,7 @@ def node(tmp_path: Path) -> Node:
 def ledger(node: Node) -> RecordingLedger:
     """The node's ledger from now on."""
     recording = RecordingLedger(node.ledger)
-    node.__dict__["ledger"] = recording
+    node.__dict__["ledger"] = node.__dict__["anchorer_ledger"] = recording
     return recording
 
 

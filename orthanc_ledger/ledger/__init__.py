@@ -41,21 +41,25 @@ class Ledger(Protocol):
         """Run a read-only contract query. Raises as ``submit``."""
 
 
-def _embedded(location: str, identity: Identity | None, clock: Clock) -> Ledger:
+def _embedded(location: str, identity: Identity | None, clock: Clock, patience_s: float | None) -> Ledger:
     from orthanc_ledger.ledger.embedded import EmbeddedLedger  # here, because it imports this port
 
-    return EmbeddedLedger(Path(location), identity, clock)
+    return EmbeddedLedger(Path(location), identity, clock, patience_s)
 
 
-SCHEMES: dict[str, Callable[[str, Identity | None, Clock], Ledger]] = {"embedded": _embedded}
+SCHEMES: dict[str, Callable[[str, Identity | None, Clock, float | None], Ledger]] = {"embedded": _embedded}
 
 
-def open_ledger(url: str, identity: Identity | None = None, clock: Clock = system_clock) -> Ledger:
+def open_ledger(
+    url: str, identity: Identity | None = None, clock: Clock = system_clock, patience_s: float | None = None
+) -> Ledger:
     """The ledger that a URL names, as one identity sees it (None: queries only): `embedded:PATH`.
+
+    ``patience_s``: it is away when it cannot be had for so many seconds; None: as long as suits a person.
 
     Raises ConfigError for an unknown scheme. A ledger that is not there is away, and may come back.
     """
     scheme, _, location = url.partition(":")
     if scheme not in SCHEMES or not location:
         raise ConfigError(f"ledger {url!r}: expected one of {', '.join(f'{name}:…' for name in SCHEMES)}")
-    return SCHEMES[scheme](location, identity, clock)
+    return SCHEMES[scheme](location, identity, clock, patience_s)

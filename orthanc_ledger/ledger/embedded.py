@@ -61,15 +61,21 @@ class EmbeddedLedger:
     opened when it is first asked, so that a node starts without it, and anew once another lies in its place.
     """
 
-    def __init__(self, path: Path, identity: Identity | None = None, clock: Clock = system_clock) -> None:
-        """Without an identity it only answers queries.
+    def __init__(
+        self,
+        path: Path,
+        identity: Identity | None = None,
+        clock: Clock = system_clock,
+        patience_s: float | None = None,
+    ) -> None:
+        """Without an identity it only answers queries. ``patience_s``: as for LogFile.
 
         Every method raises LedgerAway when the file is not there, cannot be read or was replaced, IntegrityError on a
         bad genesis.
         """
         self._identity, self._clock = identity, clock
         # Two connections, so that queries do not wait behind a transaction.
-        self._writer, self._reader = _Connection(path), _Connection(path)
+        self._writer, self._reader = _Connection(path, patience_s), _Connection(path, patience_s)
 
     def close(self) -> None:
         """Close the file; a later call opens it again."""
@@ -79,8 +85,8 @@ class EmbeddedLedger:
     def submit(self, function: str, args: Mapping[str, Value], nonce: bytes | None = None) -> Committed:
         """As the port says. Without a nonce it gets a random one.
 
-        Raises ContractError when the contract or the log refuses; LedgerAway when the file cannot be written within 10
-        s, or the clock jumped by more than 31 days (see `confirm_clock`); ConfigError without an identity.
+        Raises ContractError when the contract or the log refuses; LedgerAway when the file cannot be written within
+        ``patience_s``, or the clock jumped by more than 31 days (see `confirm_clock`); ConfigError without an identity.
         """
         if self._identity is None:
             raise ConfigError(f"{function}: this ledger was opened without an identity: name one to submit")
@@ -192,8 +198,8 @@ class EmbeddedLedger:
 class _Connection:
     """The file at a path, for one thread at a time. What goes into a file that lies there no more is lost."""
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._lock = path, threading.Lock()
+    def __init__(self, path: Path, patience_s: float | None) -> None:
+        self._path, self._patience_s, self._lock = path, patience_s, threading.Lock()
         self._log: LogFile | None = None
 
     @contextmanager
@@ -212,7 +218,7 @@ class _Connection:
             self._log = None
 
     def _open(self) -> LogFile:
-        log = LogFile(self._path)
+        log = LogFile(self._path, self._patience_s)
         try:
             if foreign := log.foreign():
                 raise LedgerAway(f"{self._path}: not as a ledger is made: {', '.join(foreign)}; `fsck` says more")

@@ -54,13 +54,16 @@ class Row:
 class LogFile:
     """One connection to the file. Not for two threads at once."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises LedgerAway when there is no such file, or it cannot be opened."""
+    def __init__(self, path: Path, patience_s: float | None = None) -> None:
+        """``patience_s``: how long to wait for others that write; None: BUSY_TIMEOUT_S.
+
+        Raises LedgerAway when there is no such file, or it cannot be opened.
+        """
         self._path, self._file = path, _file_at(path)
         if self._file is None:
             raise LedgerAway(f"{path}: not there: mount its disk or restore it")
         with reachable(path):
-            self._db = _connect(path)
+            self._db = _connect(path, BUSY_TIMEOUT_S if patience_s is None else patience_s)
 
     @classmethod
     def create(cls, path: Path, genesis: Row) -> "LogFile":
@@ -233,11 +236,11 @@ def _file_at(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, patience_s: float) -> sqlite3.Connection:
     db = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw",
         uri=True,
-        timeout=BUSY_TIMEOUT_S,
+        timeout=patience_s,
         isolation_level=None,
         check_same_thread=False,
     )
