@@ -27,6 +27,7 @@ STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
 MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
+PROCESSES = ("clinical", "research", "anchorer", "courier", "sweeper", "forwarder")
 NATIVE = ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"]
 
 
@@ -169,6 +170,11 @@ class LiveNode:
         task = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in task.read_text().split()]
 
+    def processes(self) -> list[tuple[str, int]]:
+        """What `serve` started and already is what it will be: each process's name in its command, and its id."""
+        named = ((_name_in_command(pid), pid) for pid in sorted(self.children()))
+        return [(name, pid) for name, pid in named if name is not None]
+
     def _words(self, *words: object) -> list[str]:
         return [sys.executable, "-m", "orthanc_ledger", "--config", str(self.config), *(str(word) for word in words)]
 
@@ -201,6 +207,14 @@ def make_live_node(folder: Path, free_port: Callable[[], int], **settings: Any) 
     raw |= {"denial_report_s": 0.1, "spool_reserve_mb": 64, **settings}
     node.config.write_text(yaml.safe_dump(raw))
     return node
+
+
+def _name_in_command(pid: int) -> str | None:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+    except FileNotFoundError:
+        return None
+    return next((word for word in words if word in PROCESSES), None)
 
 
 def data_set(**keys: str) -> Dataset:

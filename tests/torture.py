@@ -34,7 +34,6 @@ _ANSWERS_S = 60.0
 _DRAIN_S = 300.0
 _APPROVED = 10
 _PACS = "PACS"
-_KINDS = ("clinical", "research", "anchorer", "courier", "sweeper", "forwarder")
 _SETTINGS = {
     "batch": {"idle_s": 0.3, "max_instances": 200},
     "checkpoint_within_s": 1.0,
@@ -152,8 +151,7 @@ class Torture:
     def _processes(self) -> list[tuple[str, int]]:
         """The node's processes, the supervisor last: what each is, and its process id."""
         assert self.live.process is not None
-        named = ((_name(pid), pid) for pid in sorted(self.live.children()))
-        return [*((name, pid) for name, pid in named if name), ("supervisor", self.live.process.pid)]
+        return [*self.live.processes(), ("supervisor", self.live.process.pid)]
 
     def _answers(self, killed: int) -> bool:
         """Whether all processes run again and both ports answer."""
@@ -186,15 +184,6 @@ class Torture:
 
     def _check_nothing_wrong(self) -> None:
         assert not self.book.wrong, f"{len(self.book.wrong)} answers were wrong, the first: {self.book.wrong[0]}"
-
-
-def _name(pid: int) -> str | None:
-    """Which of the node's processes it is; None while it starts, or has ended."""
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
-    except FileNotFoundError:
-        return None
-    return next((word for word in words if word in _KINDS), None)
 
 
 def main(rounds: int, seed: int) -> None:
