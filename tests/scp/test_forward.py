@@ -19,6 +19,7 @@ from dicom_scp.forward import Forwarder
 from dicom_scp.ports import Peer
 from dicom_scp.route import Requestor
 from orthanc_ledger.assemble import Node
+from orthanc_ledger.errors import ServiceAway
 from orthanc_ledger.forwarding import Forwarding, Run
 from orthanc_ledger.forwards import Forward
 from orthanc_ledger.setup_node import CONFIG_NAME
@@ -259,8 +260,12 @@ def test_forwarder_that_cannot_go_on_ends_so_that_it_is_started_again(
 
     monkeypatch.setattr(Forwarding, "run", full)
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
-    with pytest.raises(forward.ServiceAway, match="ended"):
-        forward.serve(node.forwarding, "LEDGER", [Peer("ARCHIVE", "clinical", host=LOCAL, port=1)], STOP)
+    stop = threading.Event()
+    bound = threading.Timer(WAIT_S, stop.set)
+    bound.start()
+    with pytest.raises(ServiceAway, match="ended"):
+        forward.serve(node.forwarding, "LEDGER", [Peer("ARCHIVE", "clinical", host=LOCAL, port=1)], stop)
+    bound.cancel()
 
 
 def test_killed_in_the_middle_it_brings_everything_to_storescp_after_its_restart(
