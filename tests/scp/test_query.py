@@ -5,10 +5,14 @@ from io import BytesIO
 from itertools import count
 
 import pytest
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from pynetdicom import build_context
+from pydicom.tag import BaseTag
+from pynetdicom import AE, build_context
 from pynetdicom.dimse_primitives import C_FIND
+from pynetdicom.dsutils import encode
+from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation
 from pynetdicom.sop_class import PatientRootQueryRetrieveInformationModelFind as PatientFind
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as StudyFind
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet as StudyGet
@@ -93,19 +97,160 @@ def test_no_match_is_success(node: Node) -> None:
     assert find(node, study_level("1.2.3"))[0][0].Status == 0x0000
 
 
-@pytest.mark.parametrize("keyword", ["StudyDescription", "OtherPatientIDsSequence"])
-def test_unsupported_keys_are_said_with_each_match(node: Node, keyword: str) -> None:
+def test_keys_that_are_not_supported_come_back_empty_with_each_match(node: Node) -> None:
     identifier = study_level(bundled("CT_small.dcm").study)
-    setattr(identifier, keyword, Sequence([]) if keyword.endswith("Sequence") else "")
-    match, final = find(node, identifier)
-    assert match[0].Status == 0xFF01
-    assert final_of([final]) == (0x0000, None)
+    identifier.StudyDescription = "Head"
+    identifier.NumberOfFrames = 5
+    identifier.Rows = 512
+    item = Dataset()
+    item.PatientID = "X"
+    identifier.OtherPatientIDsSequence = Sequence([item])
+    identifier.private_block(0x0021, "ACME", create=True).add_new(1, "LO", "secret")
+    identifier.add_new(0x00091002, "OB", b"ab")
+    (status, answer), final = find(node, identifier)
+    assert (status.Status, final_of([final])) == (0xFF01, (0x0000, None))
+    assert answer is not None
+    assert "secret" not in str(answer)
+    for keyword in ("StudyDescription", "NumberOfFrames", "Rows", "OtherPatientIDsSequence"):
+        assert answer[keyword].is_empty
+        assert answer[keyword].VR == identifier[keyword].VR
+    assert answer.private_block(0x0021, "ACME")[1].is_empty
+    assert (answer[0x00091002].VR, answer[0x00091002].is_empty) == ("OB", True)
 
 
-def test_private_key_is_unsupported(node: Node) -> None:
+@pytest.mark.parametrize("add", ["StudyDescription", "OtherPatientIDsSequence", None])
+def test_each_key_that_is_not_supported_is_said(node: Node, add: str | None) -> None:
     identifier = study_level(bundled("CT_small.dcm").study)
-    identifier.private_block(0x0021, "ACME", create=True).add_new(1, "LO", "x")
+    if add is None:
+        identifier.private_block(0x0021, "ACME", create=True).add_new(1, "LO", "x")
+    else:
+        setattr(identifier, add, Sequence([]) if add.endswith("Sequence") else "")
     assert find(node, identifier)[0][0].Status == 0xFF01
+
+
+@pytest.mark.parametrize(
+    ("terms", "encoding", "name"),
+    [
+        ("\\ISO 2022 IR 87", "iso2022_jp", "俑五^予=乖与"),  # with bytes that look like delimiters
+        ("GB18030", "gb18030", "乗^乛\\僜"),
+        ("GBK", "gbk", "乗^乛"),
+        ("ISO_IR 192", "utf-8", "Διονυσιος"),
+        ("ISO_IR 100", "latin-1", "Müller^Jörg"),
+    ],
+)
+def test_text_is_decoded_by_its_own_character_set_before_it_is_taken_apart(
+    node: Node, terms: str, encoding: str, name: str
+) -> None:
+    identifier = study_level("1.2.3")
+    identifier.SpecificCharacterSet = terms
+    value = name.encode(encoding)
+    raw = RawDataElement(BaseTag(0x00100010), "PN", len(value), value, 0, False, True)
+    identifier._dict[raw.tag] = raw
+    with associated(node.port, [build_context(StudyFind, [EXPLICIT])]) as assoc, reactor_paused(assoc):
+        request = C_FIND()
+        request.MessageID, request.Priority, request.AffectedSOPClassUID = 1, 0, StudyFind
+        request.Identifier = BytesIO(encode(identifier, False, True) or b"")
+        assoc.dimse.send_msg(request, 1)
+        assoc.dimse.get_msg(block=True)
+    (asked,) = node.archive.finds
+    assert asked.keys["PatientName"] == name
+
+
+def test_values_that_are_not_of_their_vr_are_answered_as_they_are(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"SeriesInstanceUID": "1.2", "SeriesNumber": "first", "Modality": "M R, and more"}
+    monkeypatch.setattr(node.archive, "find", lambda *query: iter([row]))
+    identifier = study_level("1.2.3")
+    identifier.QueryRetrieveLevel = "SERIES"
+    identifier.SeriesNumber = identifier.Modality = ""
+    with associated(node.port, [build_context(StudyFind, [EXPLICIT])]) as assoc, reactor_paused(assoc):
+        request = C_FIND()
+        request.MessageID, request.Priority, request.AffectedSOPClassUID = 1, 0, StudyFind
+        request.Identifier = BytesIO(encode(identifier, False, True) or b"")
+        assoc.dimse.send_msg(request, 1)
+        _, pending = assoc.dimse.get_msg(block=True)
+        assoc.dimse.get_msg(block=True)
+    assert b"IS\x06\0first " in pending.Identifier.getvalue()
+
+
+UPPER = {"PatientID": "1CT1", "StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.3.4"}
+OWN = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+
+
+def at_level(model: str, level: str, **keys: str) -> Dataset:
+    """An identifier with the unique keys above the level, and its own empty; ``keys`` overrule."""
+    names = OWN[0 if model == PatientFind else 1 : ("PATIENT", "STUDY", "SERIES", "IMAGE").index(level) + 1]
+    identifier = Dataset()
+    identifier.QueryRetrieveLevel = level
+    for name in names:
+        setattr(identifier, name, keys.get(name, UPPER.get(name, "") if name != names[-1] else ""))
+    return identifier
+
+
+LEVELS = [
+    *((PatientFind, level, position) for position, level in enumerate(("PATIENT", "STUDY", "SERIES", "IMAGE"))),
+    *((StudyFind, level, position) for position, level in enumerate(("STUDY", "SERIES", "IMAGE"), 1)),
+]
+
+
+@pytest.mark.parametrize(("model", "level", "position"), LEVELS)
+def test_every_level_asks_for_what_is_below_the_unique_keys_above(
+    node: Node, model: str, level: str, position: int
+) -> None:
+    find(node, at_level(model, level), model)
+    (asked,) = node.archive.finds
+    top = 0 if model == PatientFind else 1
+    above = [(UPPER[OWN[at]],) if top <= at < position else () for at in range(position)]
+    assert (asked.level, asked.uids, asked.keys) == (level, Query(*above), {OWN[position]: ""})
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+@pytest.mark.parametrize(("model", "level", "position"), LEVELS)
+@pytest.mark.parametrize("bad", ["", "*", "1.2*", "1.2?", "1.2\\1.3"])
+def test_a_unique_key_above_the_level_has_one_value(
+    node: Node, model: str, level: str, position: int, bad: str
+) -> None:
+    for name in OWN[0 if model == PatientFind else 1 : position]:
+        identifier = at_level(model, level)
+        identifier.add_new(name, identifier[name].VR, bad)
+        assert final_of(find(node, identifier, model)) == (0xA900, "bad identifier")
+        delattr(identifier, name)
+        assert final_of(find(node, identifier, model)) == (0xA900, "bad identifier")
+    assert node.archive.finds == []
+
+
+@pytest.mark.parametrize(("model", "level", "position"), LEVELS)
+def test_an_answer_names_the_unique_keys_down_to_its_level(node: Node, model: str, level: str, position: int) -> None:
+    held = node.inbox.held[bundled("CT_small.dcm").sop_instance].keys
+    identifier = at_level(model, level, **{name: held[name] for name in UPPER})
+    identifier[OWN[position]].value = held[OWN[position]]
+    (_, answer), *_ = find(node, identifier, model)
+    assert answer is not None
+    assert (answer.QueryRetrieveLevel, answer.SpecificCharacterSet) == (level, "ISO_IR 192")
+    top = 0 if model == PatientFind else 1
+    assert [answer[name].value for name in OWN[top : position + 1]] == [held[name] for name in OWN[top : position + 1]]
+
+
+@pytest.mark.parametrize(
+    ("asked", "accepted"),
+    [(b"\1", b"\0"), (b"\0\1", b"\0\1"), (b"\1\1\1\1", b"\0\1\0\0"), (b"\1\0\1", b"\0\0\0"), (b"\0\2", b"\0\0")],
+)
+def test_combined_date_time_matching_is_negotiated_and_nothing_else(node: Node, asked: bytes, accepted: bytes) -> None:
+    items = []
+    for sop_class in (StudyFind, StudyGet):
+        item = SOPClassExtendedNegotiation()
+        item.sop_class_uid = sop_class
+        item.service_class_application_information = asked
+        items.append(item)
+    ae = AE("WORKSTATION")
+    contexts = [build_context(StudyFind, [EXPLICIT]), build_context(PatientFind, [EXPLICIT])]
+    assoc = ae.associate(LOCAL, node.port, contexts=contexts, ae_title=NODE, ext_neg=items)
+    try:
+        assert assoc.acceptor.sop_class_extended == {StudyFind: accepted}
+        list(assoc.send_c_find(study_level(""), StudyFind))
+        list(assoc.send_c_find(at_level(PatientFind, "PATIENT"), PatientFind))
+    finally:
+        assoc.release()
+    assert [find.combined for find in node.archive.finds] == [accepted[1:2] == b"\1", False]
 
 
 def test_text_beyond_ascii_is_answered_in_utf_8(node: Node) -> None:
@@ -226,9 +371,17 @@ def test_lost_client_ends_the_search(
     wait_until(lambda: not node.listener.associations, 20, "the node has forgotten the association")
 
 
-def test_dcmtk_finds(node: Node, series: list[File], dcmtk: Callable[[str], str]) -> None:
-    keys = ["-k", "QueryRetrieveLevel=STUDY", "-k", "StudyInstanceUID", "-k", "PatientName"]
+@pytest.mark.parametrize(("model", "level", "position"), LEVELS)
+def test_dcmtk_finds_at_every_level(
+    node: Node, dcmtk: Callable[[str], str], model: str, level: str, position: int
+) -> None:
+    held = node.inbox.held[bundled("CT_small.dcm").sop_instance].keys
+    top = 0 if model == PatientFind else 1
+    keys = [f"QueryRetrieveLevel={level}", "PatientName", OWN[position]]
+    keys += [f"{name}={held[name]}" for name in OWN[top:position]]
+    words = [word for key in keys for word in ("-k", key)]
     for calling in ("WORKSTATION", "SCANNER"):
-        found = run(dcmtk("findscu"), "-S", "-aet", calling, "-aec", NODE, *keys, LOCAL, str(node.port))
+        option = "-P" if model == PatientFind else "-S"
+        found = run(dcmtk("findscu"), option, "-aet", calling, "-aec", NODE, *words, LOCAL, str(node.port))
         assert found.returncode == 0, found.stdout
-        assert series[0].study in found.stdout
+        assert held[OWN[position]] in found.stdout
