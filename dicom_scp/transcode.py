@@ -12,12 +12,14 @@ from typing import BinaryIO, cast
 import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import generate_frames
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset, write_file_meta_info
+from pydicom.pixels.utils import get_expected_length
 from pydicom.uid import UID
 
 from dicom_scp.contexts import DEFLATED, EXPLICIT_BE, EXPLICIT_LE
-from orthanc_ledger.decoders import DECODERS, NATIVE, pydicom_plugin
+from orthanc_ledger.decoders import DECODERS, ENCAPSULATED_UNCOMPRESSED, NATIVE, pydicom_plugin
 from orthanc_ledger.errors import DataError
 from orthanc_ledger.fingerprint import Fingerprint, fingerprints
 from orthanc_ledger.instance import open_instance
@@ -100,9 +102,20 @@ def _make_native(dataset: Dataset, syntax: str) -> None:
         size = samples * int(dataset.get("NumberOfFrames") or 1) * int(dataset.BitsAllocated) // 8
         if size > LARGEST:
             raise ValueError(f"the pixel data would have {size} bytes, more than {LARGEST}")
-        dataset.decompress(as_rgb=False, generate_instance_uid=False, decoding_plugin=pydicom_plugin(syntax))
+        if syntax == ENCAPSULATED_UNCOMPRESSED:
+            _join_frames(dataset)
+        else:
+            dataset.decompress(as_rgb=False, generate_instance_uid=False, decoding_plugin=pydicom_plugin(syntax))
     elif syntax not in NATIVE:
         raise ValueError("neither native nor a lossless syntax with a pinned decoder")
+
+
+def _join_frames(dataset: Dataset) -> None:
+    """Native pixel data of native frames in fragments, whose padding goes (PS3.5 A.4.11, 8.1.1)."""
+    count = int(dataset.get("NumberOfFrames") or 1)
+    size = get_expected_length(dataset) // count
+    pixels = b"".join(frame[:size] for frame in generate_frames(dataset.PixelData, number_of_frames=count))
+    dataset.add_new("PixelData", "OB" if dataset.BitsAllocated <= 8 else "OW", pixels + b"\0" * (len(pixels) % 2))
 
 
 def _part10(syntax: str) -> DicomBytesIO:
