@@ -41,6 +41,10 @@ def supported(asker: Peer, level: Level) -> tuple[str, ...]:
     return tuple(keyword for keyword in keywords if asker.role != "research" or keyword in RESEARCH_KEYS)
 
 
+_Tests = Mapping[str, Callable[[Row], bool]]
+"""What a row must pass, by keyword."""
+
+
 @dataclass(frozen=True)
 class _Study:
     """What an asker may have of a study. ``visible``: its objects, by SOP Instance UID; None: all that are held."""
@@ -81,9 +85,7 @@ class Catalogue:
         for row in found:
             yield {keyword: row[keyword] for keyword in known}
 
-    def _studies(
-        self, asker: Peer, wanted: Mapping[str, str], tests: "_Tests", *, by_patient: bool
-    ) -> Iterator[_Study]:
+    def _studies(self, asker: Peer, wanted: Mapping[str, str], tests: _Tests, *, by_patient: bool) -> Iterator[_Study]:
         """Studies that fit the keys of patient and study, and of which the asker may have anything."""
         approvals = self._gate.approvals(asker) if asker.role == "research" else None
         narrowing = _narrowing(wanted)
@@ -91,31 +93,31 @@ class Catalogue:
             narrowing = Narrowing("StudyInstanceUID", tuple(self._gate.studies(approvals)))
         for page in self._listing.studies(narrowing, by_patient=by_patient):
             fitting = [row for row in page if _fits(row, tests, (*PATIENT, *STUDY))]
-            # The ledger is asked of what fits alone, study by study: an approved dataset may hold thousands.
-            for rows in [fitting] if approvals is None else [[row] for row in fitting]:
-                for study in self._opened(asker, rows, approvals):
-                    if _fits(study.row, tests, _OF_STUDY):
-                        yield study
+            if approvals is None:
+                opened = self._opened(fitting, self._listing.parts([row["StudyInstanceUID"] for row in fitting]), None)
+            else:  # the ledger is asked of what fits alone: an approved dataset may hold thousands
+                opened = (study for row in fitting for study in self._released(asker, row, approvals))
+            yield from (study for study in opened if _fits(study.row, tests, _OF_STUDY))
 
-    def _opened(self, asker: Peer, rows: Sequence[Row], approvals: Sequence[Approval] | None) -> Iterator[_Study]:
-        """Those of the studies that the asker may have something of, with what they hold of it."""
-        parts: Mapping[str, Sequence[Part]]
-        visible: set[str] | None = None
-        if approvals is None:
-            parts = self._listing.parts([row["StudyInstanceUID"] for row in rows])
-        else:
-            (study_uid,) = (row["StudyInstanceUID"] for row in rows)
-            offers = self._gate.offers(asker, study_uid, approvals)
-            offered = {uid: instance for offer in offers for uid, (instance, _) in offer.releasable.items()}
-            counts = Counter((instance.series_uid, instance.sop_class) for instance in offered.values())
-            parts = {study_uid: [Part(*part, count) for part, count in counts.items()]} if counts else {}
-            visible = set(offered)
+    def _released(self, asker: Peer, row: Row, approvals: Sequence[Approval]) -> Iterator[_Study]:
+        """A study with what the gate offers of it now; none when that is nothing."""
+        study_uid = row["StudyInstanceUID"]
+        offers = self._gate.offers(asker, study_uid, approvals)
+        offered = {sop_uid: instance for offer in offers for sop_uid, (instance, _) in offer.releasable.items()}
+        counts = Counter((instance.series_uid, instance.sop_class) for instance in offered.values())
+        parts = [Part(series_uid, sop_class, count) for (series_uid, sop_class), count in counts.items()]
+        yield from self._opened([row], {study_uid: parts}, offered.keys())
+
+    def _opened(
+        self, rows: Sequence[Row], parts: Mapping[str, Sequence[Part]], visible: Collection[str] | None
+    ) -> Iterator[_Study]:
+        """Those of the studies that have any part, with what comes of the parts."""
         series = self._listing.series([part.series_uid for each in parts.values() for part in each])
         for row in rows:
             if held := parts.get(row["StudyInstanceUID"]):
                 yield _Study({**row, **_computed(held, series)}, held, series, visible)
 
-    def _below(self, study: _Study, level: Level, tests: "_Tests") -> Iterator[Row]:
+    def _below(self, study: _Study, level: Level, tests: _Tests) -> Iterator[Row]:
         """Series of a study, or their objects, that fit."""
         sizes: Counter[str] = Counter()
         for part in study.parts:
@@ -136,11 +138,7 @@ class Catalogue:
                         yield {**row, **instance}
 
 
-_Tests = Mapping[str, Callable[[Row], bool]]
-
-
 def _tests(wanted: Mapping[str, str], combined: bool) -> _Tests:
-    """What a row must pass, by keyword."""
     tests = {keyword: _test(keyword, key) for keyword, key in wanted.items() if keyword in VRS or keyword in _MULTIPLE}
     together = matching.combined_matcher(wanted.get("StudyDate", ""), wanted.get("StudyTime", "")) if combined else None
     if together is not None:

@@ -1,6 +1,6 @@
 """C-FIND over the index and the gate: what each peer is told at each level, and what is never read for it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +8,13 @@ import pytest
 from gate_world import RESEARCH, VIEWER, World, make_world
 from hypothesis import given
 from hypothesis import strategies as st
-from node_make import drain, store, variant
+from node_make import drain, make_node, store, variant
+from pydicom.dataset import Dataset
+from pynetdicom import AE
 
+from dicom_scp.__main__ import NodeArchive
+from dicom_scp.ports import ListenerConfig
+from dicom_scp.server import Listener
 from orthanc_ledger import listing, tokens
 from orthanc_ledger.attributes import PATIENT, SERIES, STUDY, VRS, Attributes
 from orthanc_ledger.database import Database
@@ -21,6 +26,7 @@ from orthanc_ledger.peer import Peer
 from orthanc_ledger.retrieve import Level, Query
 
 MR, CT = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.2"
+STUDY_FIND, EXPLICIT = "1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.1.2.1"
 ALL = Query()
 
 # Patient, date, time, accession number, series (modality, SOP class, objects); the study's UID is 1.(number).
@@ -395,3 +401,65 @@ class TestResearch:
         catalogue = Catalogue(approved.node.index, approved.gate_by(Away()))  # type: ignore[arg-type]
         with pytest.raises(LedgerAway):
             next(catalogue.find(RESEARCH, level, ALL, {}, combined=False))
+
+
+# On the wire: a peer's identifier and an object's text, each in a character set of its own
+
+STORED = (
+    (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+    (["ISO 2022 IR 13", "ISO 2022 IR 87"], "ﾔﾏﾀﾞ^ﾊﾅｺ=山田^花子"),
+    ("ISO_IR 100", "Müller^Jörg"),
+    ("ISO_IR 126", "Διονυσιος"),
+    ("GB18030", "Wang^XiaoDong=王^小东"),
+    ("GBK", "乗^乛"),
+    (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
+)
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    node = make_node(tmp_path_factory.mktemp("node"))
+    for number, (terms, name) in enumerate(STORED):
+        uid = f"1.2.826.0.1.3680043.10.5.{number}"
+        uids = {"StudyInstanceUID": uid, "SeriesInstanceUID": f"{uid}.1", "SOPInstanceUID": f"{uid}.1.1"}
+        store(node, variant(SpecificCharacterSet=terms, PatientID=f"P{number}", PatientName=name, **uids))
+    node.anchorer().take_in()
+    listener = Listener(ListenerConfig("clinical", "NODE", "127.0.0.1", 0, (VIEWER,)), node.spool, NodeArchive(node))
+    listener.start()
+    yield listener.port
+    listener.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("terms", "key", "number"),
+    [
+        ("ISO_IR 192", "山田^太郎", 0),
+        (["", "ISO 2022 IR 87"], "=山田^太*", 0),
+        ("GB18030", "山田^太?", 0),
+        ("ISO_IR 192", "ﾔﾏﾀﾞ*", 1),
+        ("ISO_IR 192", "MÜLLER^*", 2),
+        ("ISO_IR 101", "müller^jörg", 2),
+        ("ISO_IR 192", "διονυσιοσ", 3),
+        ("ISO_IR 126", "Διον*", 3),
+        ("ISO_IR 192", "王^小东", 4),
+        ("GBK", "王^*", 4),
+        ("GB18030", "乗^乛", 5),
+        ("ISO_IR 192", "乗*", 5),
+        ("ISO_IR 192", "=洪^*", 6),
+        (["", "ISO 2022 IR 149"], "=洪^吉洞=홍*", 6),
+    ],
+)
+def test_a_query_in_one_character_set_finds_what_is_stored_in_another(
+    port: int, terms: str | list[str], key: str, number: int
+) -> None:
+    identifier = Dataset()
+    identifier.SpecificCharacterSet = terms
+    identifier.QueryRetrieveLevel = "STUDY"
+    identifier.PatientName, identifier.PatientID = key, ""
+    ae = AE("VIEWER")
+    ae.add_requested_context(STUDY_FIND, EXPLICIT)
+    assoc = ae.associate("127.0.0.1", port, ae_title="NODE")
+    (_, found), (final, _) = assoc.send_c_find(identifier, STUDY_FIND)
+    assoc.release()
+    assert (found.PatientID, str(found.PatientName)) == (f"P{number}", STORED[number][1])
+    assert (found.SpecificCharacterSet, final.Status) == ("ISO_IR 192", 0x0000)
