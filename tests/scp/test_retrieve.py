@@ -22,7 +22,6 @@ from orthanc_ledger.reasons import Reason
 from .client import (
     EXPLICIT,
     IMPLICIT,
-    JPEG_LOSSY,
     MR,
     WAIT_S,
     File,
@@ -34,7 +33,6 @@ from .client import (
     storage,
     study_level,
 )
-from .test_receive import KINDS
 from .world import LOCAL, NODE, FolderPlan, Node, config, head_of, serving
 
 COUNTS = ("Remaining", "Completed", "Warning", "Failed")
@@ -65,15 +63,6 @@ def held(node: Node, series: list[File]) -> list[File]:
     """The series, held by the node."""
     hold(node, *series)
     return series
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_object_goes_out_byte_for_byte_where_its_syntax_is_accepted(node: Node, name: str) -> None:
-    file = bundled(name)
-    hold(node, file)
-    out = get(node.port, study_level(file.study), storage([file]))
-    assert out.final.Status == 0x0000
-    assert out.received.objects == {file.sop_instance: (file.transfer_syntax, file.encoded)}
 
 
 def test_counts_of_pending_and_final_responses(node: Node, held: list[File]) -> None:
@@ -229,46 +218,6 @@ def test_context_without_the_scp_role_is_not_sent_on(node: Node, held: list[File
         *_, (final, _) = assoc.send_c_get(study_level(held[0].study), StudyGet)
     assert final.Status == 0xA702
     assert not node.archive.plans[0].opened
-
-
-@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
-@pytest.mark.parametrize(
-    "name",
-    [
-        "MR_small.dcm",
-        "image_dfl.dcm",
-        "MR_small_RLE.dcm",
-        "MR_small_jpeg_ls_lossless.dcm",
-        "MR_small_jp2klossless.dcm",
-        "SC_rgb_jpeg_gdcm.dcm",
-        "rtdose_expb_1frame.dcm",
-    ],
-)
-def test_implicit_only_client_gets_the_same_fingerprint_re_encoded(node: Node, name: str) -> None:
-    file = bundled(name)
-    hold(node, file)
-    out = get(node.port, study_level(file.study), [build_context(str(file.dataset.SOPClassUID), [IMPLICIT])])
-    assert (out.final.Status, out.failed) == (0x0000, [])
-    syntax, data_set = out.received.objects[file.sop_instance]
-    assert syntax == IMPLICIT
-    assert data_set != file.encoded
-    assert fingerprint(data_set, IMPLICIT) == fingerprint(file.encoded, file.transfer_syntax)
-
-
-def test_explicit_is_preferred_to_implicit_when_re_encoding(node: Node) -> None:
-    file = bundled("MR_small_RLE.dcm")
-    hold(node, file)
-    out = get(node.port, study_level(file.study), [build_context(MR, [IMPLICIT]), build_context(MR, [EXPLICIT])])
-    assert [syntax for syntax, _ in out.received.objects.values()] == [EXPLICIT]
-
-
-def test_lossy_object_is_never_decoded(node: Node) -> None:
-    file = bundled("SC_rgb_jpeg_dcmtk.dcm")
-    assert file.transfer_syntax == JPEG_LOSSY
-    hold(node, file)
-    contexts = [build_context(str(file.dataset.SOPClassUID), [syntax]) for syntax in (EXPLICIT, IMPLICIT)]
-    out = get(node.port, study_level(file.study), contexts)
-    assert (out.final.Status, out.failed, out.received.objects) == (0xA702, [file.sop_instance], {})
 
 
 def test_re_encoding_that_would_change_the_fingerprint_fails_with_its_uid(
