@@ -26,7 +26,7 @@ ASSOCIATIONS = 4
 SEEN_WITHIN_S = 30.0  # of the answer to its C-STORE, on a busy machine
 MOST_MB = 300  # a process, whatever it holds
 MOST_GROWTH_MB = 60  # from FEWER to OBJECTS that wait: an index row in memory, a name in the inbox, and no object
-DRAINED_S = 120.0
+DRAINED_S = 600.0  # else it hangs
 
 
 @dataclass
