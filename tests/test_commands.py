@@ -347,7 +347,7 @@ class TestAccess:
         self, on: Command, node: Node, request_id: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(log, "BUSY_TIMEOUT_S", 0.1)
-        node.ledger.close()
+        node.anchorer_ledger.close()
         gc.collect()  # ends the connections of the commands that ran: a lock on all needs to be the only one
         holder = sqlite3.connect(node.config.data_dir / "ledger.db", isolation_level=None)
         holder.execute("PRAGMA locking_mode = EXCLUSIVE")

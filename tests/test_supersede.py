@@ -152,7 +152,7 @@ def test_refused_one_can_be_decided_again(node: Node) -> None:
 @contextlib.contextmanager
 def refusing(node: Node, monkeypatch: pytest.MonkeyPatch, error: Exception) -> Iterator[None]:
     """Supersede raises; all other calls work."""
-    submit = node.ledger.submit
+    submit = node.anchorer_ledger.submit
 
     def refuse(function: str, args: Any, nonce: bytes | None = None) -> Any:
         if function == "Supersede":
@@ -160,5 +160,5 @@ def refusing(node: Node, monkeypatch: pytest.MonkeyPatch, error: Exception) -> I
         return submit(function, args, nonce)
 
     with monkeypatch.context() as patch:
-        patch.setattr(node.ledger, "submit", refuse)
+        patch.setattr(node.anchorer_ledger, "submit", refuse)
         yield
