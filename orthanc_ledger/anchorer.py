@@ -5,11 +5,12 @@ again; ARCHITECTURE.md lists the points.
 """
 
 import logging
+import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from orthanc_ledger.batch import BatchLimits, OpenBatch, Preparer
+from orthanc_ledger.batch import BatchLimits, OpenBatch, Preparer, fingerprint_unit
 from orthanc_ledger.clock import MicrosecondClock
 from orthanc_ledger.content import ContentStore
 from orthanc_ledger.errors import ConfigError, ContractError, DataError, LedgerAway, ServiceAway
@@ -17,12 +18,12 @@ from orthanc_ledger.forwards import Forwards
 from orthanc_ledger.index import Batch, Index, Instance, Waiting
 from orthanc_ledger.intake import Intake
 from orthanc_ledger.keyring import Keyring, StudyErased
-from orthanc_ledger.last_words import LastWords
 from orthanc_ledger.ledger import Committed, Ledger, Value
 from orthanc_ledger.outbox import LedgerCall, Outbox
 from orthanc_ledger.sole import sole
 from orthanc_ledger.spool import INBOX, Spool
 from orthanc_ledger.supersede import Supersessions
+from orthanc_ledger.workers import Workers
 
 LOGGER = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ _TICK_S = 0.05
 _FAILED_RETRY_S = 60.0  # for what failed although every service answered: a person was alarmed
 LOCK = "anchorer.lock"
 """In the data directory: who holds it does the anchorer's work alone."""
-_DECODING = "decoding"
+_WORKERS = min(4, os.cpu_count() or 1)  # four keep this process busy with what only it does
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,6 @@ class Anchorer:
             spool,
             keyring,
             content,
-            LastWords(spool.folder.parent / _DECODING),
             between=self.take_in,  # clinical peers shall see what comes meanwhile
         )
         self._supersessions = Supersessions(spool, index, outbox, forwards, keyring, self._preparer, self._ledger)
@@ -87,7 +87,11 @@ class Anchorer:
         report = _Every(self._pace.denial_report_s)
         ledger_away = False
         lock, another = self._spool.folder.parent / LOCK, "another anchorer of this node runs: stop it first"
-        with sole(lock, ConfigError(another), patience_s, stop.wait):
+        with (
+            sole(lock, ConfigError(another), patience_s, stop.wait),
+            Workers(fingerprint_unit, _WORKERS) as workers,
+        ):
+            self._preparer.fingerprint_all = workers.map
             self.recover()
             while not stop.wait(_TICK_S):
                 now = now_us()
@@ -182,16 +186,12 @@ class Anchorer:
         self._discard(study_uid)
 
     def _add(self, batch: OpenBatch, instances: list[Instance]) -> None:
-        for instance in instances:
-            if instance.claim in batch.claims:
-                continue
-            rejected = batch.add(instance)
-            if rejected is None:
-                continue
-            if self._spool.holds(instance.spool_name):
-                self._intake.quarantine(instance.spool_name, rejected.reason)
+        for rejected in batch.add([instance for instance in instances if instance.claim not in batch.claims]):
+            name = rejected.instance.spool_name
+            if self._spool.holds(name):
+                self._intake.quarantine(name, rejected.reason)
             else:
-                self._intake.lose(instance)
+                self._intake.lose(rejected.instance)
 
     def _finish(self, study_uid: str, batch: OpenBatch) -> None:
         waiting = self._index.waiting_instances(study_uid, self._pace.batch.max_instances)

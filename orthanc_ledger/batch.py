@@ -3,8 +3,10 @@
 import contextlib
 import io
 import logging
-from collections.abc import Callable, Iterable, Set
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 from orthanc_ledger import manifest, tokens
@@ -17,7 +19,6 @@ from orthanc_ledger.fingerprint import Fingerprint, fingerprints
 from orthanc_ledger.index import Instance
 from orthanc_ledger.instance import open_instance
 from orthanc_ledger.keyring import BatchKey, Keyring, StudyKeys
-from orthanc_ledger.last_words import LastWords
 from orthanc_ledger.manifest import Manifest, Record
 from orthanc_ledger.seal import seal
 from orthanc_ledger.spool import Spool, claim_of
@@ -51,22 +52,40 @@ class Rejected:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A unit to be fingerprinted: its file, the SHA-256 its data set arrived with, and the salt key."""
+
+    path: Path
+    sha256: bytes
+    salt: bytes
+
+
+Fingerprints = tuple[Fingerprint, Fingerprint]
+"""The unsalted and the salted fingerprint of an object."""
+
+FingerprintAll = Callable[[Iterable[Unit]], Iterator[Fingerprints | Exception]]
+
+
 class Preparer:
-    """Turns units of the spool into batches; calls ``between`` after each object, so that others need not wait."""
+    """Turns units of the spool into batches; calls ``between`` after each object, so that others need not wait.
+
+    ``fingerprint_all`` gives for each unit what ``fingerprint_unit`` returns, in order; it may take units ahead and be
+    another process (``Workers.map``).
+    """
 
     def __init__(
         self,
         spool: Spool,
         keyring: Keyring,
         content: ContentStore,
-        last_words: LastWords,
         between: Callable[[], None],
     ) -> None:
         self._spool = spool
         self._keyring = keyring
         self._content = content
-        self._last_words = last_words
         self._between = between
+        self.fingerprint_all: FingerprintAll = lambda units: map(fingerprint_unit, units)
 
     def open(self, study_uid: str, queue: str) -> "OpenBatch":
         """Begin a batch of a study from units in ``queue`` of the spool. Raises ContentAway, StudyErased."""
@@ -77,14 +96,14 @@ class Preparer:
         except BaseException:
             writer.__exit__(None, None, None)
             raise
-        return OpenBatch(study, key, writer, queue, self._spool, self._last_words, self._between)
+        return OpenBatch(study, key, writer, queue, self._spool, self.fingerprint_all, self._between)
 
     def prepare(
-        self, study_uid: str, seq: int, instances: Iterable[Instance], queue: str
+        self, study_uid: str, seq: int, instances: Sequence[Instance], queue: str
     ) -> tuple[Prepared | None, list[Rejected]]:
         """Prepare a whole batch: what is in it (None when no object was left), and what is not. Raises as OpenBatch."""
         with contextlib.closing(self.open(study_uid, queue)) as batch:
-            rejected = [item for instance in instances if (item := batch.add(instance)) is not None]
+            rejected = list(batch.add(instances))
             return batch.finish(seq), rejected
 
 
@@ -104,7 +123,7 @@ class OpenBatch:
         writer: ContentBatch,
         queue: str,
         spool: Spool,
-        last_words: LastWords,
+        fingerprint_all: FingerprintAll,
         between: Callable[[], None],
     ) -> None:
         self._study = study
@@ -112,7 +131,7 @@ class OpenBatch:
         self._writer = writer
         self._queue = queue
         self._spool = spool
-        self._last_words = last_words
+        self._fingerprint_all = fingerprint_all
         self._between = between
         self._records: dict[str, Record] = {}
 
@@ -121,19 +140,21 @@ class OpenBatch:
         """The claims of what is in it."""
         return self._records.keys()
 
-    def add(self, instance: Instance) -> Rejected | None:
-        """Fingerprint, seal and read back one object; what cannot be is returned, and is not in the batch."""
-        rejected = None
-        try:
-            with self._spool.open(instance.spool_name, self._queue) as unit:
-                record = self._add(instance, unit)
-        except (Unreadable, NotHeld) as error:
-            rejected = Rejected(instance, str(error))
-        else:
-            verify(record, self._study, self._key.key, self._writer)  # only what can be read back is published
-            self._records[instance.claim] = record
-        self._between()
-        return rejected
+    def add(self, instances: Sequence[Instance]) -> Iterator[Rejected]:
+        """Fingerprint, seal and read back objects; gives what cannot be, which is not in the batch."""
+        units = (
+            Unit(self._spool.folder / self._queue / instance.spool_name, instance.sha256, self._salt(instance))
+            for instance in instances
+        )
+        for instance, found in zip(instances, self._fingerprint_all(units), strict=True):
+            try:
+                record = self._seal(instance, *_given(found))
+            except (Unreadable, NotHeld) as error:
+                yield Rejected(instance, str(error))
+            else:
+                verify(record, self._study, self._key.key, self._writer)  # only what can be read back is published
+                self._records[instance.claim] = record
+            self._between()
 
     def finish(self, seq: int) -> Prepared | None:
         """Commit the batch to the content store; None when it is empty."""
@@ -149,29 +170,23 @@ class OpenBatch:
         """Discard what was not committed."""
         self._writer.__exit__(None, None, None)
 
-    def _add(self, instance: Instance, unit: BinaryIO) -> Record:
-        study, key = self._study, self._key
-        size = unit.seek(0, io.SEEK_END)
-        unit.seek(0)
-        if size <= IN_MEMORY:
-            unit = io.BytesIO(unit.read())  # read once: what is fingerprinted is what is sealed
+    def _salt(self, instance: Instance) -> bytes:
+        return tokens.salt_key(self._key.key, tokens.instance_token(self._study.k_study, instance.sop_uid))
+
+    def _seal(self, instance: Instance, plain: Fingerprint, salted: Fingerprint) -> Record:
+        study = self._study
         token = tokens.instance_token(study.k_study, instance.sop_uid)
-        salt = tokens.salt_key(key.key, token)
-        with self._last_words.decoding(instance.claim):
-            plain, salted = _fingerprints(instance, unit, salt)
-
-        def write(sink: BinaryIO) -> None:
-            unit.seek(0)
-            seal(unit, sink, tokens.seal_key(key.key, token), study.token, token, size)
-
-        stored = self._writer.add_object(write)
+        key = tokens.seal_key(self._key.key, token)
+        with self._spool.open(instance.spool_name, self._queue) as unit:
+            size = os.fstat(unit.fileno()).st_size
+            stored = self._writer.add_object(lambda sink: seal(unit, sink, key, study.token, token, size))
         return Record(
             instance=token,
             content_id=tokens.content_id(study.k_study, plain.fingerprint),
             object=stored.cid,
             sealed_size=stored.size,
             plain_size=size,
-            digest=tokens.keyed_digest(salt, instance.sha256),
+            digest=tokens.keyed_digest(self._salt(instance), instance.sha256),
             fingerprint=salted.fingerprint,
             pixel_root=salted.pixel_root,
             pixel_leaves=salted.pixel_leaves,
@@ -184,23 +199,38 @@ class OpenBatch:
         )
 
 
-def _fingerprints(instance: Instance, unit: BinaryIO, salt: bytes) -> tuple[Fingerprint, Fingerprint]:
-    """The unsalted and the salted fingerprint of a unit that is still what arrived. Raises Unreadable."""
+def fingerprint_unit(unit: Unit) -> Fingerprints | Exception:
+    """The fingerprints of a unit that is still what arrived.
+
+    Returns instead of raising, as it may run in another process: Unreadable and NotHeld are the object's, OSError and
+    ConfigError say that a full disk or a missing decoder kept it from being read.
+    """
     try:
-        head = read_head(unit)
-        found = hash_rest(unit)
-        if found != instance.sha256:
-            raise IntegrityError(f"the data set's SHA-256 was {instance.sha256.hex()}, is {found.hex()}")
-        plain, salted = fingerprints(open_instance(section(unit, head.part10_offset)), (None, salt))
+        with open(unit.path, "rb") as file:
+            small = os.fstat(file.fileno()).st_size <= IN_MEMORY
+            source: BinaryIO = io.BytesIO(file.read()) if small else file
+            head = read_head(source)
+            found = hash_rest(source)
+            if found != unit.sha256:
+                raise IntegrityError(f"the data set's SHA-256 was {unit.sha256.hex()}, is {found.hex()}")
+            plain, salted = fingerprints(open_instance(section(source, head.part10_offset)), (None, unit.salt))
+    except FileNotFoundError:
+        return NotHeld(f"spool: no unit {unit.path.name}")
     except IntegrityError as error:
-        raise Unreadable(f"damaged in the spool: {error}") from error
-    except (Unreadable, OSError, ConfigError):  # a full disk or a missing decoder says nothing of the object
-        raise
+        return Unreadable(f"damaged in the spool: {error}")
+    except (Unreadable, OSError, ConfigError) as error:
+        return error
     except Exception as error:  # a fault of ours in one object must not keep all others from being anchored
         LOGGER.error("a fault while fingerprinting an object, which goes to quarantine: %s", type(error).__name__)
         LOGGER.debug("the fault", exc_info=True)
-        raise Unreadable(f"a fault while fingerprinting: {type(error).__name__}") from error
+        return Unreadable(f"a fault while fingerprinting: {type(error).__name__}")
     return plain, salted
+
+
+def _given(found: Fingerprints | Exception) -> Fingerprints:
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 def describe(unit: BinaryIO, name: str) -> tuple[Instance, Attributes]:

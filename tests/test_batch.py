@@ -15,7 +15,6 @@ from orthanc_ledger.errors import ContentAway, IntegrityError
 from orthanc_ledger.fingerprint import fingerprints
 from orthanc_ledger.index import Instance
 from orthanc_ledger.instance import open_instance
-from orthanc_ledger.last_words import LastWords
 from orthanc_ledger.spool import INBOX
 from orthanc_ledger.verify import open_verified
 
@@ -31,8 +30,7 @@ def node(tmp_path: Path) -> Node:
 
 def prepare_all(node: Node, between: Any = lambda: None) -> tuple[Prepared | None, list[Rejected]]:
     instances: list[Instance] = node.index.select()
-    last_words = LastWords(node.config.data_dir / "decoding")
-    preparer = Preparer(node.spool, node.keyring, node.content, last_words, between)
+    preparer = Preparer(node.spool, node.keyring, node.content, between)
     return preparer.prepare(instances[0].study_uid, 4, instances, INBOX)
 
 

@@ -20,7 +20,6 @@ from orthanc_ledger.errors import IntegrityError, LedgerAway
 from orthanc_ledger.find import Catalogue
 from orthanc_ledger.gate import Refused
 from orthanc_ledger.instance import open_instance
-from orthanc_ledger.last_words import LastWords
 from orthanc_ledger.ledger import Committed, Ledger
 from orthanc_ledger.ledger.log import LogFile
 from orthanc_ledger.manifest import Manifest
@@ -299,8 +298,7 @@ def _anchor_conflict(world: World, **changes: Any) -> Manifest:
     name = node.spool.names(CONFLICTS)[0]
     with node.spool.open(name, CONFLICTS) as unit:
         instance, _ = describe(unit, name)
-    last_words = LastWords(world.folder / "decoding")
-    preparer = Preparer(node.spool, node.keyring, node.content, last_words, between=lambda: None)
+    preparer = Preparer(node.spool, node.keyring, node.content, between=lambda: None)
     prepared, _ = preparer.prepare(world.study_uid, 7, [instance], CONFLICTS)
     assert prepared is not None
     manifest = prepared.manifest
