@@ -167,13 +167,19 @@ class LiveNode:
     def children(self) -> list[int]:
         """Process ids of all that `serve` started."""
         assert self.process is not None
-        task = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return [int(pid) for pid in task.read_text().split()]
+        return _children(self.process.pid)
 
     def processes(self) -> list[tuple[str, int]]:
         """What `serve` started and already is what it will be: each process's name in its command, and its id."""
-        named = ((_name_in_command(pid), pid) for pid in sorted(self.children()))
-        return [(name, pid) for name, pid in named if name is not None]
+        return [(name, pid) for pid in sorted(self.children()) for name in _command(pid) if name in PROCESSES]
+
+    def workers(self) -> list[int]:
+        """Process ids of those that the anchorer has work for it."""
+        return [pid for name, anchorer in self.processes() if name == "anchorer" for pid in _children(anchorer)]
+
+    def all_processes(self) -> list[int]:
+        """Process ids of whatever runs with this node's configuration, whoever started it."""
+        return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if str(self.config) in _command(pid)]
 
     def _words(self, *words: object) -> list[str]:
         return [sys.executable, "-m", "orthanc_ledger", "--config", str(self.config), *(str(word) for word in words)]
@@ -209,12 +215,20 @@ def make_live_node(folder: Path, free_port: Callable[[], int], **settings: Any) 
     return node
 
 
-def _name_in_command(pid: int) -> str | None:
+def _children(pid: int) -> list[int]:
+    """Process ids of a process's children; none when it has ended."""
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
-    except FileNotFoundError:
-        return None
-    return next((word for word in words if word in PROCESSES), None)
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def _command(pid: int) -> list[str]:
+    """The words a process was started with; none when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def data_set(**keys: str) -> Dataset:

@@ -28,6 +28,8 @@ MOST_MB = 300  # a process, whatever it holds
 MOST_GROWTH_MB = 60  # from FEWER to OBJECTS that wait: an index row in memory, a name in the inbox, and no object
 DRAINED_S = 600.0  # else it hangs
 
+pytestmark = pytest.mark.timeout(900)
+
 
 @dataclass
 class Arrivals:

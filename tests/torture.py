@@ -94,6 +94,7 @@ class Torture:
             self.live.stop()
             pacs.kill()
             pacs.wait()
+        wait_until(lambda: not self.live.all_processes(), _ANSWERS_S, "no process of the node is left")
 
     def report(self) -> str:
         """What the node has survived so far."""
@@ -134,7 +135,7 @@ class Torture:
     def _round(self) -> None:
         self.rounds += 1
         self._pause.wait(self.rng.uniform(0, _MOMENT_S))
-        self.last, pid = self.rng.choice(self._processes())
+        self.last, pid = self.rng.choice([*self._processes(), *(("worker", pid) for pid in self.live.workers())])
         os.kill(pid, signal.SIGKILL)
         self.killed[self.last] += 1
         if self.last == "supervisor":

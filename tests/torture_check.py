@@ -13,7 +13,7 @@ from orthanc_ledger import tokens
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.spool import CONFLICTS, INBOX, QUARANTINE, TEMPORARY
 
-_OURS = {"anchorer.lock", "sweep.lock", "decoding", "objects", "spool"}  # in the data directory, besides databases
+_OURS = {"anchorer.lock", "sweep.lock", "objects", "spool"}  # in the data directory, besides databases
 _SAMPLE = 200  # sealed files that are searched for what is in the clear
 
 
