@@ -39,6 +39,7 @@ _ELEMENTS = (
     (0x1030, "AE", "MoveOriginatorApplicationEntityTitle"),
     (0x1031, "US", "MoveOriginatorMessageID"),
 )
+_ANSWERED = tuple(each for each in _ELEMENTS if each[2] in ("MessageIDBeingRespondedTo", "Status"))
 
 
 def data_set_keyword(primitive: Primitive) -> str | None:
@@ -68,14 +69,14 @@ def encode_command(primitive: Primitive, data_set_follows: bool) -> bytes:
 def decode_command(encoded: bytes) -> tuple[Primitive, bool]:
     """The request or response that a command set begins, and whether a data set follows.
 
+    Of a response only what it answers and its status are read: nothing else that a peer says to a C-STORE is used here.
     Raises ValueError or TypeError when it is no command set, or one of a service that no DICOM storage node has.
     """
     values = dict(_elements(encoded))
     field = _number(values.get(_COMMAND_FIELD, b""))
     primitive: Any = C_CANCEL() if field == _CANCEL else _service(field & ~_RESPONSE)()
-    for element, vr, keyword in _ELEMENTS:
-        # Comments are for people, and this node's log names nothing that a peer wrote.
-        if values.get(element) and vr != "LO" and hasattr(primitive, keyword):
+    for element, vr, keyword in _ANSWERED if field & _RESPONSE else _ELEMENTS:
+        if values.get(element) and hasattr(primitive, keyword):
             setattr(primitive, keyword, _decode_value(vr, values[element]))
     if data_set := data_set_keyword(primitive):
         setattr(primitive, data_set, BytesIO())

@@ -56,6 +56,7 @@ class DimseProvider(DIMSEServiceProvider):
         super().__init__(assoc)
         self._command = bytearray()
         self._arriving: tuple[int, Primitive, BytesIO] | None = None  # context ID, message and its data set
+        self._waiting: list[bytes] = []  # PDUs to be sent with the next message
 
     def receive_primitive(self, primitive: P_DATA) -> None:
         """Called by pynetdicom for P-DATA outside data transfer (AR-6)."""
@@ -144,37 +145,46 @@ class DimseProvider(DIMSEServiceProvider):
         return bool(self.msg_queue.queue or self.dul.to_user_queue.queue)
 
     def send_msg(self, primitive: Any, context_id: int) -> None:
-        """Send a message whole. Raises AssociationLost."""
-        keyword = data_set_keyword(primitive)
-        data_set = getattr(primitive, keyword) if keyword is not None else None
-        pdus = self._encode_command(primitive, context_id, data_set is not None)
-        if data_set is not None:
-            pdus += self._encode(context_id, 0, data_set.getvalue())
-        self._socket.write(b"".join(pdus))
+        """Send a message whole, behind what waits to be sent. Raises AssociationLost."""
+        self._send(self._encode_message(primitive, context_id))
+
+    def send_with_next(self, primitive: Any, context_id: int) -> None:
+        """Send a message in one write with the next, so that the peer wakes once for both; one at most waits."""
+        self._send([])
+        self._waiting = self._encode_message(primitive, context_id)
 
     def send_streamed(self, request: C_STORE, context_id: int, data_set: BinaryIO) -> None:
-        """Send a C-STORE request with a data set that is read on the way, one PDU of it in memory.
+        """Send a C-STORE request with a data set that is read on the way, a block of PDUs in memory.
 
         Raises AssociationLost, and whatever reading does: the message is broken off then.
         """
-        most = self._largest_fragment
-        before, fragment = self._encode_command(request, context_id, data_set_follows=True), data_set.read(most)
-        while before or fragment:
-            following = data_set.read(most)
-            control = 0 if following else _LAST
-            self._socket.write(*before, _value_header(context_id, control, len(fragment)), fragment)
-            before, fragment = [], following
+        block = max(MAXIMUM_PDU // self._largest_fragment, 1) * self._largest_fragment
+        pdus, encoded = self._encode(context_id, _COMMAND, encode_command(request, True)), data_set.read(block)
+        while True:
+            following = data_set.read(block)
+            self._send(pdus + self._encode(context_id, 0, encoded, last=not following))
+            if not following:
+                return
+            pdus, encoded = [], following
 
-    def _encode_command(self, message: Primitive, context_id: int, data_set_follows: bool) -> list[bytes]:
-        return self._encode(context_id, _COMMAND, encode_command(message, data_set_follows))
+    def _send(self, pdus: list[bytes]) -> None:
+        waiting, self._waiting = self._waiting, []
+        if waiting or pdus:
+            cast(PduSocket, self.dul.socket).write(*waiting, *pdus)
 
-    def _encode(self, context_id: int, kind: int, encoded: bytes) -> list[bytes]:
-        """P-DATA-TF PDUs of one value each that carry a command or a data set, as large as the peer takes them."""
+    def _encode_message(self, message: Primitive, context_id: int) -> list[bytes]:
+        keyword = data_set_keyword(message)
+        data_set = getattr(message, keyword) if keyword is not None else None
+        pdus = self._encode(context_id, _COMMAND, encode_command(message, data_set is not None))
+        return pdus if data_set is None else pdus + self._encode(context_id, 0, data_set.getvalue())
+
+    def _encode(self, context_id: int, kind: int, encoded: bytes, last: bool = True) -> list[bytes]:
+        """P-DATA-TF PDUs, each in two parts, of one value each; ``last``: they end the command or data set."""
         most, pdus = self._largest_fragment, []
-        for start in range(0, len(encoded), most):
+        for start in range(0, len(encoded) or 1, most):
             fragment = encoded[start : start + most]
-            last = _LAST if start + most >= len(encoded) else 0
-            pdus += [_value_header(context_id, kind | last, len(fragment)), fragment]
+            control = kind | _LAST if last and start + most >= len(encoded) else kind
+            pdus += [_value_header(context_id, control, len(fragment)), fragment]
         return pdus
 
     @property
@@ -182,10 +192,6 @@ class DimseProvider(DIMSEServiceProvider):
         """Bytes of a message in one PDU: what the peer takes, at most what this node offers to take itself."""
         limit = min(self.maximum_pdu_size or MAXIMUM_PDU, MAXIMUM_PDU)
         return max(limit - _VALUE_HEADER, 1)
-
-    @property
-    def _socket(self) -> PduSocket:
-        return cast(PduSocket, self.dul.socket)
 
     def discard(self, message: Any) -> None:
         """Discard what a message brought, if it is a C-STORE request that is not going to be served."""

@@ -249,7 +249,10 @@ class _Operation:
     def pending(self, tally: Tally) -> None:
         response = self._response(Answer(status.PENDING), tally)
         response.NumberOfRemainingSuboperations = min(tally.remaining, _MOST_COUNTED)
-        self._send(response)
+        if isinstance(self.request, C_GET):  # the next object or the final response goes the same way
+            self.assoc.dimse.send_with_next(response, self.context.context_id or 0)
+        else:
+            self._send(response)
 
     def conclude(self, tally: Tally, cancelled: bool) -> None:
         """The final response; Remaining only when cancelled, every failed UID in any case."""

@@ -208,16 +208,16 @@ class UpperLayer(DULServiceProvider):
     were. P-DATA is written and read past them while data are transferred (DT-1 and DT-2 only pass them on).
     """
 
-    _started = False
+    _begun = False
 
     def start(self) -> None:
         """Begin; there is no thread."""
-        self._started = True
+        self._begun = True
         self._idle_timer.start()
         self.assoc._dul_ready.set()
 
     def is_alive(self) -> bool:
-        return self._started and not self._kill_thread
+        return self._begun and not self._kill_thread
 
     def stop_dul(self) -> bool:
         """Called by pynetdicom to end the association: pump until the connection is closed."""
