@@ -21,6 +21,7 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _DEATHS = 2  # one may be an accident
+_NICE = 5  # who sends or asks is waiting, this work is not waited for
 
 
 class Workers(Generic[Job, Result]):
@@ -98,17 +99,18 @@ class _Worker:
         self._connection, theirs = Pipe()
         self._pid = os.fork()
         if not self._pid:
-            _serve(theirs.fileno(), theirs, self._work)
+            _serve(theirs, self._work)
         theirs.close()
 
 
-def _serve(descriptor: int, connection: Any, work: Callable[[Any], Any]) -> None:
+def _serve(connection: Any, work: Callable[[Any], Any]) -> None:
     """Do what comes through the pipe until its other end is closed; never returns."""
     try:
         gc.freeze()  # nothing of the parent's is collected here: its files' numbers soon belong to others
         # No lock and no other worker's pipe of the parent's may stay open here after its death.
-        os.closerange(3, descriptor)
-        os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))
+        os.closerange(3, connection.fileno())
+        os.closerange(connection.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
+        os.nice(_NICE)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's is for the parent, whose end ends this process
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         while True:
