@@ -1,12 +1,8 @@
-"""A node with all its exits on real sockets, its clock moved by hand, and a book of what was approved when.
-
-The book is the test's own: it is written by what the test did, never by asking the node.
-"""
+"""A node to be attacked: its clock is moved by hand, and all that is done to its ledger goes into a book (book.py)."""
 
 import copy
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gate_world import DAY_S, FOREIGN, MR, RESEARCH, SIBLING, VIEWER, World
-from node_make import drain, make_node, open_node, part10, real_file, store, variant
+from node_make import drain, make_node, open_node, part10, store
 from pydicom.dataset import Dataset
 
 from orthanc_ledger import tokens
@@ -30,140 +26,10 @@ from orthanc_ledger.retrieve import Retrieval
 from orthanc_ledger.setup_node import ORGANISATIONS, create_member
 from orthanc_ledger.spool import CONFLICTS
 
+from .book import ADDRESSED, CT, FIRST, SCANS, Approved, Book, Scan, instances_of
+
 PEERS = (RESEARCH, SIBLING, FOREIGN, VIEWER)
-CT = "1.2.840.10008.5.1.4.1.1.2"
-_CLASSES = {MR: ("MR", "MR_small.dcm"), CT: ("CT", "CT_small.dcm")}
 _SIGNERS = {"ResearchMSP": "research", "ForeignMSP": "foreign"}
-_GIVEN_ORIGINS = ("addressed-ae", "tls-modality")
-
-
-@dataclass(frozen=True)
-class Scan:
-    """One object that may come to the node."""
-
-    study: int
-    series: int
-    number: int
-    patient: str
-    sop_class: str = MR
-    origin: str = "addressed-ae"
-
-    @property
-    def study_uid(self) -> str:
-        return f"1.2.826.0.1.3680043.10.7.{self.study}"
-
-    @property
-    def series_uid(self) -> str:
-        return f"{self.study_uid}.{self.series}"
-
-    @property
-    def sop_uid(self) -> str:
-        return f"{self.series_uid}.{self.number}"
-
-    @property
-    def modality(self) -> str:
-        return _CLASSES[self.sop_class][0]
-
-    def data_set(self, version: int = 0) -> Dataset:
-        """The object; each version has other content."""
-        return variant(
-            real_file(_CLASSES[self.sop_class][1]),
-            SOPInstanceUID=self.sop_uid,
-            SeriesInstanceUID=self.series_uid,
-            StudyInstanceUID=self.study_uid,
-            PatientID=self.patient,
-            PatientName=f"Secret^{self.patient}",
-            PatientBirthDate="19010203",
-            StudyDescription=f"Study {self.study}",
-            Modality=self.modality,
-            ImageComments=f"version {version}",
-        )
-
-
-FIRST = (
-    *(Scan(1, 1, number, "PAT-1") for number in (1, 2)),
-    Scan(1, 2, 1, "PAT-1", CT),
-    Scan(2, 1, 1, "PAT-1"),
-    Scan(2, 1, 2, "PAT-1", origin="rest-user"),
-    Scan(3, 1, 1, "pat-1"),
-)
-"""What every world begins with, anchored."""
-
-LATER = (
-    Scan(1, 1, 8, "PAT-1"),
-    Scan(1, 2, 8, "PAT-1", CT),
-    Scan(2, 1, 8, "PAT-1", origin="research"),
-    Scan(3, 1, 8, "pat-1"),
-    Scan(4, 1, 8, "PAT-2"),
-)
-"""What may arrive afterwards."""
-
-SCANS = {scan.sop_uid: scan for scan in (*FIRST, *LATER)}
-STUDIES = {scan.study_uid: scan.patient for scan in SCANS.values()}
-
-
-def unique_keys(scan: Scan) -> tuple[str, str, str, str]:
-    """Of patient, study, series and object (PS3.4 C.6.1.1)."""
-    return scan.patient, scan.study_uid, scan.series_uid, scan.sop_uid
-
-
-def instances_of(studies: Sequence[str]) -> set[str]:
-    return {uid for uid, scan in SCANS.items() if scan.study_uid in studies}
-
-
-@dataclass
-class Approved:
-    """What both parties approved, for one recipient."""
-
-    request: bytes
-    recipient: Peer
-    studies: frozenset[str]
-    sop_classes: frozenset[str]
-    until: int
-    before: int | None  # only what was anchored earlier in the book
-    stands: bool = True
-
-    def covers(self, scan: Scan, anchored: int, now: int) -> bool:
-        timely = self.stands and now < self.until and (self.before is None or anchored < self.before)
-        return timely and scan.study_uid in self.studies and scan.sop_class in self.sop_classes
-
-
-@dataclass
-class Book:
-    """Everything that was done, in its order. By SOP Instance UID: the current ``contents`` as they arrived, and whence
-    they came.
-    """
-
-    order: int = 0
-    contents: dict[str, bytes] = field(default_factory=dict)
-    origins: dict[str, str] = field(default_factory=dict)
-    anchored: dict[str, int] = field(default_factory=dict)
-    approved: list[Approved] = field(default_factory=list)
-    withdrawn: dict[bytes, set[str]] = field(default_factory=dict)
-    flagged: dict[str, tuple[int, str]] = field(default_factory=dict)
-    flags: Counter[str] = field(default_factory=Counter)
-
-    def next(self) -> int:
-        self.order += 1
-        return self.order
-
-    def covered(self, recipient: Peer, now: int) -> set[str]:
-        """What a research recipient is approved for, whether or not something withholds it."""
-        return {
-            uid
-            for uid, anchored in self.anchored.items()
-            if self.origins[uid] in _GIVEN_ORIGINS
-            and any(
-                approved.recipient.ae_title == recipient.ae_title and approved.covers(SCANS[uid], anchored, now)
-                for approved in self.approved
-            )
-        }
-
-    def allowed(self, recipient: Peer, now: int) -> set[str]:
-        """What may start to leave for a recipient now, under no lease."""
-        if recipient.role != "research":
-            return set(self.contents)
-        return self.covered(recipient, now) - self.flagged.keys() - set().union(*self.withdrawn.values())
 
 
 @cache
@@ -187,7 +53,8 @@ class Attacked(World):
     _ledgers: dict[tuple[str, str], Ledger] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.node.__dict__["ledger"] = self.ledger("owner", "node")  # the anchorer's time is the world's too
+        for ledger in ("ledger", "anchorer_ledger"):  # the anchorer's time is the world's too
+            self.node.__dict__[ledger] = self.ledger("owner", "node")
         self.node.__dict__["gate"] = self.gate_by(self.node.ledger)
         self.kept = Retrieval(self.node.index, self.node.library, self.node.gate, self.node.outbox)
 
@@ -308,7 +175,7 @@ class Attacked(World):
         """Anchor other content of an instance and propose it; the custodian confirms it or has yet to."""
         node, ds = self.node, SCANS[sop_uid].data_set(version=self.book.next())
         known = set(node.spool.names(CONFLICTS))
-        store(node, ds, origin=_GIVEN_ORIGINS[0])
+        store(node, ds, origin=ADDRESSED)
         (conflict,) = set(node.spool.names(CONFLICTS)) - known
         holder = node.index.instance(conflict.partition(".")[0])
         assert holder is not None
@@ -322,7 +189,7 @@ class Attacked(World):
             self.ledger("custodian").submit("ConfirmSupersede", {"id": proposed.ledger_id})
             drain(node)
             self.book.contents[sop_uid], self.book.anchored[sop_uid] = encoded(ds), anchored
-            self.book.origins[sop_uid] = _GIVEN_ORIGINS[0]
+            self.book.origins[sop_uid] = ADDRESSED
 
     def _flag(self, sop_uid: str) -> dict[str, Any]:
         study = self.node.keyring.ensure_study(SCANS[sop_uid].study_uid)

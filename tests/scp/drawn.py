@@ -10,7 +10,8 @@ from pydicom.dataset import Dataset
 from dicom_scp.identifier import LEVELS, UNIQUE_KEYS
 from orthanc_ledger.retrieve import Level
 
-from .attacked import FIRST, LATER, SCANS, STUDIES, Attacked, Scan, unique_keys
+from .attacked import Attacked
+from .book import FIRST, LATER, SCANS, STUDIES, Scan, unique_keys
 
 LEASE_S = 60
 RESEARCHERS = {peer.ae_title: peer for peer in (RESEARCH, SIBLING, FOREIGN)}
@@ -34,9 +35,10 @@ MATCHED = {
     "Modality": ["CT", "M?"],
 }
 
-# Most of what is drawn is about one peer and what the node held first, so that much of it is approved.
+# Most of what is drawn is about one peer and one object, so that much of it is approved and meets what happens to it.
 researchers = st.sampled_from(["RESEARCH1"] * 3 + ["RESEARCH2", "FOREIGN1"])
-scans = st.sampled_from([*FIRST, *FIRST, *LATER])
+scans = st.sampled_from([FIRST[0]] * 6 + [*FIRST, *LATER])
+first = st.sampled_from([FIRST[0]] * 4 + [*FIRST])
 studies = st.lists(st.sampled_from(sorted(STUDIES)), min_size=2, unique=True)
 
 
@@ -86,7 +88,6 @@ def event(what: Callable[..., None], **arguments: st.SearchStrategy[object]) -> 
     return st.builds(partial, st.just(what), **arguments)
 
 
-first = st.sampled_from(FIRST)
 events = st.one_of(
     event(revoke, which=st.integers(0, 9), role=st.sampled_from(["owner", "custodian", "research"])),
     event(revoke_node, ae_title=researchers, again=st.booleans()),
@@ -94,6 +95,7 @@ events = st.one_of(
     event(withdraw, scan=first, whole=st.sampled_from([False, False, True])),
     event(reinstate),
     event(flag_or_resolve, scan=first),
+    event(arrive, scan=st.just(LATER[0]), anchored=st.just(True)),
     event(arrive, scan=st.sampled_from(LATER), anchored=st.booleans()),
     event(supersede, scan=first, confirmed=st.booleans()),
 )

@@ -22,7 +22,8 @@ from orthanc_ledger.peer import Peer
 from orthanc_ledger.retrieve import Retrieval
 from orthanc_ledger.spool import Receipt
 
-from .attacked import CT, PEERS, Attacked
+from .attacked import PEERS, Attacked
+from .book import CT
 from .client import EXPLICIT, WAIT_S
 from .world import LOCAL, NODE, config
 

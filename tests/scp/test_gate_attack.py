@@ -1,7 +1,7 @@
 """Every exit of a node under attack: what comes out, and what is told, is at most what is approved at that moment.
 
 Hypothesis draws what owner, custodian and time do to the ledger, and what peers ask meanwhile, over real sockets. The
-oracle is the test's own book (attacked.py). ``GATE_ATTACKS=N`` runs N examples with fresh seeds.
+oracle is the test's own book (book.py). ``GATE_ATTACKS=N`` runs N examples with fresh seeds.
 """
 
 import os
@@ -30,7 +30,8 @@ from dicom_scp.identifier import LEVELS, UNIQUE_KEYS
 from orthanc_ledger.peer import Peer
 from orthanc_ledger.retrieve import Level
 
-from .attacked import CT, SCANS, Scan, attacked, unique_keys
+from .attacked import attacked
+from .book import CT, SCANS, Scan, unique_keys
 from .drawn import (
     LEASE_S,
     RESEARCHERS,
@@ -48,7 +49,7 @@ from .drawn import (
 )
 from .exits import Answered, Exits
 
-EXAMPLES = 100
+EXAMPLES = 200
 GUESSED = {"PatientName", "PatientBirthDate"}
 Step = Callable[["Attack"], None]
 
@@ -90,7 +91,7 @@ class Attack:
         assert {came.sop_uid for came in answered.came} == asked & self.allowed(recipient)
 
     def something_happens_in_the_middle(
-        self, recipient: str, scan: Scan, moved: bool, after: int, happening: Event
+        self, recipient: str, scan: Scan, moved: bool, after: int, seconds: int, happening: Event
     ) -> None:
         """What began under a lease may go on to its end, and not a second longer."""
         before, before_s, happened = self.allowed(recipient), self.world.now, []
@@ -99,6 +100,7 @@ class Attack:
         def happen(number: int) -> None:
             if number == after:
                 happening(self.world)
+                self.world.now += seconds
                 happened.append(self.world.now)
 
         self.exits.on_object = happen
@@ -241,7 +243,8 @@ interrupted = step(
     recipient=researchers,
     scan=scans,
     moved=moved,
-    after=st.integers(1, 3),
+    after=st.integers(1, 2),
+    seconds=st.sampled_from([0, LEASE_S - 1, LEASE_S, LEASE_S]),
     happening=events,
 )
 steps = st.one_of(approval, *[step(Attack.happen, happening=events)] * 3, get, move, find, comes, found, interrupted)

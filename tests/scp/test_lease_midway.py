@@ -16,7 +16,8 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelMove as S
 from orthanc_ledger import tokens
 from orthanc_ledger.ledger.log import LogFile
 
-from .attacked import Approved, Attacked, Scan, attacked
+from .attacked import Attacked, attacked
+from .book import Approved, Scan
 from .client import study_level
 from .exits import Answered, Exits
 

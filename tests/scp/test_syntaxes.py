@@ -27,7 +27,7 @@ from dicom_scp.server import Listener
 from orthanc_ledger.instance import open_instance
 from orthanc_ledger.peer import Peer
 
-from .attacked import CT
+from .book import CT
 from .client import (
     DEFLATED,
     EXPLICIT,
