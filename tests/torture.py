@@ -30,10 +30,10 @@ from torture_load import CONFLICT, MR_IMAGE, Book, Researcher, Sender, Slice, Tr
 CHECK_EVERY = 100
 SLICES_PER_S = 40.0
 _MOMENT_S = 1.0  # a round's kill comes within
-_ANSWERS_S = 60.0
-_DRAIN_S = 300.0
+_ANSWERS_S, _DRAIN_S = 300.0, 600.0  # else it hangs
 _APPROVED = 10
 _PACS = "PACS"
+_SERVING = Counter(clinical=2, research=1, anchorer=1, courier=1, sweeper=1, forwarder=1, supervisor=1)
 _SETTINGS = {
     "batch": {"idle_s": 0.3, "max_instances": 200},
     "checkpoint_within_s": 1.0,
@@ -66,7 +66,6 @@ class Torture:
         raw |= {**_SETTINGS, "checkpoint_sinks": [f"path:{self.sink}"], "forward": [_PACS]}
         self.live.config.write_text(yaml.safe_dump(raw))
         self.node = open_node(self.folder)
-        self._serving: Counter[str] = Counter()
         self._seen = 0  # of what was acknowledged, in earlier rounds
         self._checked = 0  # of what is held, by earlier checks
         self._pause = threading.Event()
@@ -76,9 +75,9 @@ class Torture:
         storescp = ["storescp", "+B", "-aet", _PACS, "-od", self.pacs, str(self.pacs_port)]
         pacs = subprocess.Popen(storescp, env=dcmtk_environment())
         try:
-            self.live.start()
+            self.live.launch()
+            wait_until(lambda: self._answers(killed=None), _ANSWERS_S, "the node answers")
             traffic = Traffic(self.book, self._users(self._approved_study()))
-            self._serving = Counter(name for name, _ in self._processes())
             while self.rounds < rounds:
                 traffic.start()
                 for _ in range(min(CHECK_EVERY, rounds - self.rounds)):
@@ -154,13 +153,13 @@ class Torture:
         assert self.live.process is not None
         return [*self.live.processes(), ("supervisor", self.live.process.pid)]
 
-    def _answers(self, killed: int) -> bool:
+    def _answers(self, killed: int | None) -> bool:
         """Whether all processes run again and both ports answer."""
         assert self.live.process is not None
         assert self.live.process.poll() is None, f"serve ended with {self.live.process.returncode}"
         try:
             processes = self._processes()
-            if killed in (pid for _, pid in processes) or Counter(name for name, _ in processes) != self._serving:
+            if killed in (pid for _, pid in processes) or Counter(name for name, _ in processes) != _SERVING:
                 return False
             for port, caller in (("clinical", "MRI1"), ("research", "RESEARCH1")):
                 with PlainScu(self.live.ports[port], caller, [VERIFICATION]) as scu:
