@@ -272,10 +272,21 @@ class Index:
         return names
 
     def replace_current(self, instance: Instance, attributes: Attributes) -> None:
-        """Make another anchored record the current one of a UID (a confirmed supersession)."""
+        """Make another anchored record the current one of a UID (a confirmed supersession).
+
+        Its study and series go by it from now on: what is corrected is often the patient.
+        """
         with self._db.write() as db:
             db.execute("DELETE FROM instances WHERE claim = ?", (instance.claim,))
             _enter(db, instance, attributes)
+            db.execute(
+                "UPDATE studies SET patient_id = ?, attributes = ? WHERE study_uid = ?",
+                (attributes.study.get("PatientID", ""), json.dumps(dict(attributes.study)), instance.study_uid),
+            )
+            db.execute(
+                "UPDATE series SET attributes = ? WHERE series_uid = ?",
+                (json.dumps(dict(attributes.series)), instance.series_uid),
+            )
 
     # Supersessions
 

@@ -13,6 +13,8 @@ from orthanc_ledger.assemble import Node
 from orthanc_ledger.clock import system_clock_us
 from orthanc_ledger.errors import ContractError, LedgerAway
 from orthanc_ledger.index import Supersession
+from orthanc_ledger.peer import Peer
+from orthanc_ledger.retrieve import Query
 from orthanc_ledger.setup_node import ORGANISATIONS
 from orthanc_ledger.spool import CONFLICTS, Receipt
 
@@ -162,3 +164,32 @@ def refusing(node: Node, monkeypatch: pytest.MonkeyPatch, error: Exception) -> I
     with monkeypatch.context() as patch:
         patch.setattr(node.anchorer_ledger, "submit", refuse)
         yield
+
+
+def test_corrected_patient_is_found_by_the_right_name_and_no_more_by_the_wrong_one(node: Node) -> None:
+    (wrong,) = (attributes["PatientName"] for _, _, attributes in node.index.studies())
+    decide(node)
+    drain(node)
+    confirm(node)
+    drain(node)
+    clinical = Peer("VIEWER", "clinical")
+
+    def found(name: str) -> list[str]:
+        matches = node.catalogue.find(clinical, "STUDY", Query(), {"PatientName": name}, combined=False)
+        return [match["PatientName"] for match in matches]
+
+    assert (found(wrong), found("Corrected")) == ([], ["Corrected"])
+
+
+def test_object_of_another_patient_is_retrieved_by_the_corrected_id(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    store(node, variant(PatientID="WRONG", SeriesDescription="wrong"))
+    store(node, variant(PatientID="RIGHT", SeriesDescription="right"))
+    drain(node)
+    decide(node)
+    drain(node)
+    confirm(node)
+    drain(node)
+    assert [len(node.index.select(patient_ids=[patient])) for patient in ("WRONG", "RIGHT")] == [0, 1]
+    [(_, series)] = node.index.series_attributes(variant().StudyInstanceUID)
+    assert series["SeriesDescription"] == "right"
