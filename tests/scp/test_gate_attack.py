@@ -49,7 +49,8 @@ from .drawn import (
 )
 from .exits import Answered, Exits
 
-EXAMPLES = 200
+ASKED = os.environ.get("GATE_ATTACKS")
+EXAMPLES = int(ASKED or 200)
 GUESSED = {"PatientName", "PatientBirthDate"}
 Step = Callable[["Attack"], None]
 
@@ -257,18 +258,18 @@ def exits() -> Iterator[Exits]:
         yield Exits(stack)
 
 
-@pytest.mark.timeout(600)  # to make an example smaller takes up to 300 s
+@pytest.mark.timeout(600 + 2 * EXAMPLES)  # to make a failing example smaller takes up to 300 s
 @pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
 def test_nothing_leaves_or_is_told_that_is_not_approved_at_that_moment(
     exits: Exits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for mode in ("_writing_validation_mode", "_reading_validation_mode"):
         monkeypatch.setattr(pydicom_config.settings, mode, pydicom_config.IGNORE)
-    asked, seen = os.environ.get("GATE_ATTACKS"), Counter[str]()
+    seen: Counter[str] = Counter()
 
     @settings(
-        max_examples=int(asked or EXAMPLES),
-        derandomize=asked is None,
+        max_examples=EXAMPLES,
+        derandomize=ASKED is None,
         database=None,
         deadline=None,
         suppress_health_check=list(HealthCheck),
@@ -281,6 +282,6 @@ def test_nothing_leaves_or_is_told_that_is_not_approved_at_that_moment(
                 each(attack)
 
     play()
-    print(f"{int(asked or EXAMPLES)} examples:", dict(sorted(seen.items())))
+    print(f"{EXAMPLES} examples:", dict(sorted(seen.items())))
     assert seen["objects to research"] > EXAMPLES  # the attack is not one on a closed door
     assert seen["matches"] > EXAMPLES
