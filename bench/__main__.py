@@ -7,15 +7,13 @@ FOLDER is given. The peers keep what they receive where TMPDIR says. Nothing els
 """
 
 import argparse
-import importlib
-import importlib.util
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import report, retrieve, store
+from bench import find, fingerprint, report, retrieve, store
 from bench.conditions import conditions
 from bench.peers import PEERS, BenchError
 from bench.store import Scenario
@@ -39,21 +37,22 @@ moment until the ledger has the last object, with the 0.75 s in it for which a s
 closes; the objects are so many that this matters little, save where Nagle's algorithm slows the sender.
 """
 
-MORE = {"Fingerprint against SHA-256": "bench.fingerprint", "C-FIND": "bench.find"}
-
 
 @dataclass(frozen=True)
 class Run:
-    """How much is measured."""
+    """How much is measured; ``indexed``: instances in the indexes that C-FIND is asked of (`python bench/find.py`
+    takes longer and asks one of 10^6).
+    """
 
     scenarios: Sequence[Scenario]
     repeats: int
     retrieved: int
     huge_mb: int
+    indexed: Sequence[int]
 
 
-FULL = Run(store.FULL, repeats=3, retrieved=500, huge_mb=1000)
-QUICK = Run(store.QUICK, repeats=1, retrieved=200, huge_mb=100)
+FULL = Run(store.FULL, repeats=3, retrieved=500, huge_mb=1000, indexed=(10**4, 10**5))
+QUICK = Run(store.QUICK, repeats=1, retrieved=200, huge_mb=100, indexed=(10**4,))
 CAPTION = "Median of the repeats, thin line from lowest to highest; anchored is held against what Orthanc acknowledges"
 
 
@@ -65,7 +64,7 @@ def measure(run: Run) -> tuple[str, str]:
     size, huge = store.measure_huge(PEERS, run.huge_mb)
     ratios = [ratio for name, of_one in rates.items() for ratio in report.store_ratios(name, of_one)]
     ratios += report.retrieve_ratios(fetched)
-    more = [(title, _rows(module)) for title, module in MORE.items()]
+    more = [("Fingerprint against SHA-256", fingerprint.rows()), ("C-FIND (no wire)", find.rows(*run.indexed))]
     facts["duration"] = f"{(time.monotonic() - began) / 60:.0f} minutes"
     parts = [
         INTRODUCTION.format(warm_up=store.WARM_UP, repeats=run.repeats, caption=CAPTION),
@@ -82,11 +81,6 @@ def measure(run: Run) -> tuple[str, str]:
         *(_section(title, report.table(rows)) for title, rows in more),
     ]
     return "\n".join(parts), report.chart(ratios, CAPTION)
-
-
-def _rows(module: str) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = importlib.import_module(module).rows() if importlib.util.find_spec(module) else []
-    return found
 
 
 def _section(title: str, text: str, level: int = 2) -> str:
