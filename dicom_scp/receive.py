@@ -99,10 +99,9 @@ class Receiver:
                 raise Unreadable("a C-STORE without a data set")
             receipt = request.DataSet.accept()
         except CustodyError as error:
-            answer = status.store_refusal(error)
-            if assoc.peer is not None and answer.comment is not None:
-                self._archive.count_refusal(assoc.peer, answer.comment)
-            return answer
+            if assoc.peer is not None and isinstance(error, Refused):  # else, on a full disk, nothing can be counted
+                self._archive.count_refusal(assoc.peer, error.reason)
+            return status.store_refusal(error)
         except Exception as error:  # by type only: foreign texts quote values
             LOGGER.error("the inbox failed: %s", type(error).__name__)
             LOGGER.debug("the fault", exc_info=True)

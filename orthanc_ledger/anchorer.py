@@ -7,7 +7,7 @@ again; ARCHITECTURE.md lists the points.
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from orthanc_ledger.batch import BatchLimits, OpenBatch, Preparer, fingerprint_unit
@@ -31,6 +31,7 @@ _TICK_S = 0.05
 _FAILED_RETRY_S = 60.0  # for what failed although every service answered: a person was alarmed
 LOCK = "anchorer.lock"
 """In the data directory: who holds it does the anchorer's work alone."""
+_BATCH_FAILED = "batch failed"
 _WORKERS = min(4, os.cpu_count() or 1)  # four keep this process busy with what only it does
 
 
@@ -181,7 +182,7 @@ class Anchorer:
             LOGGER.warning("a service is away, a study waits: %s", error)
             self._waiting.add(study_uid)
         except (DataError, OSError) as error:  # this study's alone: the others go on
-            self._outbox.alarm("batch failed", instances[0].claim, f"a study's batch cannot be prepared: {error}")
+            self._outbox.alarm(_BATCH_FAILED, instances[0].claim, f"a study's batch cannot be prepared: {error}")
             self._failed.add(study_uid)
         self._discard(study_uid)
 
@@ -198,8 +199,15 @@ class Anchorer:
         if batch.claims <= {instance.claim for instance in waiting}:  # else a person took one away: begin anew
             prepared = batch.finish(self._index.next_seq(study_uid))
             if prepared is not None:
+                self._settle_failure(prepared.objects.keys())
                 self._index.keep_prepared(study_uid, prepared.manifest, prepared.objects)
         self._discard(study_uid)
+
+    def _settle_failure(self, claims: Set[str]) -> None:
+        """Take back the alarm that a batch of these claims failed: no person can."""
+        for alarm in self._outbox.alarms():
+            if alarm.kind == _BATCH_FAILED and alarm.claim in claims:
+                self._outbox.settle(alarm.claim, kind=_BATCH_FAILED)
 
     def _discard(self, study_uid: str) -> None:
         batch = self._open.pop(study_uid, None)

@@ -88,7 +88,8 @@ class Keyring:
     def open(cls, path: Path, node_key_path: Path, random: Callable[[int], bytes] = secrets.token_bytes) -> Self:
         """Open a keyring with its node key.
 
-        Raises ``ConfigError`` when a file is missing, is no keyring, or the node key is not this keyring's.
+        Raises ``ConfigError`` when a file is missing, is no keyring, or the node key is not this keyring's;
+        ``ServiceAway`` when it cannot be read now.
         """
         if not path.is_file():
             raise ConfigError(f"keyring {path}: no such file; restore it, or run init in an empty folder")
@@ -100,6 +101,8 @@ class Keyring:
             raise ConfigError(f"node key {node_key_path}: expected {_KEY} bytes, got {len(node_key)}")
         try:
             keyring = cls(path, node_key, random)
+        except sqlite3.OperationalError as error:  # as in _away: a node must not end for a disk that fails
+            raise ServiceAway(f"keyring {path}: {error}") from error
         except sqlite3.DatabaseError as error:
             raise ConfigError(f"keyring {path}: {error}") from error
         try:

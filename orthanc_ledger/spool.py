@@ -28,6 +28,7 @@ TEMPORARY = "temporary"  # where the node's processes have their temporary files
 
 _UID = re.compile(r"[0-9.]{1,64}")
 _RESERVE_STEP = 16 << 20  # bytes of an object between two looks at the free space
+_DISK_FAILS = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _YOUNG_NS = 100_000_000  # folder times are as coarse as the kernel's tick: at most 10 ms
 
 
@@ -73,7 +74,8 @@ class Spool:
         largest_bytes: int,
         now_us: MicrosecondClock,
     ) -> None:
-        """Open the spool, making its folders. Raises ConfigError when the file system has no O_TMPFILE.
+        """Open the spool, making its folders. Raises ConfigError when the file system has no O_TMPFILE, SpoolFull when
+        it is full or fails.
 
         ``reserve_bytes`` stay free on its file system; no data set of more than ``largest_bytes`` is accepted.
         """
@@ -83,11 +85,13 @@ class Spool:
         self._reserve_bytes = reserve_bytes
         self._largest_bytes = largest_bytes
         self._now_us = now_us
-        for name in (INBOX, CONFLICTS, QUARANTINE, TEMPORARY):
-            (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
+            for name in (INBOX, CONFLICTS, QUARANTINE, TEMPORARY):
+                (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(_unnamed_file(folder / INBOX))
         except OSError as error:
+            if error.errno in _DISK_FAILS:  # a node must not end for it, as it does for a wrong configuration
+                raise SpoolFull(f"spool {folder}: cannot be written now: {error.strerror}") from error
             raise ConfigError(
                 f"{folder}: the spool needs a file system with O_TMPFILE (ext4, xfs, btrfs, tmpfs), "
                 f"got: {error.strerror}; choose another data_dir"
