@@ -119,6 +119,15 @@ def test_shards_are_full_but_the_last(count: int, shards: list[int]) -> None:
     assert manifest.read(built.cid, store(built.blocks), STUDY).count == count
 
 
+@pytest.mark.parametrize("count", [0, 1, 2, 7])
+def test_record_is_found_by_its_instance_token_and_no_other(count: int) -> None:
+    built = manifest.build(STUDY, 0, KEY_ID, [record(number) for number in range(count)])
+    for each in built.records:
+        assert built.record(each.instance) is each
+    for other in (bytes(32), b"\xff" * 32, digest("another instance")):
+        assert built.record(other) is None
+
+
 def test_two_records_of_one_instance_are_refused() -> None:
     with pytest.raises(IntegrityError, match="rising strictly"):
         manifest.build(STUDY, 0, KEY_ID, [record(1), replace(record(2), instance=record(1).instance)])

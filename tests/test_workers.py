@@ -125,8 +125,9 @@ with Workers(lambda _: os.getpid(), 3) as workers:
 
 def test_workers_of_a_killed_process_end_and_keep_no_lock(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
-    out = subprocess.run([sys.executable, "-c", ORPHANS, str(lock)], capture_output=True, text=True, check=False).stdout
-    pids = {int(pid) for pid in out.split()}
+    command = [sys.executable, "-c", ORPHANS, str(lock)]
+    killed = subprocess.run(command, capture_output=True, text=True, timeout=60)  # its output ends when all have ended
+    pids = {int(pid) for pid in killed.stdout.split()}
     assert len(pids) == 3
     wait_until(lambda: all(map(ended, pids)), 10, "the workers ended")
     with lock.open("ab") as file:
