@@ -295,14 +295,17 @@ def test_private_and_unknown_transfer_syntaxes_are_not_taken(node: Node, syntax:
         assert [context.abstract_syntax for context in assoc.accepted_contexts] == [CT]
 
 
-def test_one_context_of_several_transfer_syntaxes_is_answered_with_a_native_one(node: Node) -> None:
-    """So whatever is native or lossless can be sent on it; who wants lossy objects proposes a context for them."""
+def test_what_is_chosen_when_several_transfer_syntaxes_are_proposed(node: Node) -> None:
+    """In one context a native one, as whatever is native or lossless can be sent on it; who wants lossy objects
+    proposes a context for them. Of several contexts that of the stored syntax, else explicit before implicit.
+    """
     files = [bundled("MR_small_RLE.dcm"), bundled("JPEG2000.dcm")]
     lossless, lossy = (named_anew(file, number) for number, file in enumerate(files))
     hold(node, lossless, lossy)
     several = [JPEG + "91", RLE, IMPLICIT, EXPLICIT]
     for contexts, came in (
         ([build_context(SC, several), build_context(MR, several)], ["failed", "explicit"]),
+        ([build_context(MR, [IMPLICIT]), build_context(MR, [EXPLICIT])], ["failed", "explicit"]),
         ([build_context(sop_class, [syntax]) for sop_class in (SC, MR) for syntax in several], ["stored", "stored"]),
     ):
         received = [get(node.port, study_level(file.study), contexts).received for file in (lossy, lossless)]
