@@ -13,10 +13,9 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.presentation import PresentationContext
 
 from dicom_scp.dimse import DimseProvider
+from dicom_scp.pdu_socket import AssociationLost, PduSocket
 from dicom_scp.ports import Peer
-from dicom_scp.upper_layer import MAXIMUM_PDU, AssociationLost, PduSocket, UpperLayer
-
-__all__ = ["MAXIMUM_PDU", "DicomAssociation", "Handler"]
+from dicom_scp.upper_layer import UpperLayer
 
 LOGGER = logging.getLogger(__name__)
 
@@ -138,14 +137,18 @@ class DicomAssociation(Association):
         self.dul.pump(0)
         return message_id in self.dimse.cancel_req
 
-    def store(self, request: C_STORE, context_id: int, data_set: BinaryIO) -> int:
+    def store(
+        self, request: C_STORE, context_id: int, data_set: BinaryIO, meanwhile: Callable[[], None] = lambda: None
+    ) -> int:
         """Send one C-STORE with its encoded data set; the status of the response.
 
-        Holds one PDU in memory. Raises AssociationLost when the peer is gone or does not answer within the DIMSE
+        ``meanwhile`` is called between the last byte and waiting for the response, while the peer has work to do. Holds
+        one block of PDUs in memory. Raises AssociationLost when the peer is gone or does not answer within the DIMSE
         timeout; any error in the middle of the data set closes the connection, since the message cannot be taken back.
         """
         try:
             self.dimse.send_streamed(request, context_id, data_set)
+            meanwhile()
             _, response = self.dimse.get_msg(block=True)
         except BaseException:
             self.pdu_socket.hang_up()

@@ -14,8 +14,9 @@ from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
 
 from dicom_scp.command import Primitive, data_set_keyword, decode_command, encode_command
+from dicom_scp.pdu_socket import MAXIMUM_PDU, PduSocket
 from dicom_scp.status import Answer
-from dicom_scp.upper_layer import MAXIMUM_PDU, PduSocket, UpperLayer
+from dicom_scp.upper_layer import UpperLayer
 
 LOGGER = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from pynetdicom.presentation import PresentationContext, build_context
 
 from dicom_scp import status
 from dicom_scp.contexts import MOST_PROPOSED, VERIFICATION, proposals
+from dicom_scp.pdu_socket import AssociationLost
 from dicom_scp.ports import Item, Peer
 from dicom_scp.retrieve_loop import Channel
 from dicom_scp.route import NotAssociated, Requestor
-from dicom_scp.upper_layer import AssociationLost
 from orthanc_ledger.arrival import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from orthanc_ledger.errors import DataError, ServiceAway
 from orthanc_ledger.forwarding import Forwarding, Run

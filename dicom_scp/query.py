@@ -24,8 +24,8 @@ from dicom_scp.identifier import (
     text_of,
     texts,
 )
+from dicom_scp.pdu_socket import AssociationLost
 from dicom_scp.ports import Archive, Level, Peer, Query
-from dicom_scp.upper_layer import AssociationLost
 from orthanc_ledger.errors import ServiceAway
 
 # Part of every answer or of the encoding, never matched.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from io import BytesIO
+from itertools import zip_longest
 from typing import BinaryIO, Protocol
 
 from pydicom.dataset import Dataset
@@ -16,14 +17,15 @@ from pynetdicom.dimse_primitives import C_GET, C_MOVE, C_STORE
 from pynetdicom.presentation import PresentationContext
 
 from dicom_scp import status
+from dicom_scp.ahead import Ahead
 from dicom_scp.association import DicomAssociation
 from dicom_scp.contexts import GET_MODELS, MOVE_MODELS, wanted
 from dicom_scp.dimse import response_to
 from dicom_scp.identifier import BadIdentifier, encode_identifier, read_identifier, unique_keys
+from dicom_scp.pdu_socket import AssociationLost
 from dicom_scp.ports import Archive, Item, Peer, Plan
 from dicom_scp.status import Answer
 from dicom_scp.transcode import transcode
-from dicom_scp.upper_layer import AssociationLost
 from orthanc_ledger.errors import CustodyError, DataError, LedgerAway
 from orthanc_ledger.reasons import Reason
 
@@ -72,9 +74,16 @@ class Channel:
 
     assoc: DicomAssociation
     originator: Originator | None = None
+    _chosen: dict[tuple[str, str], PresentationContext] = field(default_factory=dict)
 
     def context_for(self, item: Item) -> PresentationContext:
         """The accepted context to send in: as stored, else native. Raises NoContext."""
+        kind = item.sop_class, item.transfer_syntax
+        if kind not in self._chosen:
+            self._chosen[kind] = self._choose(item)
+        return self._chosen[kind]
+
+    def _choose(self, item: Item) -> PresentationContext:
         accepted = [
             context
             for context in self.assoc.accepted_contexts
@@ -93,10 +102,12 @@ class Channel:
         context: PresentationContext,
         message_id: int,
         leave: Callable[[Item], None],
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> int:
         """Send one object; the status of the C-STORE response.
 
-        ``leave`` is called right before its first byte. Raises what that raises, AssociationLost, NotConvertible.
+        ``leave`` is called right before its first byte, ``meanwhile`` after its last one. Raises what these raise,
+        AssociationLost, NotConvertible.
         """
         request = C_STORE()
         request.MessageID = message_id
@@ -109,7 +120,7 @@ class Channel:
             request.MoveOriginatorMessageID = self.originator.message_id
         with self._in_syntax(item, data_set, str(context.transfer_syntax[0])) as encoded:
             leave(item)
-            return self.assoc.store(request, context.context_id or 0, encoded)
+            return self.assoc.store(request, context.context_id or 0, encoded, meanwhile)
 
     def _in_syntax(self, item: Item, data_set: BinaryIO, syntax: str) -> AbstractContextManager[BinaryIO]:
         if syntax == item.transfer_syntax:
@@ -198,23 +209,26 @@ class Retriever:
         for sop_instance, reason in plan.withheld.items():
             tally.fail(sop_instance, reason)
         for channel, items in routes(plan.items):
-            for item in items:
-                if operation.cancelled:
-                    return False
-                _send_item(channel, plan, item, tally)
-                operation.pending(tally)
+            with closing(Ahead(plan)) as ahead:
+                for item, following in zip_longest(items, items[1:]):
+                    if operation.cancelled:
+                        return False
+                    _send_item(channel, plan, ahead, item, following, tally)
+                    operation.pending(tally)
         return True
 
 
-def _send_item(channel: Channel | None, plan: Plan, item: Item, tally: Tally) -> None:
+def _send_item(
+    channel: Channel | None, plan: Plan, ahead: Ahead, item: Item, following: Item | None, tally: Tally
+) -> None:
     """One sub-operation, entered in the tally. With the association lost it fails, as each one after it, unopened."""
     try:
         if channel is None or channel.assoc.is_lost:
             raise AssociationLost("there is no association to the recipient")
         context = channel.context_for(item)
         message_id = (len(tally.sent) + len(tally.failed)) % _MOST_COUNTED + 1
-        with plan.open(item) as data_set:
-            answered = channel.store(item, data_set, context, message_id, plan.leave)
+        with ahead.open(item) as data_set:
+            answered = channel.store(item, data_set, context, message_id, plan.leave, lambda: ahead.prepare(following))
     except CustodyError as error:
         LOGGER.debug("an object was not sent: %s", type(error).__name__)
         tally.fail(item.sop_instance, status.sub_operation_reason(error))

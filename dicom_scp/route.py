@@ -10,11 +10,11 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation
 
-from dicom_scp.association import MAXIMUM_PDU, DicomAssociation
+from dicom_scp.association import DicomAssociation
 from dicom_scp.contexts import proposals
+from dicom_scp.pdu_socket import MAXIMUM_PDU, AssociationLost, PduSocket
 from dicom_scp.ports import Item, Peer
 from dicom_scp.retrieve_loop import Channel, Originator, Routes
-from dicom_scp.upper_layer import AssociationLost, PduSocket
 
 LOGGER = logging.getLogger(__name__)
 

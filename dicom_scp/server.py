@@ -15,15 +15,15 @@ from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.transport import AssociationServer, RequestHandler
 
 from dicom_scp import status
-from dicom_scp.association import MAXIMUM_PDU, DicomAssociation, Handler
+from dicom_scp.association import DicomAssociation, Handler
 from dicom_scp.contexts import VERIFICATION, supported
 from dicom_scp.dimse import response_to
+from dicom_scp.pdu_socket import MAXIMUM_PDU, PduSocket
 from dicom_scp.ports import Archive, Inbox, ListenerConfig, Peer
 from dicom_scp.query import Finder, answer_extended
 from dicom_scp.receive import Receiver
 from dicom_scp.retrieve_loop import Retriever
 from dicom_scp.route import Requestor
-from dicom_scp.upper_layer import PduSocket
 from orthanc_ledger.arrival import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from orthanc_ledger.errors import ConfigError
 

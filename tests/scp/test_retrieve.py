@@ -254,7 +254,36 @@ def test_client_that_aborts_half_way_still_has_its_outcome_logged(node: Node, he
         list(assoc.send_c_get(study_level(held[0].study), StudyGet))
     (plan,) = node.archive.plans
     assert plan.finished.wait(WAIT_S)
-    assert plan.closed == [plan.opened]
+    assert plan.closed == [plan.opened[:3]]  # the fourth had been opened, and did not leave
+
+
+def test_next_object_is_opened_before_the_client_answers_and_leaves_after(
+    node: Node, held: list[File], wait_until: Callable[..., None]
+) -> None:
+    opened_and_left: list[tuple[int, int]] = []
+
+    class Watching(Received):
+        def take(self, event: evt.Event) -> int:
+            (plan,) = node.archive.plans
+            expected = min(len(plan.left) + 1, len(held))
+            wait_until(lambda: len(plan.opened) == expected, WAIT_S, "the next object is open")
+            opened_and_left.append((len(plan.opened), len(plan.left)))
+            return super().take(event)
+
+    assert get(node.port, study_level(held[0].study), storage(held), received=Watching()).final.Status == 0x0000
+    assert opened_and_left == [(2, 1), (3, 2), (4, 3), (4, 4)]
+
+
+def test_large_object_is_not_opened_ahead(node: Node, held: list[File], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dicom_scp.ahead._LARGEST", 1000)
+    received = Received(abort_at=1)
+    contexts = [build_context(StudyGet, [EXPLICIT]), *storage(held)]
+    with associated(node.port, contexts, "WORKSTATION", receives=received, roles=[MR]) as assoc:
+        assoc.dimse_timeout = 0.5
+        list(assoc.send_c_get(study_level(held[0].study), StudyGet))
+    (plan,) = node.archive.plans
+    assert plan.finished.wait(WAIT_S)
+    assert plan.opened == plan.left
 
 
 def test_client_that_does_not_answer_loses_the_association(
@@ -278,8 +307,7 @@ def test_client_that_does_not_answer_loses_the_association(
             wait_until(lambda: not node.listener.associations, WAIT_S, "the node has given the association up")
             over.set()
             answers.join(WAIT_S)
-        assert node.archive.plans[0].closed == [node.archive.plans[0].opened]
-        assert len(node.archive.plans[0].opened) == 1
+        assert node.archive.plans[0].closed == [node.archive.plans[0].opened[:1]]
 
 
 @pytest.mark.parametrize("error", [OSError("the disk is gone"), IntegrityError("differs")])

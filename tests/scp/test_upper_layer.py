@@ -19,10 +19,10 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import Verification
 
 from dicom_scp.command import encode_command
+from dicom_scp.pdu_socket import PduSocket
 from dicom_scp.ports import ListenerConfig, Peer
 from dicom_scp.route import NotAssociated, Requestor
 from dicom_scp.server import Listener, _application_entity
-from dicom_scp.upper_layer import PduSocket
 
 from .client import WAIT_S, associated
 from .test_associations import ECHO, associate_request
