@@ -283,5 +283,4 @@ def test_nothing_leaves_or_is_told_that_is_not_approved_at_that_moment(
 
     play()
     print(f"{EXAMPLES} examples:", dict(sorted(seen.items())))
-    assert seen["objects to research"] > EXAMPLES  # the attack is not one on a closed door
-    assert seen["matches"] > EXAMPLES
+    assert min(seen["objects to research"], seen["matches"]) > EXAMPLES / 2  # the attack is not one on a closed door
