@@ -203,7 +203,7 @@ def test_an_object_anchored_for_another_study_by_an_insider_is_not_entered(node:
     anchorer.take_in()
     [instance] = [row for row in node.index.select() if row.state == "spooled"]
     with contextlib.closing(anchorer._preparer.open(STUDY, INBOX)) as batch:
-        assert batch.add(instance) is None
+        assert list(batch.add([instance])) == []
         prepared = batch.finish(seq=99)
     assert prepared is not None
     manifest = prepared.manifest
