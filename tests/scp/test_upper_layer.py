@@ -314,9 +314,20 @@ def test_what_comes_behind_a_request_at_once_is_served(node: Node) -> None:
 
 
 def test_request_that_pynetdicom_cannot_turn_into_a_primitive_is_aborted(node: Node) -> None:
-    """pynetdicom's state machine raises on it, its thread dies, and the peer is left waiting."""
-    broken = bytearray(RQ)
-    broken[RQ.index(b"1.2.840.10008.3.1.1.1")] = 0xFF
-    with socket.create_connection((LOCAL, node.port), WAIT_S) as connection:
-        connection.sendall(broken)
-        assert read_all(connection) == [(0x07, 0, 0, 0)]
+    """A context ID must be odd. pynetdicom's state machine raises, its thread dies, and the peer is left waiting."""
+    at = RQ.rindex(b"\x20\x00\x00") + 4  # in the one presentation context item
+    assert RQ[at] == 1
+    assert play(node.port, says(RQ[:at] + b"\x02" + RQ[at + 1 :])) == [(0x07, 0, 0, 0)]
+
+
+def test_abort_where_the_peer_has_broken_the_protocol_already_is_no_fault(
+    monkeypatch: pytest.MonkeyPatch, wait_until: Callable[..., None]
+) -> None:
+    """In Sta13 there is no A-ABORT of this side any more (PS3.8 9.2.2); pynetdicom's thread would die of it."""
+    with peer_that_plays(answers(accept() + UNKNOWN_TYPE)) as (port, seen):
+        recipient = Peer("PEER", "clinical", "HOSPITAL", host=LOCAL, port=port)
+        with requestor(config(), monkeypatch).associate(recipient, proposed()) as assoc:
+            wait_until(lambda: assoc.is_lost, WAIT_S, "the unknown PDU is here")
+            assert assoc.dul.state_machine.current_state == "Sta13"
+            assoc.abort()
+    assert seen == [[(0x01,), (0x07, 0, 2, 0)]]
