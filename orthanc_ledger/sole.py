@@ -30,3 +30,16 @@ def sole(
                 if time.monotonic() >= deadline or wait(_POLL_S):
                     raise otherwise from error
         yield
+
+
+@contextlib.contextmanager
+def shared(lock: Path, otherwise: CustodyError) -> Iterator[int]:
+    """Hold a lock with others who share it, so that nobody is sole; gives its descriptor, for processes that inherit it
+    and so hold it too. Raises ``otherwise`` while somebody is sole.
+    """
+    with lock.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise otherwise from error
+        yield file.fileno()

@@ -1,23 +1,28 @@
 """The index made anew from ledger, content store and keyring is the one that was lost."""
 
 import contextlib
+import os
+import signal
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command_line import Command, runner
+from conftest import wait_until
+from live_node import make_live_node
 from node_make import drain, make_node, open_node, real_file, store, variant
 from sweep_make import flip, place
 
-from orthanc_ledger import reindex
-from orthanc_ledger.anchorer import LOCK
+from orthanc_ledger import anchorer, reindex, serve
 from orthanc_ledger.assemble import INDEX, Node
 from orthanc_ledger.content.cid import block_cid
+from orthanc_ledger.errors import ServiceAway
 from orthanc_ledger.index import Supersession
 from orthanc_ledger.ledger.identity import issue
 from orthanc_ledger.setup_node import CONFIG_NAME, ORGANISATIONS
-from orthanc_ledger.sole import sole
+from orthanc_ledger.sole import shared, sole
 from orthanc_ledger.spool import CONFLICTS, INBOX, QUARANTINE
 
 STUDY, OTHER = "1.2.826.0.1.3680043.10.7", "1.2.826.0.1.3680043.10.8"
@@ -213,12 +218,37 @@ def test_an_object_anchored_for_another_study_by_an_insider_is_not_entered(node:
     assert (done.code, [loss["cid"] for loss in done.row["losses"]]) == (1, [prepared.objects[instance.claim]])
 
 
-def test_a_running_node_is_left_alone(node: Node, command: Command) -> None:
+@pytest.mark.parametrize("lock", [anchorer.LOCK, serve.LOCK])
+def test_a_running_node_is_left_alone(node: Node, command: Command, lock: str) -> None:
     before = rows(node)
-    with sole(node.config.data_dir / LOCK, AssertionError("held by this test")):
+    with shared(node.config.data_dir / lock, AssertionError("held by this test")):
         done = command("reindex")
     assert (done.code, "stop it first" in done.err) == (2, True)
     assert rows(node) == before
+
+
+def test_no_node_starts_while_it_works(node: Node) -> None:
+    with sole(node.config.data_dir / serve.LOCK, AssertionError("held by this test")), pytest.raises(ServiceAway):
+        serve.supervise(node.config, node.config.data_dir / "unused.yaml", threading.Event())
+
+
+def test_a_node_whose_supervisor_and_anchorer_were_killed_still_runs(tmp_path: Path, free_port: Any) -> None:
+    """Its receivers have the index open until they end."""
+    live = make_live_node(tmp_path, free_port)
+    live.start()
+    assert live.process is not None
+    children = live.children()
+    try:
+        for pid in children:
+            os.kill(pid, signal.SIGSTOP)
+        live.process.kill()
+        live.process.wait()
+        live.command("reindex", code=2)
+    finally:
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not any(Path(f"/proc/{pid}/fd").exists() for pid in children), 20, "all have ended")
+    live.command("reindex")
 
 
 def test_with_the_ledger_away_nothing_is_replaced(node: Node, command: Command) -> None:
