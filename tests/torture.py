@@ -77,13 +77,15 @@ class Torture:
         try:
             self.live.launch()
             wait_until(lambda: self._answers(killed=None), _ANSWERS_S, "the node answers")
-            traffic = Traffic(self.book, self._users(self._approved_study()))
+            approved = self._approved_study()
+            researcher = Researcher(self.live.ports["research"], self.book, self._rng("researcher"), approved)
+            traffic = Traffic(self.book, [*self._clinical_users(approved[0].study), researcher])
             while self.rounds < rounds:
                 traffic.start()
                 for _ in range(min(CHECK_EVERY, rounds - self.rounds)):
                     self._round()
                 traffic.stop()
-                self._check_all()
+                self._check_all(researcher)
             check.check_retrievable(self.live.ports["clinical"], self.book, self.book.held())
             self._check_nothing_wrong()
         except BaseException:
@@ -114,22 +116,18 @@ class Torture:
         self.live.approve(slices[0].study_uid)
         return slices
 
-    def _users(self, approved: list[Slice]) -> list[Sender | Viewer | Researcher]:
-        clinical, research = self.live.ports["clinical"], self.live.ports["research"]
+    def _rng(self, name: str) -> random.Random:
+        return random.Random(f"{self.seed} {name}")
+
+    def _clinical_users(self, shared_study: int) -> list[Sender | Viewer]:
+        port, book = self.live.ports["clinical"], self.book
         modalities = (("MRI1", CONFLICT), ("MRI2", SUCCESS), ("MRI1", CONFLICT), ("MRI2", SUCCESS))
-        pause_s, shared = len(modalities) / SLICES_PER_S, approved[0].study
-
-        def rng(name: str) -> random.Random:
-            return random.Random(f"{self.seed} {name}")
-
-        return [
-            *(
-                Sender(clinical, title, conflict, self.book, rng(f"sender {n}"), pause_s, shared)
-                for n, (title, conflict) in enumerate(modalities)
-            ),
-            Viewer(clinical, self.book, rng("viewer")),
-            Researcher(research, self.book, rng("researcher"), approved),
+        pause_s = len(modalities) / SLICES_PER_S
+        senders = [
+            Sender(port, title, conflict, book, self._rng(f"sender {n}"), pause_s, shared_study)
+            for n, (title, conflict) in enumerate(modalities)
         ]
+        return [*senders, Viewer(port, book, self._rng("viewer"))]
 
     def _round(self) -> None:
         self.rounds += 1
@@ -168,13 +166,15 @@ class Torture:
             return False
         return True
 
-    def _check_all(self) -> None:
+    def _check_all(self, researcher: Researcher) -> None:
         check.wait_drained(self.node, _DRAIN_S)
         held = self.book.held()
         whole = [sent for sent in held if sent.form == "whole"]
         check.check_anchored_once(self.node, [s for s in self.book.sent.values() if s.form == "whole"], whole)
         check.check_waits_for_a_person(self.node, self.book)
         check.check_retrievable(self.live.ports["clinical"], self.book, held[self._checked :])
+        for also in (True, False):
+            researcher.ask(for_approved=also)
         check.check_forwarded(self.pacs, self.book, held[self._checked :])
         check.check_nothing_left(self.node)
         check.check_ledger(self.live, self.sink)

@@ -1,8 +1,9 @@
 """What tortures a node: slices by the thousand, senders and getters that never give up, and a book of what was said."""
 
+import contextlib
 import random
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import islice
@@ -153,7 +154,8 @@ class Sender:
     book: Book
     rng: random.Random
     pause_s: float
-    shared_study: int  # one that all send into, now and then
+    shared_study: int  # one that was approved before these come
+    exams: int = 0
     own: list[Slice] = field(default_factory=list)
     unanswered: Slice | None = None
 
@@ -168,7 +170,9 @@ class Sender:
                 stop.wait(_RECONNECT_S)
 
     def _examine(self, scu: PlainScu, stop: threading.Event) -> None:
-        study = self.shared_study if self.rng.random() < 0.05 else self.book.new_study()
+        late = self.rng.random() < 1 / (1 + self.exams)  # the first time, then ever more seldom
+        study = self.shared_study if late else self.book.new_study()
+        self.exams += 1
         for _ in range(self.rng.randint(1, 30)):
             sent = self.unanswered = self.unanswered or self._next(study)
             status = scu.store(MR_IMAGE, sent.sop_uid, sent.encoded())
@@ -220,24 +224,21 @@ class Researcher:
     port: int
     book: Book
     rng: random.Random
-    approved: Iterable[Slice]
+    approved: Collection[Slice]
 
     def run(self, stop: threading.Event) -> None:
-        approved = {each.sop_uid for each in self.approved}
-        studies = {each.study_uid for each in self.approved}
         while not stop.wait(self.rng.uniform(0, 1.0)):
-            held = self.book.held()
-            others = {self.rng.choice(held).study_uid for _ in range(3)} - studies
-            both = self.rng.random() < 0.7
-            asked = [*others, *(studies if both else ())]
-            if asked:
-                self._get(asked, approved if both else set())
+            with contextlib.suppress(OSError):
+                self.ask(for_approved=self.rng.random() < 0.7)
 
-    def _get(self, asked: list[str], approved: set[str]) -> None:
-        try:
-            status, received = retrieve(self.port, "RESEARCH1", asked)
-        except OSError:
+    def ask(self, for_approved: bool) -> None:
+        """Ask for studies at random, and for the approved one or not: exactly that comes. Raises OSError."""
+        approved = {each.sop_uid for each in self.approved} if for_approved else set()
+        own, held = {each.study_uid for each in self.approved}, self.book.held()
+        asked = list({self.rng.choice(held).study_uid for _ in range(3)} - own | (own if for_approved else set()))
+        if not asked:
             return
+        status, received = retrieve(self.port, "RESEARCH1", asked)
         self.book.check_received(received)
         if (set(received), status) != (approved, SUCCESS if approved else NO_APPROVAL):
             more, less = received.keys() - approved, approved - received.keys()
