@@ -60,7 +60,12 @@ def node(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[LiveNode]:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("size_mb", [300, 2000])
 def test_received_anchored_and_retrieved_within_256_mb(
-    node: LiveNode, samples_dir: Path, dcmtk: Callable[[str], str], tmp_path: Path, size_mb: int
+    node: LiveNode,
+    samples_dir: Path,
+    dcmtk: Callable[[str], str],
+    tmp_path: Path,
+    size_mb: int,
+    figure: Callable[[str], None],
 ) -> None:
     source = min((samples_dir / "ge-discovery-mr750").rglob("*.dcm"))
     large = tmp_path / "large.dcm"
@@ -79,7 +84,7 @@ def test_received_anchored_and_retrieved_within_256_mb(
         assert subprocess.run(["cmp", "--quiet", *data_sets(large, received)]).returncode == 0
         shutil.rmtree(folder)
     peaks = peaks_mb(node)
-    print(f"{size_mb} MB: peak resident sets of the node's processes {sorted(peaks.values())} MB")
+    figure(f"{size_mb} MB: peak resident sets of the node's processes {sorted(peaks.values())} MB")
     assert max(peaks.values()) <= PEAK_MB
 
 

@@ -89,14 +89,14 @@ def resolve(node: Node, instance: Instance, manifest: str | None = None) -> None
 # What it finds
 
 
-def test_a_changed_byte_in_any_of_10_000_objects_is_found(tmp_path: Path) -> None:
+def test_a_changed_byte_in_any_of_10_000_objects_is_found(tmp_path: Path, figure: Callable[[str], None]) -> None:
     node, any_of_them = make_node(tmp_path), random.Random(4)
     hold(node, 10_000, batches=20)
     bad = any_of_them.sample(node.index.select(), 50)
     for instance in bad:
         flip(place(node, instance.object), any_of_them.random())
     round_ = swept(node)
-    print(f"{round_.objects_s:.0f} objects/s, {round_.mb_s:.1f} MiB/s")
+    figure(f"sweep: {round_.objects_s:.0f} objects/s, {round_.mb_s:.1f} MiB/s")
     assert (round_.anchors, round_.objects, round_.damaged) == (20, 10_000, 50)
     assert sorted(alarms(node)) == sorted(("integrity", instance.claim) for instance in bad)
     assert sorted(cid for cid, _ in flags(node)) == sorted(str(instance.manifest) for instance in bad)

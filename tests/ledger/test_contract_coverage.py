@@ -1,12 +1,9 @@
 """Which function can be refused with which code: by the page; and that vectors and stories show every such refusal."""
 
 import json
-import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-
-import pytest
 
 from orthanc_ledger.ledger.contract import FUNCTIONS
 from tests.ledger.contract_table import rows
@@ -88,10 +85,9 @@ def test_every_function_is_in_the_table() -> None:
     assert set(MAY_OCCUR) == set(FUNCTIONS)
 
 
-def test_every_refusal_the_page_permits_is_shown_and_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_refusal_the_page_permits_is_shown_and_no_other(figure: Callable[[str], None]) -> None:
     seen = Counter([*in_vectors(), *in_stories()])
     expected = {(function, code) for function, codes in MAY_OCCUR.items() for code in codes}
-    with capsys.disabled():  # on stderr: only that leaves a worker of pytest-xdist
-        print(f"\n\nRefusals of the contract in vectors and stories: {len(expected)} pairs can occur", file=sys.stderr)
-        print(as_table(seen), file=sys.stderr, flush=True)
+    figure(f"refusals of the contract in vectors and stories: {len(expected)} pairs can occur")
+    figure(as_table(seen))
     assert set(seen) == expected

@@ -108,14 +108,14 @@ def transactions(path: Path) -> list[str]:
 
 @pytest.mark.timeout(280)
 def test_killed_anywhere_nothing_acknowledged_is_lost_and_nothing_is_half_written(
-    killed: list[Point], people: People
+    killed: list[Point], people: People, figure: Callable[[str], None]
 ) -> None:
     survivors = [point.call for point in killed if point.status == 0]
     assert sorted(survivors) == sorted(MORE_THAN_ANY), "a call is made more often than MORE_THAN_ANY says"
     for point in killed:
         check_whole(point, people.identities)
     assert {len(point.acknowledged) for point in killed} == set(range(ENTRIES))
-    print(f"killed at {len(killed) - len(survivors)} points: {calls_made(killed)}")
+    figure(f"embedded ledger killed at {len(killed) - len(survivors)} points: {calls_made(killed)}")
 
 
 @pytest.mark.timeout(280)
@@ -127,7 +127,13 @@ def test_killed_anywhere_nothing_acknowledged_is_lost_and_nothing_is_half_writte
     ],
 )
 def test_a_call_that_fails_is_a_ledger_away_and_the_same_transactions_go_on(
-    hit: Hit, killed: list[Point], people: People, mode: str, error: str, failing: tuple[str, ...]
+    hit: Hit,
+    killed: list[Point],
+    people: People,
+    mode: str,
+    error: str,
+    failing: tuple[str, ...],
+    figure: Callable[[str], None],
 ) -> None:
     calls = {name: number for name, number in calls_made(killed).items() if name in failing}
     points = hit(mode, f"error={error}", calls)
@@ -136,4 +142,4 @@ def test_a_call_that_fails_is_a_ledger_away_and_the_same_transactions_go_on(
         check_whole(point, people.identities)
     # What fails while the WAL is copied back at the end of a session is nobody's call.
     assert sum(point.status for point in points) > len(points) / 4
-    print(f"{error} at {len(points)} points of {calls}")
+    figure(f"embedded ledger: {error} at {len(points)} points of {calls}")
