@@ -72,8 +72,12 @@ class _Worker:
         self._start()
 
     def send(self, job: object) -> None:
-        with contextlib.suppress(ConnectionError):  # it was killed: that shows when its result is asked for
+        try:
             self._connection.send(job)
+        except ConnectionError:  # it was killed while it had nothing to do: not this job's fault
+            self.restart()
+            with contextlib.suppress(ConnectionError):  # that shows when its result is asked for
+                self._connection.send(job)
 
     def result(self, job: object) -> Any:
         """What comes of the job that was sent."""

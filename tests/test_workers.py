@@ -35,6 +35,13 @@ def die_of_odd(number: int) -> int:
     return number
 
 
+def die_once(mark: Path) -> str:
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "done"
+
+
 def ended(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
@@ -69,6 +76,15 @@ def test_jobs_are_taken_no_further_ahead_than_there_are_workers() -> None:
         results = workers.map(jobs())
         assert next(results) == 0
         assert taken == [0, 1, 2]
+
+
+def test_death_of_a_process_with_nothing_to_do_is_not_counted_against_the_next_job(tmp_path: Path) -> None:
+    with Workers(lambda mark: die_once(mark) if mark else os.getpid(), 1) as workers:
+        [idle] = workers.map([None])
+        assert isinstance(idle, int)
+        os.kill(idle, signal.SIGKILL)
+        wait_until(lambda: ended(idle), 10, "the process has ended")
+        assert list(workers.map([tmp_path / "mark"])) == ["done"]
 
 
 def test_job_that_kills_two_processes_is_told_and_the_others_are_done() -> None:
