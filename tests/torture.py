@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import torture_check as check
@@ -51,6 +52,7 @@ class Torture:
     seed: int
     killed: Counter[str] = field(default_factory=Counter)
     rounds: int = 0
+    accused: int = 0
     last: str = "nothing"
 
     def __post_init__(self) -> None:
@@ -102,7 +104,8 @@ class Torture:
         kills = ", ".join(f"{name} {count}" for name, count in sorted(self.killed.items()))
         return (
             f"{self.rounds} rounds survived (seed {self.seed}): {len(self.book.acknowledged)} objects acknowledged, "
-            f"{self.book.repeats} repeats, {self.book.retrieved} retrieved; killed: {kills}"
+            f"{self.book.repeats} repeats, {self.accused} quarantined by two killed workers and tried again, "
+            f"{self.book.retrieved} retrieved; killed: {kills}"
         )
 
     def _approved_study(self) -> list[Slice]:
@@ -133,6 +136,8 @@ class Torture:
         self.rounds += 1
         self._pause.wait(self.rng.uniform(0, _MOMENT_S))
         self.last, pid = self.rng.choice([*self._processes(), *(("worker", pid) for pid in self.live.workers())])
+        with (self.folder / "kills.log").open("a") as log:
+            print(self.rounds, datetime.now().time(), self.last, file=log)
         os.kill(pid, signal.SIGKILL)
         self.killed[self.last] += 1
         if self.last == "supervisor":
@@ -170,6 +175,9 @@ class Torture:
         check.wait_drained(self.node, _DRAIN_S)
         held = self.book.held()
         whole = [sent for sent in held if sent.form == "whole"]
+        if accused := check.try_again(self.live, self.node, whole):
+            self.accused += accused
+            check.wait_drained(self.node, _DRAIN_S)
         check.check_anchored_once(self.node, [s for s in self.book.sent.values() if s.form == "whole"], whole)
         check.check_waits_for_a_person(self.node, self.book)
         check.check_retrievable(self.live.ports["clinical"], self.book, held[self._checked :])

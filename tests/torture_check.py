@@ -55,6 +55,21 @@ def wait_drained(node: Node, timeout_s: float) -> None:
     wait_until(drained, timeout_s, "everything is anchored and forwarded")
 
 
+def try_again(live: LiveNode, node: Node, whole: Iterable[Slice]) -> int:
+    """As a person would: a slice that is whole is in quarantine when two workers were killed while they had it in hand,
+    with an alarm; how many there were.
+    """
+    names = {name.partition(".")[0]: name for name in node.spool.names(QUARANTINE)}
+    accused = {claim: names[claim] for sent in whole if (claim := claim_of(node, sent)) in names}
+    told = {
+        alarm.claim for alarm in node.outbox.alarms() if alarm.kind == "quarantine" and "process died" in alarm.text
+    }
+    assert accused.keys() <= told, f"in quarantine for another reason: {accused.keys() - told}"
+    for name in accused.values():
+        live.command("quarantine", "retry", name)
+    return len(accused)
+
+
 def anchored_tokens(node: Node) -> Counter[tuple[bytes, bytes]]:
     """How often the ledger's anchors, by their manifests, name each instance: (study token, instance token)."""
     found: Counter[tuple[bytes, bytes]] = Counter()
