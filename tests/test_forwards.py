@@ -276,8 +276,13 @@ class TestCommands:
         assert pacs["claim"] in on("forwards", "list").out
 
     def test_retry_makes_all_due(self, on: Command) -> None:
-        assert on("forwards", "retry", "--json").row == {"retried": 1}
+        assert on("forwards", "retry", "--json").row["retried"] == 1
         assert [row["due"] for row in on("forwards", "--json").rows] == [None, None]
+
+    def test_retry_says_what_waits_though_nothing_was_put_off(self, on: Command) -> None:
+        on("forwards", "retry")
+        again = on("forwards", "retry").out
+        assert all(words in again for words in ("within a minute", "0 objects had been put off", "PACS: 1 object"))
 
     def test_discarded_it_is_gone_with_its_alarm(self, on: Command) -> None:
         claim = on("forwards", "--json").rows[0]["claim"]
@@ -287,7 +292,9 @@ class TestCommands:
         assert on("status", "--json").row["alarms"] == []
         assert on("forwards", "discard", "PACS", claim).code == 2
 
-    @pytest.mark.parametrize("words", [["PACS"], ["PACS", "claim", "--all"], ["PACS", "claim"], ["NOBODY", "--all"]])
+    @pytest.mark.parametrize(
+        "words", [["PACS"], ["PACS", "claim", "--all"], ["PACS", "claim"], ["NOBODY", "--all"], ["PACS", "--all"]]
+    )
     def test_discard_of_nothing_or_of_everything_by_mistake_is_refused(self, on: Command, words: list[str]) -> None:
         assert on("forwards", "discard", *words).code == 2
         assert len(on("forwards", "--json").rows) == 2
@@ -296,10 +303,18 @@ class TestCommands:
         pacs, old = on("status", "--json").row["forwards"]
         assert (pacs["destination"], pacs["waiting"], pacs["trouble"]) == ("PACS", 1, "status 0xC000")
         assert (old["destination"], old["waiting"], old["configured"]) == ("OLD", 1, False)
-        lines = [line for line in on("status").out.splitlines() if line.startswith("FORWARDS")]
-        assert ["no longer configured" in line for line in lines] == [False, True]
+        lines = on("status").out.splitlines()
+        assert ["forwards", "2"] in [line.split() for line in lines]
+        assert ["not tried" in line for line in lines if line.startswith("FORWARDS")] == [False, True]
         assert on("forwards", "discard", "OLD", "--all", "--json").row == {"destination": "OLD", "discarded": 1}
         assert [each["destination"] for each in on("status", "--json").row["forwards"]] == ["PACS"]
+
+    def test_all_that_waits_is_given_up_only_for_who_left_the_destinations(self, on: Command, tmp_path: Path) -> None:
+        refused = on("forwards", "discard", "PACS", "--all")
+        assert "take it out of `forward`" in refused.err
+        configure(tmp_path / "node" / CONFIG_NAME, forward=[])
+        assert on("forwards", "discard", "PACS", "--all").code == 0
+        assert on("status", "--json").row["alarms"] == []
 
 
 class TestConfiguration:

@@ -8,7 +8,8 @@ from typing import Any
 
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.clock import system_clock
-from orthanc_ledger.commands.terminal import add_json, counted, keys_of_others, moment, open_node, show
+from orthanc_ledger.commands.forwards import backlog, in_words
+from orthanc_ledger.commands.terminal import add_json, keys_of_others, moment, open_node, show
 from orthanc_ledger.courier import ALARM_SINK, CHECKPOINT_SINK, ROLLED_BACK
 from orthanc_ledger.deliveries import Route
 from orthanc_ledger.errors import IntegrityError, LedgerAway
@@ -74,29 +75,11 @@ def _facts(args: argparse.Namespace, node: Node) -> dict[str, Any]:
         "ledger_entries": entries,
         "final_entries": min((sink["covered"] for sink in checkpoints), default=None),
         "last_sweep": None if round_ is None else moment(round_.finished or round_.started),
-        "forwards": _forwards(node),
+        "forwards": backlog(node),
         "checkpoints": checkpoints,
         "alarm_sinks": _sinks(node, ALARM_SINK, node.config.alarm_sinks),
         "alarms": alarms,
     }
-
-
-def _forwards(node: Node) -> list[dict[str, Any]]:
-    """What waits for each destination of `forward`, and for those that no longer stand there."""
-    waiting = {each.destination: each for each in node.forwards.waiting()}
-    now, found = system_clock(), []
-    for destination in dict.fromkeys([*node.config.forward, *waiting]):
-        each = waiting.get(destination)
-        found.append(
-            {
-                "destination": destination,
-                "configured": destination in node.config.forward,
-                "waiting": each.count if each else 0,
-                "oldest_s": now - each.oldest if each else None,
-                "trouble": each.trouble if each else None,
-            }
-        )
-    return found
 
 
 def _sinks(node: Node, kind: str, urls: Iterable[str]) -> list[dict[str, Any]]:
@@ -119,11 +102,12 @@ def _sinks(node: Node, kind: str, urls: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def _print(facts: Mapping[str, Any]) -> None:
-    lists = {name for name, value in facts.items() if isinstance(value, list)}
-    rows = [{"fact": name, "value": len(value) if name in lists else value} for name, value in facts.items()]
+    counts = {name: len(value) for name, value in facts.items() if isinstance(value, list)}
+    counts["forwards"] = sum(each["waiting"] for each in facts["forwards"])
+    rows = [{"fact": name, "value": counts.get(name, value)} for name, value in facts.items()]
     show(rows, False, ("fact", "value"))
     for each in facts["forwards"]:
-        print(f"FORWARDS {_forward(each)}")
+        print(f"FORWARDS {in_words(each)}")
     for sink in facts["checkpoints"]:
         covered, age_s = sink["covered"], sink["age_s"]
         how_old = f"checkpoint of {covered} entries, {age_s} s old" if covered else "no checkpoint yet"
@@ -134,16 +118,6 @@ def _print(facts: Mapping[str, Any]) -> None:
         print("rollback not detectable: no checkpoint is kept; set checkpoint_sinks, out of this machine's reach")
     for alarm in facts["alarms"]:
         print(f"ALARM {alarm['time']} {alarm['kind']}: {alarm['text']}")
-
-
-def _forward(each: Mapping[str, Any]) -> str:
-    destination, waiting = each["destination"], counted(each["waiting"], "object")
-    text = f"{destination}: {waiting} to send"
-    if each["waiting"]:
-        text += f", the oldest for {each['oldest_s']} s"
-    if each["trouble"]:
-        text += f"; {each['trouble']}"
-    return text if each["configured"] else f"{text}; no longer configured (`orthanc-ledger forwards discard`)"
 
 
 def _trouble(sink: Mapping[str, Any]) -> str:
