@@ -29,8 +29,7 @@ LOGGER = logging.getLogger(__name__)
 
 _TICK_S = 0.05
 _FAILED_RETRY_S = 60.0  # for what failed although every service answered: a person was alarmed
-LOCK = "anchorer.lock"
-"""In the data directory: who holds it does the anchorer's work alone."""
+_LOCK = "anchorer.lock"
 _BATCH_FAILED = "batch failed"
 _WORKERS = min(4, os.cpu_count() or 1)  # four keep this process busy with what only it does
 
@@ -87,7 +86,7 @@ class Anchorer:
         retry, failed_retry = _Every(self._pace.ledger_retry_s), _Every(_FAILED_RETRY_S)
         report = _Every(self._pace.denial_report_s)
         ledger_away = False
-        lock, another = self._spool.folder.parent / LOCK, "another anchorer of this node runs: stop it first"
+        lock, another = self._spool.folder.parent / _LOCK, "another anchorer of this node runs: stop it first"
         with (
             sole(lock, ConfigError(another), patience_s, stop.wait),
             Workers(fingerprint_unit, _WORKERS) as workers,

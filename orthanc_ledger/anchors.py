@@ -1,8 +1,10 @@
 """The anchors on the ledger, page by page, and which of them this node made."""
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
+from orthanc_ledger.keyring import Keyring
 from orthanc_ledger.ledger import Ledger
 from orthanc_ledger.ledger.identity import parse_certificate, serial_of
 
@@ -13,12 +15,17 @@ _PAGE = 100
 
 
 class Anchors:
-    """All methods raise LedgerAway."""
+    """Raises LedgerAway, and what the keyring raises."""
 
-    def __init__(self, ledger: Ledger, certificate: bytes) -> None:
-        """``certificate``: what this node signs its anchors with (DER)."""
+    def __init__(self, ledger: Ledger, certificate: bytes, keyring: Keyring) -> None:
+        """``certificate``: what this node signs its anchors with now (DER)."""
         self._ledger = ledger
         self._serial = serial_of(parse_certificate(certificate))
+        self._keyring = keyring
+
+    @cached_property
+    def _studies(self) -> frozenset[bytes]:
+        return self._keyring.study_tokens()
 
     def behind(self, place: str = "") -> Iterator[Anchor]:
         """All anchors whose manifest CID is greater, by manifest CID."""
@@ -37,7 +44,11 @@ class Anchors:
         return anchors
 
     def is_own(self, anchor: Anchor) -> bool:
-        """Whether this node made it: another one of the organisation has a certificate of its own."""
+        """Whether this node made it: it has the study's keys, or its certificate signed it. Another node of the
+        organisation has keyring and certificate of its own.
+        """
+        if anchor["study"] in self._studies:
+            return True
         question = {"study": anchor["study"], "from": anchor["time"], "until": anchor["time"] + 1}
         events = self._ledger.query("Audit", question)
         return (anchor["sequence"], self._serial) in ((event["sequence"], event["by"]["serial"]) for event in events)

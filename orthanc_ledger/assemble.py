@@ -15,7 +15,7 @@ from orthanc_ledger.content import ContentStore, open_store
 from orthanc_ledger.courier import ROLLED_BACK, Courier, Errand
 from orthanc_ledger.datasets import Datasets
 from orthanc_ledger.deliveries import Deliveries
-from orthanc_ledger.errors import ConfigError
+from orthanc_ledger.errors import ConfigError, ServiceAway
 from orthanc_ledger.find import Catalogue
 from orthanc_ledger.forwarding import Forwarding
 from orthanc_ledger.forwards import Forwards
@@ -30,10 +30,12 @@ from orthanc_ledger.outbox import Outbox
 from orthanc_ledger.paced import PacedStore
 from orthanc_ledger.reindex import Loss, Reindex
 from orthanc_ledger.retrieve import Retrieval
+from orthanc_ledger.sole import Shared
 from orthanc_ledger.spool import TEMPORARY, Spool
 from orthanc_ledger.sweep import Damage, Rounds, Sweep
 
 INDEX = "index.db"
+INDEX_LOCK = "index.lock"
 OUTBOX = "outbox.db"
 DELIVERIES = "courier.db"
 FORWARDS = "forwards.db"
@@ -59,7 +61,15 @@ class Node:
         return Keyring.open(self.config.data_dir / KEYRING, self.config.node_key)
 
     @cached_property
+    def index_held(self) -> Shared:
+        """What keeps the index from being replaced under whoever has it open."""
+        reindexed = ServiceAway("the index is being made anew: wait for the end of `orthanc-ledger reindex`")
+        return Shared(self.config.data_dir / INDEX_LOCK, reindexed)
+
+    @cached_property
     def index(self) -> Index:
+        """Raises ServiceAway while it is made anew."""
+        _ = self.index_held
         return Index(self.config.data_dir / INDEX)
 
     @cached_property
@@ -184,4 +194,4 @@ class Node:
         return Reindex(ledger, self._anchors(ledger), *parts, fresh, temporary, tell)
 
     def _anchors(self, ledger: Ledger) -> Anchors:
-        return Anchors(ledger, load_identity(self.config.identity).certificate)
+        return Anchors(ledger, load_identity(self.config.identity).certificate, self.keyring)

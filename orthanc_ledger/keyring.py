@@ -170,6 +170,11 @@ class Keyring:
             raise NotHeld(f"no keys of the study of batch key {key_id.hex()}")
         return study, key
 
+    def study_tokens(self) -> frozenset[bytes]:
+        """Return the tokens of all studies it has keys of."""
+        rows = self._rows("SELECT name, wrapped FROM study")
+        return frozenset(self._unwrap(b"study" + name, wrapped)[:_TOKEN] for name, wrapped in rows)
+
     def _study(self, name: bytes) -> StudyKeys | None:
         rows = self._rows("SELECT wrapped FROM study WHERE name = ?", name)
         if not rows:

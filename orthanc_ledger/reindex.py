@@ -80,6 +80,7 @@ class Reindex:
         self._fresh = fresh
         self._temporary = temporary
         self._tell = tell
+        self._lost: set[bytes] = set()  # instance tokens
         self._proposed: defaultdict[tuple[bytes, str], list[Mapping[str, Any]]] = defaultdict(list)
 
     def run(self, progress: Callable[[Rebuilt], object] = lambda _: None) -> Rebuilt:
@@ -119,6 +120,7 @@ class Reindex:
             try:
                 found.append(_Found(record, *self._describe(record, study, key)))
             except (IntegrityError, NotHeld, Unreadable) as fault:
+                self._lost.add(record.instance)
                 self._tell(Loss(record.object, 1, str(fault)))
         return sorted(found, key=lambda each: (each.instance.received_us, each.instance.sop_uid))
 
@@ -138,13 +140,18 @@ class Reindex:
         return instance, attributes
 
     def _keep(self, manifest: Manifest, position: int, found: Sequence[_Found]) -> None:
-        """Enter a batch and those of its objects whose UIDs no earlier one has."""
-        first = [each for each in found if self._fresh.instance(each.instance.claim) is None]
+        """Enter a batch and those of its objects whose UIDs no earlier one has, though it be lost."""
+        first = [each for each in found if self._is_first(each, manifest.cid)]
         self._fresh.enter((each.instance, each.attributes) for each in first)
         objects = {each.instance.claim: each.record.object for each in first}
         self._fresh.keep_prepared(found[0].instance.study_uid, manifest, objects)
         [batch] = self._fresh.unanchored()
         self._fresh.keep_anchored(batch, position)
+
+    def _is_first(self, each: _Found, cid: str) -> bool:
+        token = each.record.instance
+        taken = token in self._lost or (token, cid) in self._proposed
+        return not taken and self._fresh.instance(each.instance.claim) is None
 
     def _supersede(self, cid: str, superseded: Sequence[Mapping[str, Any]], found: Sequence[_Found]) -> None:
         """Serve what a confirmed supersession names; keep those that wait for the custodian."""

@@ -19,14 +19,10 @@ from pathlib import Path
 
 from orthanc_ledger.assemble import SPOOL
 from orthanc_ledger.config import Config
-from orthanc_ledger.errors import ConfigError, ServiceAway
-from orthanc_ledger.sole import shared
+from orthanc_ledger.errors import ConfigError
 from orthanc_ledger.spool import TEMPORARY
 
 LOGGER = logging.getLogger(__name__)
-
-LOCK = "node.lock"
-"""In the data directory: held by all that `serve` starts, until the last of them ended."""
 
 SUPERVISED = "--supervised"
 """Tells a process that its standard input is its supervisor's pipe."""
@@ -66,21 +62,17 @@ def supervise(config: Config, config_path: Path, stop: threading.Event, verbose:
     """Run the node until ``stop`` is set, then end all its processes.
 
     Their temporary files lie in the spool, unnamed: an inflated data set is as much in the clear as a unit, and may be
-    as large. Raises ConfigError when a process ends at once after its first start: its own message says why;
-    ServiceAway while `reindex` works here.
+    as large. Raises ConfigError when a process ends at once after its first start: its own message says why.
     """
     running = children(config, config_path, verbose)
     environment = {**os.environ, "TMPDIR": str(config.data_dir / SPOOL / TEMPORARY)}
-    with shared(
-        config.data_dir / LOCK, ServiceAway("the index is being made anew: wait for the end of reindex")
-    ) as lock:
-        try:
-            while not stop.is_set():
-                for child in running:
-                    _watch(child, environment, lock)
-                stop.wait(0.1)
-        finally:
-            _end(running)
+    try:
+        while not stop.is_set():
+            for child in running:
+                _watch(child, environment)
+            stop.wait(0.1)
+    finally:
+        _end(running)
 
 
 def stop_event(supervised: bool = False) -> threading.Event:
@@ -108,7 +100,7 @@ def quiet_libraries() -> None:
     warnings.simplefilter("ignore")
 
 
-def _watch(child: Child, environment: Mapping[str, str], lock: int) -> None:
+def _watch(child: Child, environment: Mapping[str, str]) -> None:
     now_s = time.monotonic()
     if child.process is not None:
         code = child.process.poll()
@@ -121,7 +113,7 @@ def _watch(child: Child, environment: Mapping[str, str], lock: int) -> None:
         if now_s - child.started_s < _RESTART_PAUSE_S:
             return
         LOGGER.warning("%s ended with %d, starting it again", child.name, code)
-    child.process = subprocess.Popen(child.command, stdin=subprocess.PIPE, env=environment, pass_fds=[lock])
+    child.process = subprocess.Popen(child.command, stdin=subprocess.PIPE, env=environment)
     child.started_s = now_s
 
 

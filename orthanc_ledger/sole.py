@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,14 +33,23 @@ def sole(
         yield
 
 
-@contextlib.contextmanager
-def shared(lock: Path, otherwise: CustodyError) -> Iterator[int]:
-    """Hold a lock with others who share it, so that nobody is sole; gives its descriptor, for processes that inherit it
-    and so hold it too. Raises ``otherwise`` while somebody is sole.
+class Shared:
+    """Holds a lock with others who share it, so that nobody is sole, until it is closed or gone, or the process ends.
+
+    Raises ``otherwise`` while somebody is sole.
     """
-    with lock.open("ab") as file:
+
+    def __init__(self, lock: Path, otherwise: CustodyError) -> None:
+        self._descriptor: int | None = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise otherwise from error
-        yield file.fileno()
+
+    def close(self) -> None:
+        """Let go."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    __del__ = close

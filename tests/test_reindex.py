@@ -2,27 +2,26 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import sqlite3
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import Command, runner
+from command_line import Command, Done, runner
 from conftest import wait_until
 from live_node import make_live_node
 from node_make import drain, make_node, open_node, real_file, store, variant
 from sweep_make import flip, place
 
-from orthanc_ledger import anchorer, reindex, serve
-from orthanc_ledger.assemble import INDEX, Node
+from orthanc_ledger import reindex
+from orthanc_ledger.assemble import INDEX, INDEX_LOCK, Node
 from orthanc_ledger.content.cid import block_cid
-from orthanc_ledger.errors import ServiceAway
 from orthanc_ledger.index import Supersession
 from orthanc_ledger.ledger.identity import issue
 from orthanc_ledger.setup_node import CONFIG_NAME, ORGANISATIONS
-from orthanc_ledger.sole import shared, sole
+from orthanc_ledger.sole import sole
 from orthanc_ledger.spool import CONFLICTS, INBOX, QUARANTINE
 
 STUDY, OTHER = "1.2.826.0.1.3680043.10.7", "1.2.826.0.1.3680043.10.8"
@@ -52,7 +51,14 @@ def node(tmp_path: Path) -> Node:
 
 @pytest.fixture
 def command(node: Node, capsys: pytest.CaptureFixture[str]) -> Command:
-    return runner(capsys, "--config", node.config.data_dir.parent / CONFIG_NAME)
+    """Runs a command once this process has let go of the index."""
+    run = runner(capsys, "--config", node.config.data_dir.parent / CONFIG_NAME)
+
+    def alone(*words: object) -> Done:
+        let_go(node)
+        return run(*words)
+
+    return alone
 
 
 def correct(node: Node, correction: Any) -> None:
@@ -92,8 +98,14 @@ def rows(node: Node) -> Rows:
     return found
 
 
-def lose_index(node: Node) -> None:
+def let_go(node: Node) -> None:
+    """As when the process ends."""
     node.index.close()
+    node.index_held.close()
+
+
+def lose_index(node: Node) -> None:
+    let_go(node)
     for file in node.config.data_dir.glob(f"{INDEX}*"):
         file.write_bytes(b"damaged" * 1000)
 
@@ -218,18 +230,20 @@ def test_an_object_anchored_for_another_study_by_an_insider_is_not_entered(node:
     assert (done.code, [loss["cid"] for loss in done.row["losses"]]) == (1, [prepared.objects[instance.claim]])
 
 
-@pytest.mark.parametrize("lock", [anchorer.LOCK, serve.LOCK])
-def test_a_running_node_is_left_alone(node: Node, command: Command, lock: str) -> None:
+def test_an_index_in_use_is_left_alone(node: Node, command: Command) -> None:
     before = rows(node)
-    with shared(node.config.data_dir / lock, AssertionError("held by this test")):
-        done = command("reindex")
-    assert (done.code, "stop it first" in done.err) == (2, True)
+    user = again(node)
+    assert user.index.counts()
+    done = command("reindex")
+    let_go(user)
+    assert (done.code, "in use" in done.err) == (2, True)
     assert rows(node) == before
 
 
-def test_no_node_starts_while_it_works(node: Node) -> None:
-    with sole(node.config.data_dir / serve.LOCK, AssertionError("held by this test")), pytest.raises(ServiceAway):
-        serve.supervise(node.config, node.config.data_dir / "unused.yaml", threading.Event())
+def test_nobody_opens_the_index_while_it_is_made_anew(node: Node, command: Command) -> None:
+    let_go(node)
+    with sole(node.config.data_dir / INDEX_LOCK, AssertionError("held by this test")):
+        assert command("studies").code == 3
 
 
 def test_a_node_whose_supervisor_and_anchorer_were_killed_still_runs(tmp_path: Path, free_port: Any) -> None:
@@ -249,6 +263,32 @@ def test_a_node_whose_supervisor_and_anchorer_were_killed_still_runs(tmp_path: P
             os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not any(Path(f"/proc/{pid}/fd").exists() for pid in children), 20, "all have ended")
     live.command("reindex")
+
+
+def test_with_a_new_certificate_the_nodes_own_loss_is_still_one(node: Node, command: Command) -> None:
+    [instance] = node.index.select(studies=[OTHER])
+    place(node, str(instance.manifest)).unlink()
+    renewed = issue(node.config.data_dir.parent / ORGANISATIONS / "owner", "node-renewed", "node")
+    shutil.rmtree(node.config.identity)
+    renewed.rename(node.config.identity)
+    done = command("reindex", "--json")
+    assert (done.code, done.row["elsewhere"], done.row["lost"]) == (1, 0, 1)
+
+
+def test_what_waits_for_the_custodian_does_not_take_the_place_of_a_lost_first_content(
+    node: Node, command: Command
+) -> None:
+    sop_uid = f"{STUDY}.1.2"
+    [first] = node.index.select(instances=[sop_uid])
+    place(node, first.object).unlink()
+    assert command("reindex", "--accept-loss").code == 1
+    rebuilt = again(node)
+    assert rebuilt.index.select(instances=[sop_uid]) == []
+    confirm(rebuilt)
+    let_go(rebuilt)
+    assert command("reindex", "--accept-loss").code == 1
+    [corrected] = again(node).index.select(instances=[sop_uid])
+    assert corrected.object != first.object
 
 
 def test_with_the_ledger_away_nothing_is_replaced(node: Node, command: Command) -> None:

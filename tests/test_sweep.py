@@ -370,7 +370,7 @@ def run(node: Node, schedule: Schedule, every_h: float = 24.0) -> list[float]:
     rounds.keep = note  # type: ignore[method-assign]
     lock = node.config.data_dir / "lock"
     parts = node.index, node.library, node.outbox, rounds
-    made = Sweep(node.ledger, Anchors(node.ledger, certificate(node)), *parts, lock, lambda: schedule.now)
+    made = Sweep(node.ledger, Anchors(node.ledger, certificate(node), node.keyring), *parts, lock, lambda: schedule.now)
     made.run(schedule, every_h * 3600, 1.0)
     return ended
 
@@ -590,4 +590,4 @@ def sweep_over(node: Node, alter: Callable[[dict[str, Any]], dict[str, Any]], re
     lock = node.config.data_dir / "sweep.lock"
     ledger = AlteredLedger(node, alter, refuses)
     parts = node.index, node.library, node.outbox, node.rounds
-    return Sweep(ledger, Anchors(ledger, certificate(node)), *parts, lock, lambda: 1_900_000_000)
+    return Sweep(ledger, Anchors(ledger, certificate(node), node.keyring), *parts, lock, lambda: 1_900_000_000)

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from orthanc_ledger import anchorer, serve
-from orthanc_ledger.assemble import INDEX
+from orthanc_ledger.assemble import INDEX, INDEX_LOCK
 from orthanc_ledger.commands.terminal import add_json, open_node, show
 from orthanc_ledger.errors import ConfigError
 from orthanc_ledger.index import Index
@@ -35,8 +34,9 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def _run(args: argparse.Namespace) -> int:
     node, losses = open_node(args), list[Loss]()
-    data_dir, runs = node.config.data_dir, ConfigError("the node runs: stop it first")
-    with sole(data_dir / serve.LOCK, runs), sole(data_dir / anchorer.LOCK, runs), _fresh(data_dir) as path:
+    data_dir = node.config.data_dir
+    used = ConfigError("the index is in use: stop the node, and wait for the end of other commands")
+    with sole(data_dir / INDEX_LOCK, used), _fresh(data_dir) as path:
         index = Index(path)
         rebuilt = node.reindex(index, losses.append).run(_progress)
         index.close()
