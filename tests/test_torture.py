@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from torture import Torture
 
 ROUNDS = 40
 SEED = 40
+
+pytestmark = pytest.mark.timeout(900)
 
 
 def test_whatever_is_killed_under_load_nothing_acknowledged_is_lost_doubled_or_given_away(
