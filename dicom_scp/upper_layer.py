@@ -76,10 +76,12 @@ class UpperLayer(DULServiceProvider):
             return
         sock = cast(PduSocket, self.socket)
         try:
-            if not self._take_pdu(sock):
+            if self.state_machine.current_state in _ARTIM_RUNS and self.artim_timer.expired:
+                self.event_queue.put(_ARTIM_EXPIRED)  # looked at first: PDUs may come without end
+            elif not self._take_pdu(sock):
                 sock.receive(min(timeout_s, self._patience_s(sock)))
                 if not self._take_pdu(sock):
-                    self._check_timers(sock)
+                    self._check_silence(sock)
         except UnrecognisedPdu:
             self.event_queue.put(_INVALID_PDU)
         except OSError:
@@ -93,14 +95,12 @@ class UpperLayer(DULServiceProvider):
             return _LINGER_S
         return min(due_s, self.artim_timer.remaining) if state in _ARTIM_RUNS else due_s
 
-    def _check_timers(self, sock: PduSocket) -> None:
-        state, due_s = self.state_machine.current_state, sock.pdu_due_s
+    def _check_silence(self, sock: PduSocket) -> None:
+        due_s = sock.pdu_due_s
         if due_s <= 0:
             raise TimeoutError("the peer stopped in the middle of a PDU, or was too slow")
-        if state == _AWAITING_CLOSE and due_s == math.inf:
+        if self.state_machine.current_state == _AWAITING_CLOSE and due_s == math.inf:
             sock.close()  # Evt17
-        elif state in _ARTIM_RUNS and self.artim_timer.expired:
-            self.event_queue.put(_ARTIM_EXPIRED)
 
     def _take_pdu(self, sock: PduSocket) -> bool:
         if sock.hung_up:
@@ -119,7 +119,7 @@ class UpperLayer(DULServiceProvider):
         try:
             pdu, event = self._decode_pdu(encoded)
             pdu.to_primitive()
-        except Exception:  # pynetdicom raises anything on bytes that are no PDU; its own reactor does the same
+        except Exception:  # of any type, on bytes that are no PDU: its own thread would end, here the peer gets an abort
             self.event_queue.put(_INVALID_PDU)
             return
         self._recv_pdu.put(pdu)

@@ -6,6 +6,7 @@ Each script is played by a plain socket, once against pynetdicom's AE and once a
 import math
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,8 @@ from .test_associations import ECHO, associate_request
 from .world import LOCAL, NODE, FolderArchive, FolderInbox, Node, config, serving
 
 SHORT_S = 0.3
+FLOOD = 5000  # PDUs in one write
+NEVER_CLOSED = (0,)
 
 RELEASE_RQ, RELEASE_RP = A_RELEASE_RQ().encode(), A_RELEASE_RP().encode()
 UNKNOWN_TYPE = b"\x47\x00\x00\x00\x00\x00"
@@ -93,6 +96,22 @@ def closes(after: bytes = b"") -> Script:
     return play
 
 
+def floods(*pdus: bytes, after: bytes) -> Script:
+    """Send ``after``, read the answer, then send the rest again and again, until the connection is closed."""
+
+    def play(connection: socket.socket) -> Seen:
+        connection.sendall(after)
+        answer = read_pdu(connection) or b"\0"
+        flood, until_s = b"".join(pdus) * FLOOD, time.monotonic() + WAIT_S
+        with suppress(ConnectionError):
+            while time.monotonic() < until_s:
+                connection.sendall(flood)
+            return [(answer[0],), NEVER_CLOSED]
+        return [(answer[0],)]
+
+    return play
+
+
 RQ = associate_request()
 REQUESTS = {
     "abort before associating": says(ABORT),
@@ -100,6 +119,8 @@ REQUESTS = {
     "closed before associating": closes(),
     "unknown PDU before associating": says(UNKNOWN_TYPE),
     "data before associating": says(echo(1)),
+    "data before associating, and no end of them": floods(p_data(b"\x03"), after=echo(1)),
+    "unknown PDU before associating, and no end of them": floods(UNKNOWN_TYPE, after=UNKNOWN_TYPE),
     "release before associating": says(RELEASE_RQ),
     "a request that is none": says(b"\x01\x00\x00\x00\x00\x08" + bytes(8)),
     "release": says(RELEASE_RQ, after=RQ),
@@ -141,6 +162,7 @@ def test_peer_that_requests_sees_what_pynetdicom_shows(
         expected = play(port, script)
     with serving(folder, config(network_timeout_s=SHORT_S)) as node:
         assert play(node.port, script) == expected
+    assert NEVER_CLOSED not in expected
 
 
 def answers(*steps: bytes | None) -> Script:
