@@ -27,7 +27,10 @@ SHORTEST_WITHIN_S = 0.1
 
 @dataclass(frozen=True)
 class Listen:
-    """A DICOM port: address, TCP port, number of receiver processes, associations at once in each."""
+    """A DICOM port: address, TCP port, number of receiver processes, associations at once in each.
+
+    A process fills about one core, with all its associations; one leaves the others to anchoring.
+    """
 
     host: str = "127.0.0.1"
     port: int = 0
