@@ -16,10 +16,26 @@ from dicom_scp.dimse import DimseProvider
 from dicom_scp.pdu_socket import AssociationLost, PduSocket
 from dicom_scp.ports import Peer
 from dicom_scp.upper_layer import UpperLayer
+from orthanc_ledger.arrival import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 
 LOGGER = logging.getLogger(__name__)
 
+_ACSE_TIMEOUT_S = 30
+_CONNECTION_TIMEOUT_S = 10
+
 Handler = Callable[["DicomAssociation", Any, PresentationContext], None]
+
+
+def application_entity(ae_title: str, network_timeout_s: float, dimse_timeout_s: float) -> ApplicationEntity:
+    """This node as an AE. ``network_timeout_s`` of silence ends its associations, ``dimse_timeout_s`` bounds the
+    wait for a response.
+    """
+    ae = ApplicationEntity(ae_title)
+    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    ae.implementation_version_name = IMPLEMENTATION_VERSION
+    ae.network_timeout, ae.dimse_timeout = network_timeout_s, dimse_timeout_s
+    ae.acse_timeout, ae.connection_timeout = _ACSE_TIMEOUT_S, _CONNECTION_TIMEOUT_S
+    return ae
 
 
 class DicomAssociation(Association):

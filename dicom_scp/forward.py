@@ -9,16 +9,15 @@ import threading
 from collections.abc import Sequence
 from contextlib import closing
 
-from pynetdicom.ae import ApplicationEntity
 from pynetdicom.presentation import PresentationContext, build_context
 
 from dicom_scp import status
+from dicom_scp.association import application_entity
 from dicom_scp.contexts import MOST_PROPOSED, VERIFICATION, proposals
 from dicom_scp.pdu_socket import AssociationLost
 from dicom_scp.ports import Item, Peer
 from dicom_scp.retrieve_loop import Channel
 from dicom_scp.route import NotAssociated, Requestor
-from orthanc_ledger.arrival import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from orthanc_ledger.errors import DataError, ServiceAway
 from orthanc_ledger.forwarding import Forwarding, Run
 
@@ -27,8 +26,6 @@ LOGGER = logging.getLogger(__name__)
 _LOOK_S = 1.0  # seconds between two looks at the queue, and until the first try again
 _LONGEST_PAUSE_S = 60.0
 _STOP_S = 5.0  # for the object that is just being sent
-_CONNECTION_TIMEOUT_S = 10
-_ACSE_TIMEOUT_S = 30
 _ANSWER_TIMEOUT_S = 300  # a PACS may take minutes over an object of 1 GB
 
 
@@ -41,12 +38,26 @@ class Forwarder:
         self._requestor = requestor
 
     def run(self, stop: threading.Event) -> None:
-        """Work until ``stop`` is set, less and less often while the destination is away."""
+        """Work until ``stop`` is set, less and less often while the destination is away or something here fails."""
         pause_s = 0.0
         with closing(self._forwarding):
             while not stop.wait(pause_s):
-                pause_s = _LOOK_S if self.forward(stop) else min(max(2 * pause_s, _LOOK_S), _LONGEST_PAUSE_S)
+                pause_s = _LOOK_S if self._went(stop) else min(max(2 * pause_s, _LOOK_S), _LONGEST_PAUSE_S)
+
+    def _went(self, stop: threading.Event) -> bool:
+        """As `forward`; False also at a fault nobody foresaw, or of this node (a full disk): it must not end a process
+        that forwards to others, too. What lasts is an alarm, as with a destination that is away.
+        """
+        try:
+            try:
+                return self.forward(stop)
+            finally:
                 self._forwarding.tell_lateness(self._destination.ae_title)
+        except Exception as error:
+            # By type only, as its text may quote a patient's data.
+            LOGGER.error("%s: forwarding failed: %s", self._destination.ae_title, type(error).__name__)
+            LOGGER.debug("the fault", exc_info=True)
+            return False
 
     def forward(self, stop: threading.Event) -> bool:
         """Send what is due, until nothing is or an association breaks; False when there is no association to be had."""
@@ -83,6 +94,9 @@ class Forwarder:
         except DataError as error:  # it differs from its anchor, or the destination takes no form it can be sent in
             self._forwarding.refused(forward, str(error))
             return True
+        except Exception as error:  # a fault that may be this object's: the others go before it next time
+            self._forwarding.put_off(forward, type(error).__name__)
+            raise
         if status.is_stored(answered):
             self._forwarding.sent(forward)
         elif status.is_out_of_resources(answered):
@@ -94,30 +108,15 @@ class Forwarder:
 
 
 def serve(forwarding: Forwarding, ae_title: str, destinations: Sequence[Peer], stop: threading.Event) -> None:
-    """Forward to every destination until ``stop`` is set.
-
-    Raises ServiceAway when a thread ended, on what the node's own files raise (a full disk): the supervisor starts
-    everything again.
-    """
-    requestor = Requestor(_application_entity(ae_title))
+    """Forward to every destination until ``stop`` is set."""
+    requestor = Requestor(application_entity(ae_title, _ANSWER_TIMEOUT_S, _ANSWER_TIMEOUT_S))
     forwarders = [Forwarder(each, forwarding, requestor) for each in destinations]
     threads = [threading.Thread(target=forwarder.run, args=(stop,), daemon=True) for forwarder in forwarders]
     for thread in threads:
         thread.start()
-    while not stop.wait(_LOOK_S):
-        if not all(thread.is_alive() for thread in threads):
-            raise ServiceAway("forwarding to a destination ended; its error stands above")
+    stop.wait()
     for thread in threads:
         thread.join(_STOP_S)
-
-
-def _application_entity(ae_title: str) -> ApplicationEntity:
-    ae = ApplicationEntity(ae_title)
-    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-    ae.implementation_version_name = IMPLEMENTATION_VERSION
-    ae.connection_timeout, ae.acse_timeout = _CONNECTION_TIMEOUT_S, _ACSE_TIMEOUT_S
-    ae.dimse_timeout = ae.network_timeout = _ANSWER_TIMEOUT_S
-    return ae
 
 
 def _verification(contexts: Sequence[PresentationContext]) -> list[PresentationContext]:

@@ -91,7 +91,7 @@ class Channel:
         ]
         for syntax in wanted(item.transfer_syntax):
             for context in accepted:
-                if context.transfer_syntax[0] == syntax:
+                if context.transfer_syntax[:1] == [syntax]:  # a peer may accept a context and name none
                     return context
         raise NoContext(f"no presentation context accepted for {item.sop_class} stored as {item.transfer_syntax}")
 

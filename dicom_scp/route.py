@@ -51,10 +51,13 @@ class Requestor:
             assoc.finish()
 
     def _request(self, recipient: Peer, contexts: Sequence[PresentationContext]) -> DicomAssociation:
-        remote = AddressInformation.from_addr_port(recipient.host or "", recipient.port or 0)
-        local = AddressInformation("::" if remote.is_ipv6 else "0.0.0.0", 0)
         assoc = DicomAssociation(self._ae, MODE_REQUESTOR)
-        assoc.set_socket(PduSocket(assoc, address=local))
+        try:
+            remote = AddressInformation.from_addr_port(recipient.host or "", recipient.port or 0)
+            local = AddressInformation("::" if remote.is_ipv6 else "0.0.0.0", 0)
+            assoc.set_socket(PduSocket(assoc, address=local))
+        except OSError as error:  # its name is not known now, or this process has no descriptor left
+            raise NotAssociated(f"{recipient.ae_title} cannot be reached: {error.strerror}") from error
         assoc.acceptor.ae_title = recipient.ae_title
         assoc.acceptor.address_info = remote
         assoc.requestor.ae_title = self._ae.ae_title

@@ -15,7 +15,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.transport import AssociationServer, RequestHandler
 
 from dicom_scp import status
-from dicom_scp.association import DicomAssociation, Handler
+from dicom_scp.association import DicomAssociation, Handler, application_entity
 from dicom_scp.contexts import VERIFICATION, supported
 from dicom_scp.dimse import response_to
 from dicom_scp.pdu_socket import MAXIMUM_PDU, PduSocket
@@ -24,13 +24,10 @@ from dicom_scp.query import Finder, answer_extended
 from dicom_scp.receive import Receiver
 from dicom_scp.retrieve_loop import Retriever
 from dicom_scp.route import Requestor
-from orthanc_ledger.arrival import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from orthanc_ledger.errors import ConfigError
 
 LOGGER = logging.getLogger(__name__)
 
-_ACSE_TIMEOUT_S = 30
-_CONNECTION_TIMEOUT_S = 10
 _WINDING_DOWN = 8  # connections of which the peer needs no longer know: rejected, released
 
 # A-ASSOCIATE-RJ: result, source, reason (PS3.8 9.3.4)
@@ -51,7 +48,8 @@ class Listener:
         self._config = config
         served = {"research"} if config.serves == "research" else {"modality", "clinical"}
         self._peers = {peer.ae_title: (peer, _addresses(peer)) for peer in config.peers if peer.role in served}
-        self._ae = _application_entity(config)
+        self._ae = application_entity(config.ae_title, config.network_timeout_s, config.dimse_timeout_s)
+        self._ae.maximum_associations = 10 * config.max_associations  # they are counted here, with modalities' share
         self._receiver = Receiver(inbox, archive)
         retriever = Retriever(archive, config.peers, Requestor(self._ae))
         self._handlers: dict[type, Handler] = {
@@ -191,18 +189,6 @@ class _Server(AssociationServer):
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         return self.listener.accepts_connection(client_address[0])
-
-
-def _application_entity(config: ListenerConfig) -> ApplicationEntity:
-    ae = ApplicationEntity(config.ae_title)
-    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-    ae.implementation_version_name = IMPLEMENTATION_VERSION
-    ae.network_timeout = config.network_timeout_s
-    ae.dimse_timeout = config.dimse_timeout_s
-    ae.acse_timeout = _ACSE_TIMEOUT_S
-    ae.connection_timeout = _CONNECTION_TIMEOUT_S
-    ae.maximum_associations = 10 * config.max_associations  # counted by the listener, with its share for modalities
-    return ae
 
 
 def _echo(assoc: DicomAssociation, request: C_ECHO, context: PresentationContext) -> None:

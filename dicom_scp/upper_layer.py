@@ -119,7 +119,7 @@ class UpperLayer(DULServiceProvider):
         try:
             pdu, event = self._decode_pdu(encoded)
             pdu.to_primitive()
-        except Exception:  # of any type, on bytes that are no PDU: its own thread would end, here the peer gets an abort
+        except Exception:  # anything, on bytes that are no PDU: where pynetdicom's thread would end, they get an abort
             self.event_queue.put(_INVALID_PDU)
             return
         self._recv_pdu.put(pdu)

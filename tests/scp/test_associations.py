@@ -167,7 +167,7 @@ def test_strangers_that_never_associate_leave_room_for_a_modality_at_its_address
 
 
 def test_drip_fed_association_request_is_cut_off(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dicom_scp.server._ACSE_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("dicom_scp.association._ACSE_TIMEOUT_S", 0.3)
     with serving(folder, config()) as node, socket.create_connection((LOCAL, node.port), WAIT_S) as connection:
         connection.sendall(b"\x01\x00" + (100_000).to_bytes(4, "big"))
         connection.settimeout(0.05)
@@ -176,7 +176,7 @@ def test_drip_fed_association_request_is_cut_off(folder: Path, monkeypatch: pyte
 
 
 def test_slow_sender_of_a_large_pdu_lives_on_in_an_association(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dicom_scp.server._ACSE_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("dicom_scp.association._ACSE_TIMEOUT_S", 0.3)
     with serving(folder, config()) as node, socket.create_connection((LOCAL, node.port), WAIT_S) as connection:
         connection.sendall(associate_request())
         accepted = connection.recv(6)

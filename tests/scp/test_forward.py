@@ -1,10 +1,13 @@
 """Forwarding to real AEs: unchanged, again after every kill, and nobody held up by what another does."""
 
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,10 +19,10 @@ from pynetdicom.presentation import PresentationContext, build_context
 
 from dicom_scp import forward
 from dicom_scp.forward import Forwarder
-from dicom_scp.ports import Peer
+from dicom_scp.ports import Item, Peer
+from dicom_scp.retrieve_loop import Channel
 from dicom_scp.route import Requestor
 from orthanc_ledger.assemble import Node
-from orthanc_ledger.errors import ServiceAway
 from orthanc_ledger.forwarding import Forwarding, Run
 from orthanc_ledger.forwards import Forward
 from orthanc_ledger.setup_node import CONFIG_NAME
@@ -27,6 +30,7 @@ from orthanc_ledger.spool import INBOX
 
 from .client import BIG_ENDIAN, EXPLICIT, IMPLICIT, JPEG_LOSSY, MR, WAIT_S, File, bundled, load, run, storage
 from .test_move import Destination
+from .test_upper_layer import RELEASE_RP, answers, peer_that_plays
 from .world import LOCAL
 
 VERIFICATION = build_context("1.2.840.10008.1.1")
@@ -252,20 +256,118 @@ def test_one_destination_that_hangs_holds_up_no_other(
     assert archive.received.objects == hanging.received.objects
 
 
-def test_forwarder_that_cannot_go_on_ends_so_that_it_is_started_again(
-    node: Node, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> Run:
-        raise OSError("no space left")
-
-    monkeypatch.setattr(Forwarding, "run", full)
-    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+@contextmanager
+def forwarding(node: Node, *peers: Peer) -> Iterator[None]:
+    """Forward until the end of the block."""
     stop = threading.Event()
-    bound = threading.Timer(WAIT_S, stop.set)
-    bound.start()
-    with pytest.raises(ServiceAway, match="ended"):
-        forward.serve(node.forwarding, "LEDGER", [Peer("ARCHIVE", "clinical", host=LOCAL, port=1)], stop)
-    bound.cancel()
+    thread = threading.Thread(target=forward.serve, args=(node.forwarding, "LEDGER", peers, stop))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(WAIT_S)
+
+
+def test_a_fault_nobody_foresaw_is_told_by_its_type_and_forwarding_goes_on(
+    node: Node,
+    archive: Destination,
+    series: list[File],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    wait_until: Callable[..., None],
+) -> None:
+    faults, run = [OSError("no space left for patient Doe"), RuntimeError("Doe")], Forwarding.run
+
+    def full(self: Forwarding, destination: str) -> Run | None:
+        if faults:
+            raise faults.pop()
+        return run(self, destination)
+
+    hold(node, series)
+    monkeypatch.setattr(forward, "_LOOK_S", 0.01)
+    monkeypatch.setattr(Forwarding, "run", full)
+    peer = Peer("ARCHIVE", "clinical", host=LOCAL, port=archive.port)
+    with archive.listening([*storage(series), VERIFICATION]), forwarding(node, peer):
+        wait_until(lambda: waiting(node) == [], WAIT_S, "all were sent")
+    told = [record.getMessage() for record in caplog.records if "forwarding failed" in record.getMessage()]
+    assert told == [f"ARCHIVE: forwarding failed: {kind}" for kind in ("RuntimeError", "OSError")]
+
+
+def test_a_fault_that_lasts_is_an_alarm(node: Node, series: list[File], monkeypatch: pytest.MonkeyPatch) -> None:
+    hold(node, series)
+    monkeypatch.setattr(Forwarding, "run", lambda *_: [][0])
+    monkeypatch.setattr("orthanc_ledger.forwarding.LATE_S", -1)
+    stop = threading.Event()
+    forwarder = to(Destination(1), node)
+    monkeypatch.setattr(stop, "wait", lambda _: bool(node.outbox.alarms()))
+    forwarder.run(stop)
+    assert [alarm.kind for alarm in node.outbox.alarms()] == ["forwarding to ARCHIVE is late"]
+
+
+def test_a_fault_over_one_object_lets_the_others_pass(
+    node: Node, archive: Destination, series: list[File], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold(node, series)
+    poison, store_one = series[0].sop_instance, Channel.store
+
+    def fail(self: Channel, item: Item, *rest: Any) -> int:
+        return store_one(self, item, *rest) if item.sop_instance != poison else [][0]
+
+    monkeypatch.setattr(Channel, "store", fail)
+    with archive.listening([*storage(series), VERIFICATION]):
+        with pytest.raises(IndexError):
+            to(archive, node).forward(STOP)
+        assert to(archive, node).forward(STOP)
+    assert [row.trouble for row in waiting(node)] == ["IndexError"]
+    assert len(archive.received.objects) == len(series) - 1
+
+
+def test_a_destination_whose_name_is_not_known_holds_up_no_other(
+    tmp_path: Path,
+    free_port: Callable[[], int],
+    series: list[File],
+    monkeypatch: pytest.MonkeyPatch,
+    wait_until: Callable[..., None],
+) -> None:
+    resolve = socket.getaddrinfo
+
+    def unknown(host: str, *rest: Any, **options: Any) -> Any:
+        if host == "pacs.example":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return resolve(host, *rest, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    archive, node = Destination(free_port()), make_node(tmp_path, forward=("NAMELESS", "ARCHIVE"))
+    nameless = Peer("NAMELESS", "clinical", host="pacs.example", port=104)
+    hold(node, series)
+    with (
+        archive.listening([*storage(series), VERIFICATION]),
+        forwarding(node, nameless, Peer("ARCHIVE", "clinical", host=LOCAL, port=archive.port)),
+    ):
+        wait_until(lambda: {row.destination for row in waiting(node)} == {"NAMELESS"}, WAIT_S, "one has all")
+        wait_until(lambda: any(row.trouble for row in waiting(node)), WAIT_S, "the other's trouble is known")
+    assert [row.trouble for row in waiting(node) if row.trouble] == [
+        "NAMELESS cannot be reached: Name or service not known"
+    ]
+
+
+def accept_without_syntaxes() -> bytes:
+    """An A-ASSOCIATE-AC that accepts context 1 and names no transfer syntax for it (PS3.8 9.3.3.2)."""
+    application = b"\x10\x00\x00\x15" + b"1.2.840.10008.3.1.1.1"
+    user = b"\x50\x00\x00\x11" + b"\x51\x00\x00\x04\x00\x00\x40\x00" + b"\x52\x00\x00\x05" + b"1.2.3"
+    body = b"\x00\x01\x00\x00" + b"ARCHIVE".ljust(16) + b"LEDGER".ljust(16) + bytes(32)
+    body += application + b"\x21\x00\x00\x04\x01\x00\x00\x00" + user
+    return b"\x02\x00" + len(body).to_bytes(4, "big") + body
+
+
+def test_an_accepted_context_without_a_transfer_syntax_is_none(node: Node, series: list[File]) -> None:
+    hold(node, series[:1])
+    with peer_that_plays(answers(accept_without_syntaxes(), RELEASE_RP)) as (port, seen):
+        assert to(Destination(port), node).forward(STOP)
+    assert seen == [[(0x01,), (0x05,)]]  # associated, and released: nothing could be sent
+    (left,) = waiting(node)
+    assert "no presentation context accepted" in str(left.trouble)
 
 
 def test_killed_in_the_middle_it_brings_everything_to_storescp_after_its_restart(

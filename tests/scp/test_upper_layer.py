@@ -19,11 +19,12 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import Verification
 
+from dicom_scp.association import application_entity
 from dicom_scp.command import encode_command
 from dicom_scp.pdu_socket import PduSocket
 from dicom_scp.ports import ListenerConfig, Peer
 from dicom_scp.route import NotAssociated, Requestor
-from dicom_scp.server import Listener, _application_entity
+from dicom_scp.server import Listener
 
 from .client import WAIT_S, associated
 from .test_associations import ECHO, associate_request
@@ -156,7 +157,7 @@ def play(port: int, script: Script) -> Seen:
 def test_peer_that_requests_sees_what_pynetdicom_shows(
     script: Script, folder: Path, free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dicom_scp.server._ACSE_TIMEOUT_S", SHORT_S)
+    monkeypatch.setattr("dicom_scp.association._ACSE_TIMEOUT_S", SHORT_S)
     port = free_port()
     with plain_acceptor(port):
         expected = play(port, script)
@@ -249,8 +250,8 @@ def peer_that_plays(script: Script) -> Iterator[tuple[int, list[Seen]]]:
 
 
 def requestor(settings: ListenerConfig, monkeypatch: pytest.MonkeyPatch) -> Requestor:
-    monkeypatch.setattr("dicom_scp.server._ACSE_TIMEOUT_S", SHORT_S)
-    return Requestor(_application_entity(settings))
+    monkeypatch.setattr("dicom_scp.association._ACSE_TIMEOUT_S", SHORT_S)
+    return Requestor(application_entity(settings.ae_title, settings.network_timeout_s, settings.dimse_timeout_s))
 
 
 @pytest.mark.parametrize("script", ACCEPTS.values(), ids=ACCEPTS.keys())
@@ -279,9 +280,7 @@ def test_peer_that_does_not_listen_is_not_associated(
 
 def test_nagle_is_off_on_accepted_and_requested_connections(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     recipient = Peer(NODE, "clinical", "HOSPITAL", host=LOCAL, port=node.port)
-    ae = _application_entity(config())
-    ae.ae_title = "SCANNER"
-    with Requestor(ae).associate(recipient, proposed()) as requested:
+    with Requestor(application_entity("SCANNER", WAIT_S, WAIT_S)).associate(recipient, proposed()) as requested:
         (accepted,) = node.listener.associations
         for assoc in (requested, accepted):
             sock = assoc.pdu_socket.socket
