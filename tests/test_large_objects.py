@@ -42,7 +42,7 @@ def make_large(source: Path, target: Path, size: int, number: int) -> str:
 def peaks_mb(node: LiveNode) -> dict[int, int]:
     """Peak resident set of each of the node's processes."""
     found = {}
-    for pid in node.children():
+    for pid in (*node.children(), *node.workers()):
         line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
         found[pid] = int(line.split()[1]) // 1024
     return found
