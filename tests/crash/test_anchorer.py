@@ -9,13 +9,13 @@ import pytest
 from conftest import wait_until
 
 from tests.crash.custody import Sender, check_custody, fresh, make_template
-from tests.crash.points import EIO, ENOSPC, KILL, KILLED, Call, Point, Victim, beyond, by_call, points
+from tests.crash.points import EIO, ENOSPC, EVERY_CALL, KILL, KILLED, Call, Point, Victim, beyond, by_call, points
 
 WRONG_CONFIGURATION = 2  # ends the node
 A_WHILE = 3  # failed calls
 TRIES = 3  # two folders are the same once in a hundred runs
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(0 if EVERY_CALL else 600)
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +66,11 @@ def strike(template: Path, point: Point) -> int:
     pytest.fail(f"{point} was not reached")
 
 
-def test_killed_at_any_call(calls: Sequence[Call], template: Path, figure: Callable[[str], None]) -> None:
+def test_killed_at_any_call(calls: Sequence[Call], template: Path) -> None:
     struck = points(calls, KILL)
     for point in struck:
         assert strike(template, point) == (0 if point.thread else KILLED), point  # a worker's death is none
-    figure(f"anchorer killed at {by_call(struck)}")
+    print(f"anchorer killed at {by_call(struck)}")
 
 
 def test_no_call_was_overlooked(calls: Sequence[Call], template: Path) -> None:
@@ -82,10 +82,8 @@ def test_no_call_was_overlooked(calls: Sequence[Call], template: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "step", "on"), [(EIO, 1, False), (ENOSPC, 3, False), (EIO, 6, True), (ENOSPC, 6, True)]
 )
-def test_any_call_fails(
-    error: str, step: int, on: bool, calls: Sequence[Call], template: Path, figure: Callable[[str], None]
-) -> None:
+def test_any_call_fails(error: str, step: int, on: bool, calls: Sequence[Call], template: Path) -> None:
     struck = points(calls, error, step, on)
     for point in struck:
         assert strike(template, point) not in (WRONG_CONFIGURATION, KILLED), point
-    figure(f"{'lasting ' * on}{error} of the anchorer {'from' if on else 'at'} {by_call(struck)}")
+    print(f"{'lasting ' * on}{error} of the anchorer {'from' if on else 'at'} {by_call(struck)}")
