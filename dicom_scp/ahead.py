@@ -5,7 +5,6 @@ from contextlib import ExitStack, contextmanager
 from typing import BinaryIO
 
 from dicom_scp.ports import Item, Plan
-from orthanc_ledger.errors import CustodyError
 
 _LARGEST = 8 << 20  # bytes; of a larger object the wire is the longer part, and two would be held
 
@@ -17,17 +16,19 @@ class Ahead:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._ahead: tuple[Item, BinaryIO | CustodyError, ExitStack] | None = None
+        self._ahead: tuple[Item, BinaryIO | Exception, ExitStack] | None = None
 
     def prepare(self, item: Item | None) -> None:
-        """Open the item that is next, unless it is large; what that raises is kept until `open`."""
+        """Open the item that is next, unless it is large. Whatever that raises is kept until `open`: it is no fault of
+        the item that is being sent.
+        """
         if item is None or item.size > _LARGEST:
             return
         with ExitStack() as stack:
-            opened: BinaryIO | CustodyError
+            opened: BinaryIO | Exception
             try:
                 opened = stack.enter_context(self._plan.open(item))
-            except CustodyError as error:
+            except Exception as error:
                 opened = error
             self._ahead = item, opened, stack.pop_all()
 
@@ -35,12 +36,13 @@ class Ahead:
     def open(self, item: Item) -> Iterator[BinaryIO]:
         """As `Plan.open`."""
         if self._ahead is None or self._ahead[0] is not item:
+            self.close()  # of one that was passed over
             with self._plan.open(item) as data_set:
                 yield data_set
             return
         (_, opened, stack), self._ahead = self._ahead, None
         with stack:
-            if isinstance(opened, CustodyError):
+            if isinstance(opened, Exception):
                 raise opened
             yield opened
 

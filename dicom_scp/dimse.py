@@ -20,11 +20,14 @@ from dicom_scp.upper_layer import UpperLayer
 
 LOGGER = logging.getLogger(__name__)
 
-_LARGEST_MESSAGE = 1 << 20  # bytes of a command and of an identifier; a C-STORE's data set goes elsewhere
-_MOST_WAITING = 16  # requests; asynchronous operations are not negotiated, so more than one is already wrong
+_LARGEST_MESSAGE = 1 << 16  # bytes of a command and of an identifier; a C-STORE's data set goes elsewhere
+_MOST_WAITING = 2  # requests; asynchronous operations are not negotiated, so more than one is already wrong
 _MOST_CANCELS = 10
 _COMMAND, _LAST = 0x01, 0x02  # bits of a Message Control Header (PS3.8 E.2)
 _VALUE_HEADER = 6  # bytes of a presentation data value before its fragment
+# PS3.8 D.1 lets a peer take PDUs as small as it likes, and A-ASSOCIATE-RJ has no reason for that. Yet hardly a command
+# fits into less than this, and one peer that takes a byte each would keep this process from all others.
+_LEAST_PDU = 128
 
 _Message = TypeVar("_Message", bound=C_ECHO | C_STORE | C_FIND | C_GET | C_MOVE)
 
@@ -56,7 +59,8 @@ class DimseProvider(DIMSEServiceProvider):
     def __init__(self, assoc: Association) -> None:
         super().__init__(assoc)
         self._command = bytearray()
-        self._arriving: tuple[int, Primitive, BytesIO] | None = None  # context ID, message and its data set
+        self._arriving: tuple[Primitive, BytesIO] | None = None  # the message and its data set
+        self._context_id: int | None = None  # of the message that is not whole yet
         self._waiting: list[bytes] = []  # PDUs to be sent with the next message
 
     def receive_primitive(self, primitive: P_DATA) -> None:
@@ -77,13 +81,16 @@ class DimseProvider(DIMSEServiceProvider):
     def _receive_value(self, context_id: int, value: bytes | memoryview) -> None:
         if not value:
             raise ValueError("a presentation data value without a message control header")
+        if self._context_id not in (None, context_id):
+            raise ValueError("a message on two presentation contexts")
+        self._context_id = context_id
         control, fragment = value[0], value[1:]
         if control & _COMMAND:
             self._receive_command(context_id, fragment, last=bool(control & _LAST))
             return
         if self._arriving is None:
             raise ValueError("data before its command")
-        _, message, data_set = self._arriving
+        message, data_set = self._arriving
         data_set.write(fragment)
         if not isinstance(data_set, Sink) and data_set.tell() > _LARGEST_MESSAGE:
             raise ValueError(f"a message that is no C-STORE has more than {_LARGEST_MESSAGE} bytes")
@@ -101,7 +108,7 @@ class DimseProvider(DIMSEServiceProvider):
             message, data_set_follows = decode_command(bytes(self._command))
             self._command.clear()
             if data_set_follows:
-                self._arriving = context_id, message, self._place_for(context_id, message)
+                self._arriving = message, self._place_for(context_id, message)
             else:
                 self._deliver(context_id, message)
 
@@ -119,6 +126,7 @@ class DimseProvider(DIMSEServiceProvider):
         return place
 
     def _deliver(self, context_id: int, message: Primitive) -> None:
+        self._context_id = None
         if isinstance(message, C_CANCEL):
             if len(self.cancel_req) < _MOST_CANCELS:
                 self.cancel_req[message.MessageIDBeingRespondedTo or 0] = message
@@ -191,8 +199,7 @@ class DimseProvider(DIMSEServiceProvider):
     @property
     def _largest_fragment(self) -> int:
         """Bytes of a message in one PDU: what the peer takes, at most what this node offers to take itself."""
-        limit = min(self.maximum_pdu_size or MAXIMUM_PDU, MAXIMUM_PDU)
-        return max(limit - _VALUE_HEADER, 1)
+        return max(min(self.maximum_pdu_size or MAXIMUM_PDU, MAXIMUM_PDU), _LEAST_PDU) - _VALUE_HEADER
 
     def discard(self, message: Any) -> None:
         """Discard what a message brought, if it is a C-STORE request that is not going to be served."""
@@ -208,8 +215,8 @@ class DimseProvider(DIMSEServiceProvider):
 
     def _discard_unfinished(self) -> None:
         if self._arriving is not None:
-            self.discard(self._arriving[1])
-        self._arriving = None
+            self.discard(self._arriving[0])
+        self._arriving = self._context_id = None
         self._command.clear()
 
 

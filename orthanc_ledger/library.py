@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Protocol
 from orthanc_ledger import tokens
 from orthanc_ledger.arrival import Arrival, read_head
 from orthanc_ledger.content import Objects
-from orthanc_ledger.errors import IntegrityError, NotHeld
+from orthanc_ledger.errors import ContentAway, IntegrityError, NotHeld
 from orthanc_ledger.index import Index, Instance
 from orthanc_ledger.keyring import Keyring, StudyKeys
 from orthanc_ledger.manifest import Manifest, Record
@@ -141,13 +141,19 @@ class Library:
 
     @contextlib.contextmanager
     def _open_spooled(self, instance: Instance, queue: str) -> Iterator[tuple[Arrival, BinaryIO]]:
-        with self._spool.open(instance.spool_name, queue) as unit:
-            if hash_data_set(unit) != instance.sha256:
+        with contextlib.ExitStack() as stack:
+            try:
+                unit = stack.enter_context(self._spool.open(instance.spool_name, queue))
+                sha256 = hash_data_set(unit)
+                unit.seek(0)
+                arrival = read_head(unit).arrival
+            except OSError as error:  # of one file: the anchorer, which needs it too, alarms until it can be read
+                raise ContentAway(f"spool: a waiting object cannot be read: {error.strerror}") from error
+            if sha256 != instance.sha256:
                 text = "a waiting object differs from what arrived: restore the disk or resend it"
                 self._outbox.alarm("integrity", instance.claim, text)
                 raise IntegrityError("spool: the data set differs from what arrived")
-            unit.seek(0)
-            yield read_head(unit).arrival, unit
+            yield arrival, unit
 
     @contextlib.contextmanager
     def _open_anchored(self, instance: Instance) -> Iterator[tuple[Arrival, BinaryIO]]:

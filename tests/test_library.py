@@ -10,7 +10,7 @@ from node_make import drain, make_node, store, variant
 
 from orthanc_ledger import verify
 from orthanc_ledger.assemble import Node
-from orthanc_ledger.errors import IntegrityError
+from orthanc_ledger.errors import ContentAway, IntegrityError
 from orthanc_ledger.index import Instance
 from orthanc_ledger.instance import open_instance
 from orthanc_ledger.verify import open_verified
@@ -112,6 +112,28 @@ def test_a_waiting_object_changed_on_disk_is_withheld_and_alarmed(tmp_path: Path
     with pytest.raises(IntegrityError), node.library.open(waiting):
         pass
     assert [alarm.kind for alarm in node.outbox.alarms()] == ["integrity"]
+
+
+def test_a_waiting_object_that_cannot_be_read_keeps_no_other_back_and_is_alarmed_while_it_is_so(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    for n in (1, 2):
+        store(node, variant(SOPInstanceUID=f"1.2.826.0.1.3680043.10.1.{n}"))
+    anchorer = node.anchorer()
+    anchorer.take_in()
+    bad, good = instances(node)
+    path = node.spool.folder / "inbox" / bad.spool_name
+    path.rename(tmp_path / "kept")
+    path.mkdir()  # read(2) fails, as it does on a bad sector
+    with pytest.raises(ContentAway, match="cannot be read"), node.library.open(bad):
+        pass
+    with node.library.open(good) as data_set:
+        assert len(data_set.read()) == good.size
+    drain(node, anchorer)
+    assert [alarm.kind for alarm in node.outbox.alarms()] == ["batch failed"]
+    path.rmdir()
+    (tmp_path / "kept").rename(path)
+    drain(node)
+    assert node.outbox.alarms() == []
 
 
 def test_an_object_anchored_since_the_index_was_read_is_served_all_the_same(tmp_path: Path) -> None:

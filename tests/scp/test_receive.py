@@ -276,12 +276,29 @@ def test_message_on_a_context_that_was_not_accepted_aborts(
     assert not node.inbox.heads
 
 
+@pytest.mark.parametrize("at", [20, None], ids=["in the command", "after it"])
+def test_message_on_two_contexts_aborts(
+    node: Node, folder: Path, at: int | None, wait_until: Callable[..., None]
+) -> None:
+    """Else a data set would be kept under a transfer syntax that it is not in."""
+    small = bundled("MR_small.dcm")
+    whole, data = command(small.sop_instance), b"\x02" + small.encoded
+    fragments = [whole, data] if at is None else [b"\x01" + whole[1:at], b"\x03" + whole[at:], data]
+    with associated(node.port, [build_context(MR, [EXPLICIT]), build_context(MR, [IMPLICIT])]) as assoc:
+        for number, fragment in enumerate(fragments):
+            send_fragments(assoc, fragment, context_id=3 if number else 1)
+        wait_until(lambda: not assoc.is_established, WAIT_S, "the association ends")
+        wait_until(lambda: not node.listener.associations, WAIT_S, "the node has forgotten it")
+    assert not node.inbox.held
+    assert not list(folder.iterdir())
+
+
 def test_requests_piled_up_without_waiting_for_answers_abort(
     node: Node, series: list[File], folder: Path, wait_until: Callable[..., None]
 ) -> None:
     small = bundled("MR_small.dcm")
     with associated(node.port, storage([small])) as assoc:
-        send_fragments(assoc, *[command("1.2.3"), b"\x02" + bytes(10)] * 30)
+        send_fragments(assoc, *[command("1.2.3"), b"\x02" + bytes(10)] * 3)
         wait_until(lambda: not assoc.is_established, WAIT_S, "the association ends")
         wait_until(lambda: not node.listener.associations, WAIT_S, "the node has forgotten it")
     assert not node.inbox.held

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset
-from pynetdicom import build_context, evt
+from pynetdicom import AE, build_context, build_role, evt
 from pynetdicom.sop_class import PatientRootQueryRetrieveInformationModelGet as PatientGet
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet as StudyGet
 
@@ -72,6 +72,27 @@ def test_counts_of_pending_and_final_responses(node: Node, held: list[File]) -> 
     assert (out.final.Status, counts(out.final), out.failed) == (0x0000, [None, 4, 0, 0], [])
     assert [sorted(sent) for sent in node.archive.plans[0].closed] == [sorted(file.sop_instance for file in held)]
     assert node.archive.asked[0][:3] == ("WORKSTATION", "WORKSTATION", "STUDY")
+
+
+@pytest.mark.parametrize("most", [1, 7, 127, 128, 0], ids="{} bytes".format)
+def test_a_peer_that_takes_next_to_nothing_in_a_pdu_gets_128_bytes(node: Node, held: list[File], most: int) -> None:
+    received, values = Received(), []
+    ae = AE("WORKSTATION")
+    contexts = [build_context(StudyGet, [EXPLICIT]), *storage(held)]
+    handlers = [(evt.EVT_C_STORE, received.take), (evt.EVT_DATA_RECV, lambda event: values.append(event.data))]
+    roles = [build_role(MR, scp_role=True)]
+    assoc = ae.associate(
+        LOCAL, node.port, contexts=contexts, ae_title=NODE, max_pdu=most, ext_neg=roles, evt_handlers=handlers
+    )
+    identifier = study_level(held[0].study)
+    identifier.QueryRetrieveLevel, identifier.SeriesInstanceUID = "IMAGE", str(held[0].dataset.SeriesInstanceUID)
+    identifier.SOPInstanceUID = held[0].sop_instance
+    statuses = [status.Status for status, _ in assoc.send_c_get(identifier, StudyGet)]
+    assoc.release()
+    assert statuses == [0xFF00, 0x0000]
+    assert received.objects == {held[0].sop_instance: (EXPLICIT, held[0].encoded)}
+    longest = max(len(pdu) for pdu in values if pdu[0] == 0x04)
+    assert longest == 6 + 128 if most else longest > len(held[0].encoded)
 
 
 def test_levels_hand_their_unique_keys_to_the_archive(node: Node, held: list[File]) -> None:
