@@ -13,7 +13,7 @@ from orthanc_ledger import tokens
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.spool import CONFLICTS, INBOX, QUARANTINE, TEMPORARY
 
-_OURS = {"anchorer.lock", "sweep.lock", "objects", "spool"}  # in the data directory, besides databases
+_OURS = {"objects", "spool"}  # in the data directory, besides databases and locks, which are empty
 _SAMPLE = 200  # sealed files that are searched for what is in the clear
 
 
@@ -135,7 +135,8 @@ def check_nothing_left(node: Node) -> None:
     data, spool = node.config.data_dir, node.spool.folder
     staging = data / "objects" / "staging"
     left = [path for folder in (spool / INBOX, spool / TEMPORARY, staging) for path in folder.iterdir()]
-    unknown = {path.name for path in data.iterdir() if ".db" not in path.name} - _OURS
+    locks = {path.name for path in data.glob("*.lock") if not path.stat().st_size}
+    unknown = {path.name for path in data.iterdir() if ".db" not in path.name} - _OURS - locks
     unknown |= {path.name for path in spool.iterdir()} - {INBOX, CONFLICTS, QUARANTINE, TEMPORARY}
     assert not left, f"left behind: {left[:5]}"
     assert not unknown, f"files nobody knows: {unknown}"
