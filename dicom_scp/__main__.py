@@ -7,7 +7,7 @@ import argparse
 import logging
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -28,9 +28,15 @@ class NodeArchive:
         self._node = node
 
     def find(
-        self, asker: Peer, level: Level, uids: Query, keys: Mapping[str, str], combined: bool
+        self,
+        asker: Peer,
+        level: Level,
+        uids: Query,
+        keys: Mapping[str, str],
+        combined: bool,
+        meanwhile: Callable[[], object],
     ) -> Iterator[Mapping[str, str]]:
-        return self._node.catalogue.find(asker, level, uids, keys, combined)
+        return self._node.catalogue.find(asker, level, uids, keys, combined, meanwhile)
 
     def plan(self, asker: Peer, recipient: Peer, level: Level, uids: Query) -> Plan:
         return self._node.retrieval.plan(asker, recipient, level, uids)

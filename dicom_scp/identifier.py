@@ -19,9 +19,9 @@ from dicom_scp.contexts import PATIENT_ROOT
 from dicom_scp.ports import Level, Query
 from orthanc_ledger import charsets
 from orthanc_ledger.errors import DataError
+from orthanc_ledger.retrieve import LEVELS, UNIQUE_KEYS
 
-LEVELS: tuple[Level, ...] = ("PATIENT", "STUDY", "SERIES", "IMAGE")
-UNIQUE_KEYS = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")  # PS3.4 C.6.1.1, one a level
+_MOST = 1024  # bytes of a key, or values of a key of UIDs: each is compared with each row that a search reads
 _UID = re.compile(r"[0-9.]{1,64}")
 _PATIENT_ID = re.compile(r"[^*?\\]{1,64}")
 _CHARSET = BaseTag(0x00080005)
@@ -29,7 +29,7 @@ _VRS = frozenset({None, *VR})  # None: the transfer syntax has none
 
 
 class BadIdentifier(DataError):
-    """The identifier cannot be decoded, or its level and unique keys do not fit its SOP class."""
+    """The identifier cannot be decoded, is too much, or its level and unique keys do not fit its SOP class."""
 
 
 class Text(NamedTuple):
@@ -56,13 +56,15 @@ def texts(identifier: Dataset) -> dict[str, str]:
     """Keyword → text of the standard's text elements, decoded by the identifier's own Specific Character Set.
 
     From raw bytes: pydicom would split values before it decodes them. Several values stay joined by a backslash.
+    Raises BadIdentifier for a key of more than 1,024 bytes, one of UIDs for more than 1,024 values.
     """
+    keys = [element for element in _elements(identifier) if _is_text(element.tag)]
+    for key in keys:
+        size = _raw(key).count(b"\\") + 1 if dictionary_VR(key.tag) == "UI" else len(_raw(key))
+        if size > _MOST:
+            raise BadIdentifier(f"{dictionary_keyword(key.tag)}: {size} bytes or UIDs, expected at most {_MOST}")
     charset = charsets.charset(_raw(identifier.get_item(_CHARSET)))
-    return {
-        dictionary_keyword(element.tag): charsets.decode(_raw(element), dictionary_VR(element.tag), charset)
-        for element in _elements(identifier)
-        if _is_text(element.tag)
-    }
+    return {dictionary_keyword(key.tag): charsets.decode(_raw(key), dictionary_VR(key.tag), charset) for key in keys}
 
 
 def others(identifier: Dataset) -> list[Text]:

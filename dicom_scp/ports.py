@@ -4,7 +4,7 @@ Nothing here knows pynetdicom; the core implements `Inbox` and `Archive`, the le
 (`status.py`).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -84,7 +84,13 @@ class Archive(Protocol):
     """What this node holds, as one peer may see it."""
 
     def find(
-        self, asker: Peer, level: Level, uids: Query, keys: Mapping[str, str], combined: bool
+        self,
+        asker: Peer,
+        level: Level,
+        uids: Query,
+        keys: Mapping[str, str],
+        combined: bool,
+        meanwhile: Callable[[], object],
     ) -> Iterator[Mapping[str, str]]:
         """What fits a query at a level, each as DICOM keyword → text (several values joined by a backslash).
 
@@ -92,7 +98,8 @@ class Archive(Protocol):
         the level's own unique key included; an empty value asks for the element. ``combined``: Study Date and Study
         Time are matched as one (PS3.4 C.5.1.1). An answer holds every keyword the archive supports for this asker at
         this level, with an empty value where there is none: a keyword asked for but not in an answer is reported as
-        unsupported (0xFF01). Raises LedgerAway, at the call or while iterating.
+        unsupported (0xFF01). ``meanwhile`` is called time and again, whether anything fits or not; what it raises ends
+        the search. Raises LedgerAway, at the call or while iterating.
         """
 
     def plan(self, asker: Peer, recipient: Peer, level: Level, uids: Query) -> Plan:

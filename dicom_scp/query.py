@@ -1,6 +1,7 @@
 """C-FIND in the Patient Root and Study Root models, hierarchical, at every level (PS3.4 C.4.1)."""
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from io import BytesIO
 
 from pydicom.uid import UID
@@ -13,8 +14,6 @@ from dicom_scp.association import DicomAssociation
 from dicom_scp.contexts import FIND_MODELS, PATIENT_ROOT
 from dicom_scp.dimse import response_to
 from dicom_scp.identifier import (
-    LEVELS,
-    UNIQUE_KEYS,
     BadIdentifier,
     Text,
     encode_texts,
@@ -27,6 +26,7 @@ from dicom_scp.identifier import (
 from dicom_scp.pdu_socket import AssociationLost
 from dicom_scp.ports import Archive, Level, Peer, Query
 from orthanc_ledger.errors import ServiceAway
+from orthanc_ledger.retrieve import LEVELS, UNIQUE_KEYS
 
 # Part of every answer or of the encoding, never matched.
 _NOT_KEYS = frozenset({"QueryRetrieveLevel", "RetrieveAETitle", "SpecificCharacterSet", "TimezoneOffsetFromUTC"})
@@ -40,6 +40,10 @@ def answer_extended(event: evt.Event) -> dict[UID, bytes]:
         for sop_class, asked in event.assoc.requestor.sop_class_extended.items()
         if sop_class in FIND_MODELS
     }
+
+
+class _Cancelled(Exception):
+    """The peer asked to end this search."""
 
 
 class Finder:
@@ -58,6 +62,8 @@ class Finder:
             final = self._answer_matches(assoc, assoc.peer, request, context)
         except BadIdentifier:
             final = self._refused(assoc.peer, status.IDENTIFIER_REFUSED)
+        except _Cancelled:
+            final = status.Answer(status.CANCELLED)
         except AssociationLost:
             raise
         except ServiceAway:
@@ -78,9 +84,9 @@ class Finder:
         told = _unique_keywords(level, context)
         keys = {keyword: value for keyword, value in values.items() if keyword not in {*_NOT_KEYS, *told[:-1]}}
         unmatched = others(identifier)
-        for match in self._archive.find(peer, level, Query(*above), keys, _combined(assoc, context)):
-            if assoc.is_cancelled(request.MessageID or 0):
-                return status.Answer(status.CANCELLED)
+        go_on = partial(_go_on, assoc, request.MessageID or 0)
+        for match in self._archive.find(peer, level, Query(*above), keys, _combined(assoc, context), go_on):
+            go_on()
             some = unmatched or keys.keys() - match.keys()
             pending = status.Answer(status.PENDING_UNSUPPORTED_KEYS if some else status.PENDING)
             answer = [*self._answer(level, {*keys, *told}, match), *unmatched]
@@ -93,6 +99,14 @@ class Finder:
             text_of("RetrieveAETitle", self._ae_title),
             *(text_of(keyword, match.get(keyword, "")) for keyword in keywords),
         ]
+
+
+def _go_on(assoc: DicomAssociation, message_id: int) -> None:
+    """Raises _Cancelled, AssociationLost when nobody waits for the rest of a search."""
+    if assoc.is_cancelled(message_id):
+        raise _Cancelled
+    if assoc.is_lost:
+        raise AssociationLost("the peer left while its query was answered")
 
 
 def _unique_keywords(level: Level, context: PresentationContext) -> tuple[str, ...]:

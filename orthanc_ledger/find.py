@@ -1,15 +1,16 @@
 """C-FIND: what of this node's holdings fits a query, and what a peer may be told of it (PS3.4 C.4.1, C.6.1, C.6.2)."""
 
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 from orthanc_ledger import matching
 from orthanc_ledger.attributes import INSTANCE, PATIENT, SERIES, STUDY, VRS
-from orthanc_ledger.gate import Approval, Gate
+from orthanc_ledger.gate import Gate
 from orthanc_ledger.index import Index
-from orthanc_ledger.listing import Narrowing, Part, Row
+from orthanc_ledger.listing import Narrowing, Row
 from orthanc_ledger.peer import Peer
 from orthanc_ledger.retrieve import Level, Query
 
@@ -47,12 +48,11 @@ _Tests = Mapping[str, Callable[[Row], bool]]
 
 @dataclass(frozen=True)
 class _Study:
-    """What an asker may have of a study. ``visible``: its objects, by SOP Instance UID; None: all that are held."""
+    """What an asker may have of a study: its row, those of its series, and a series' objects, page by page."""
 
     row: Row
-    parts: Sequence[Part]
-    series: Mapping[str, Row]
-    visible: Collection[str] | None
+    series: Sequence[Row]
+    objects: Callable[[str], Iterable[Sequence[Row]]]
 
 
 class Catalogue:
@@ -63,79 +63,136 @@ class Catalogue:
         self._gate = gate
 
     def find(
-        self, asker: Peer, level: Level, uids: Query, keys: Mapping[str, str], combined: bool
+        self,
+        asker: Peer,
+        level: Level,
+        uids: Query,
+        keys: Mapping[str, str],
+        combined: bool,
+        meanwhile: Callable[[], object] = lambda: None,
     ) -> Iterator[Mapping[str, str]]:
         """What fits at a level, each as DICOM keyword → text (several values joined by a backslash).
 
         ``uids``: the unique keys of the levels above; ``keys``: the identifier's other elements by keyword, the level's
         own unique key included; ``combined``: Study Date and Study Time are matched as one (PS3.4 C.5.1.1). An answer
         holds every keyword supported for this asker at this level, empty where there is none; other keys play no part.
-        Raises LedgerAway, for research peers only.
+        ``meanwhile`` is called time and again, whether anything fits or not; what it raises ends the search. Raises
+        LedgerAway, for research peers only.
         """
         known = supported(asker, level)
-        wanted = {keyword: key for keyword, key in {**keys, **_unique_keys(uids)}.items() if keyword in known}
+        above = {keyword: "\\".join(values) for keyword, values in uids.by_keyword().items() if values}
+        wanted = {keyword: key for keyword, key in {**keys, **above}.items() if keyword in known}
         tests = _tests(wanted, combined)
-        studies = self._studies(asker, wanted, tests, by_patient=level == "PATIENT")
-        if level == "PATIENT":
-            found = _first_of_each_patient(studies)
-        elif level == "STUDY":
-            found = (study.row for study in studies)
+        if asker.role == "research":
+            studies = self._offered(asker, tests, meanwhile)
         else:
-            found = (row for study in studies for row in self._below(study, level, tests))
+            studies = self._held(_narrowing(wanted), tests, meanwhile)
+        fitting = (study for study in studies if _fits(study.row, tests))
+        if level == "PATIENT":
+            found = _each_patient_once(fitting)
+        elif level == "STUDY":
+            found = (study.row for study in fitting)
+        else:
+            found = (row for study in fitting for row in _below(study, level, tests, meanwhile))
         for row in found:
             yield {keyword: row[keyword] for keyword in known}
 
-    def _studies(self, asker: Peer, wanted: Mapping[str, str], tests: _Tests, *, by_patient: bool) -> Iterator[_Study]:
-        """Studies that fit the keys of patient and study, and of which the asker may have anything."""
-        approvals = self._gate.approvals(asker) if asker.role == "research" else None
-        narrowing = _narrowing(wanted)
-        if approvals is not None:
-            narrowing = Narrowing("StudyInstanceUID", tuple(self._gate.studies(approvals)))
-        for page in self._listing.studies(narrowing, by_patient=by_patient):
-            fitting = [row for row in page if _fits(row, tests, (*PATIENT, *STUDY))]
-            if approvals is None:
-                opened = self._opened(fitting, self._listing.parts([row["StudyInstanceUID"] for row in fitting]), None)
-            else:  # the ledger is asked of what fits alone: an approved dataset may hold thousands
-                opened = (study for row in fitting for study in self._released(asker, row, approvals))
-            yield from (study for study in opened if _fits(study.row, tests, _OF_STUDY))
+    def _held(self, narrowing: Narrowing | None, tests: _Tests, meanwhile: Callable[[], object]) -> Iterator[_Study]:
+        """Studies with all they hold, as their first object names them, or the last confirmed correction."""
+        for page in self._listing.studies(narrowing):
+            meanwhile()
+            fitting = {row["StudyInstanceUID"]: row for row in page if _fits(row, tests)}
+            series, held = self._listing.series(list(fitting)), self._listing.parts(list(fitting))
+            for study_uid, row in fitting.items():
+                if parts := held.get(study_uid):
+                    sizes: Counter[str] = Counter()
+                    for part in parts:
+                        sizes[part.series_uid] += part.count
+                    sop_classes = {part.sop_class for part in parts}
+                    objects = partial(self._listing.instances, study_uid)
+                    yield _study(row, series.get(study_uid, ()), sizes, sop_classes, objects)
 
-    def _released(self, asker: Peer, row: Row, approvals: Sequence[Approval]) -> Iterator[_Study]:
-        """A study with what the gate offers of it now; none when that is nothing."""
-        study_uid = row["StudyInstanceUID"]
-        offers = self._gate.offers(asker, study_uid, approvals)
-        offered = {sop_uid: instance for offer in offers for sop_uid, (instance, _) in offer.releasable.items()}
-        counts = Counter((instance.series_uid, instance.sop_class) for instance in offered.values())
-        parts = [Part(series_uid, sop_class, count) for (series_uid, sop_class), count in counts.items()]
-        yield from self._opened([row], {study_uid: parts}, offered.keys())
+    def _offered(self, asker: Peer, tests: _Tests, meanwhile: Callable[[], object]) -> Iterator[_Study]:
+        """Studies with what the gate offers of them now, as the first of these objects names them."""
+        approvals = self._gate.approvals(asker)
+        for study_uid in sorted(self._gate.studies(approvals)):
+            meanwhile()
+            if not _fits({"StudyInstanceUID": study_uid}, tests):
+                continue  # by nothing but its UID: only what is offered may say whether another key fits
+            offers = self._gate.offers(asker, study_uid, approvals)
+            offered = {(row.claim, str(row.manifest)) for offer in offers for row, _ in offer.releasable.values()}
+            if objects := self._listing.objects(offered):
+                yield _study_of(objects)
 
-    def _opened(
-        self, rows: Sequence[Row], parts: Mapping[str, Sequence[Part]], visible: Collection[str] | None
-    ) -> Iterator[_Study]:
-        """Those of the studies that have any part, with what comes of the parts."""
-        series = self._listing.series([part.series_uid for each in parts.values() for part in each])
-        for row in rows:
-            if held := parts.get(row["StudyInstanceUID"]):
-                yield _Study({**row, **_computed(held, series)}, held, series, visible)
 
-    def _below(self, study: _Study, level: Level, tests: _Tests) -> Iterator[Row]:
-        """Series of a study, or their objects, that fit."""
-        sizes: Counter[str] = Counter()
-        for part in study.parts:
-            sizes[part.series_uid] += part.count
-        for series_uid, size in sorted(sizes.items()):
-            if not series_uid or series_uid not in study.series:
-                continue  # of an object in quarantine nothing more is known
-            row = {**study.row, **study.series[series_uid], "NumberOfSeriesRelatedInstances": str(size)}
-            if not _fits(row, tests, SERIES):
-                continue
-            if level == "SERIES":
-                yield row
-                continue
-            for page in self._listing.instances(study.row["StudyInstanceUID"], series_uid):
-                for instance in page:
-                    seen = study.visible is None or instance["SOPInstanceUID"] in study.visible
-                    if seen and _fits(instance, tests, INSTANCE):
-                        yield {**row, **instance}
+def _study(
+    row: Row,
+    series: Iterable[Row],
+    sizes: Mapping[str, int],
+    sop_classes: Iterable[str],
+    objects: Callable[[str], Iterable[Sequence[Row]]],
+) -> _Study:
+    """A study with what comes of its parts; ``sizes``: how many objects a series has, by Series Instance UID."""
+    sized = [
+        {**each, "NumberOfSeriesRelatedInstances": str(sizes[uid])}
+        for each in series
+        if (uid := each["SeriesInstanceUID"]) in sizes
+    ]
+    computed = {
+        "ModalitiesInStudy": "\\".join(sorted({each["Modality"] for each in sized} - {""})),
+        "SOPClassesInStudy": "\\".join(sorted(sop_classes)),
+        "NumberOfStudyRelatedSeries": str(len(sized)),
+        "NumberOfStudyRelatedInstances": str(sum(sizes.values())),
+    }
+    return _Study({**row, **computed}, sized, objects)
+
+
+def _study_of(objects: Sequence[Row]) -> _Study:
+    """A study by what these objects of it say, and the first of them where they differ."""
+    by_series: defaultdict[str, list[Row]] = defaultdict(list)
+    for each in objects:
+        by_series[each["SeriesInstanceUID"]].append(each)
+    series = [_only(SERIES, of[0]) for _, of in sorted(by_series.items())]
+    sizes = {series_uid: len(of) for series_uid, of in by_series.items()}
+    return _study(
+        _only((*PATIENT, *STUDY), objects[0]),
+        series,
+        sizes,
+        {each["SOPClassUID"] for each in objects},
+        lambda series_uid: [[_only(INSTANCE, each) for each in by_series[series_uid]]],
+    )
+
+
+def _only(keywords: Iterable[str], row: Row) -> Row:
+    return {keyword: row[keyword] for keyword in keywords}
+
+
+def _below(study: _Study, level: Level, tests: _Tests, meanwhile: Callable[[], object]) -> Iterator[Row]:
+    """Series of a study, or their objects, that fit."""
+    for series in study.series:
+        row = {**study.row, **series}
+        if not _fits(row, tests):
+            continue
+        if level == "SERIES":
+            yield row
+            continue
+        for page in study.objects(series["SeriesInstanceUID"]):
+            meanwhile()
+            yield from ({**row, **each} for each in page if _fits(each, tests))
+
+
+def _each_patient_once(studies: Iterable[_Study]) -> Iterator[Row]:
+    """A patient as the first of his studies that fits names him; one without Patient ID is no entity."""
+    told = {""}
+    for study in studies:
+        if study.row["PatientID"] not in told:
+            told.add(study.row["PatientID"])
+            yield study.row
+
+
+def _fits(row: Row, tests: _Tests) -> bool:
+    """Whether a row passes what is asked of the attributes it has."""
+    return all(test(row) for keyword, test in tests.items() if keyword in row)
 
 
 def _tests(wanted: Mapping[str, str], combined: bool) -> _Tests:
@@ -155,20 +212,6 @@ def _test(keyword: str, key: str) -> Callable[[Row], bool]:
     return lambda row: fits(row[keyword])
 
 
-def _fits(row: Row, tests: _Tests, keywords: Collection[str]) -> bool:
-    return all(test(row) for keyword, test in tests.items() if keyword in keywords)
-
-
-def _unique_keys(uids: Query) -> dict[str, str]:
-    levels = (
-        ("PatientID", uids.patient_ids),
-        ("StudyInstanceUID", uids.studies),
-        ("SeriesInstanceUID", uids.series),
-        ("SOPInstanceUID", uids.instances),
-    )
-    return {keyword: "\\".join(values) for keyword, values in levels if values}
-
-
 def _narrowing(wanted: Mapping[str, str]) -> Narrowing | None:
     """The key that leaves the fewest studies to be read."""
     for attribute in ("StudyInstanceUID", "PatientID", "AccessionNumber"):
@@ -178,24 +221,3 @@ def _narrowing(wanted: Mapping[str, str]) -> Narrowing | None:
         return Narrowing("StudyDate", dates)
     letters = matching.letters(wanted.get("PatientName", ""))
     return Narrowing("PatientName", (letters,)) if letters else None
-
-
-def _computed(parts: Sequence[Part], series: Mapping[str, Row]) -> Row:
-    """The keys of a study that come of what it holds for the asker."""
-    series_uids = {part.series_uid for part in parts}
-    modalities = {series[uid]["Modality"] for uid in series_uids if uid in series} - {""}
-    return {
-        "ModalitiesInStudy": "\\".join(sorted(modalities)),
-        "SOPClassesInStudy": "\\".join(sorted({part.sop_class for part in parts})),
-        "NumberOfStudyRelatedSeries": str(len(series_uids)),
-        "NumberOfStudyRelatedInstances": str(sum(part.count for part in parts)),
-    }
-
-
-def _first_of_each_patient(studies: Iterable[_Study]) -> Iterator[Row]:
-    """A patient is told once, as the first of his studies that fits names him; one without Patient ID is no entity."""
-    last = ""
-    for study in studies:
-        if study.row["PatientID"] != last:
-            last = study.row["PatientID"]
-            yield study.row

@@ -12,23 +12,26 @@ from typing import Any, Literal
 
 from orthanc_ledger.attributes import Attributes
 from orthanc_ledger.database import Database
+from orthanc_ledger.errors import ConfigError
 from orthanc_ledger.listing import INDEXES, Listing
 from orthanc_ledger.manifest import Manifest
 
 State = Literal["spooled", "anchored", "quarantined"]
 
+_VERSION = 1  # of the tables and of what is in them
+# An object's row is too long for WITHOUT ROWID: half of it would lie on a page of its own.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS studies (
     study_uid TEXT PRIMARY KEY, token BLOB UNIQUE, patient_id TEXT NOT NULL, attributes TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS studies_by_patient ON studies (patient_id);
 CREATE TABLE IF NOT EXISTS series (
-    series_uid TEXT PRIMARY KEY, study_uid TEXT NOT NULL, attributes TEXT NOT NULL) WITHOUT ROWID;
+    study_uid TEXT NOT NULL, series_uid TEXT NOT NULL, attributes TEXT NOT NULL,
+    PRIMARY KEY (study_uid, series_uid)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS instances (
     claim TEXT PRIMARY KEY, sop_uid TEXT NOT NULL UNIQUE, series_uid TEXT NOT NULL, study_uid TEXT NOT NULL,
     sop_class TEXT NOT NULL, transfer_syntax TEXT NOT NULL, size INTEGER NOT NULL, sha256 BLOB NOT NULL,
     received_us INTEGER NOT NULL, origin TEXT NOT NULL, attributes TEXT NOT NULL, state TEXT NOT NULL,
-    spool_name TEXT NOT NULL, batch INTEGER, manifest TEXT, object TEXT) WITHOUT ROWID;
-DROP INDEX IF EXISTS instances_by_study;
+    spool_name TEXT NOT NULL, batch INTEGER, manifest TEXT, object TEXT);
 CREATE INDEX IF NOT EXISTS instances_by_series ON instances (series_uid);
 CREATE INDEX IF NOT EXISTS instances_by_batch ON instances (batch);
 CREATE INDEX IF NOT EXISTS instances_waiting ON instances (study_uid, received_us, state, batch)
@@ -108,6 +111,7 @@ WAITING = """
 SELECT study_uid, COUNT(*), MIN(received_us), MAX(received_us) FROM instances INDEXED BY instances_waiting
 WHERE state = 'spooled' AND batch IS NULL GROUP BY study_uid"""
 
+_COLUMNS = frozenset(("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"))
 _INSTANCE = ", ".join(Instance.__annotations__)
 _BATCH = ", ".join(Batch.__annotations__)
 _SUPERSESSION = ", ".join(Supersession.__annotations__)
@@ -117,8 +121,24 @@ class Index:
     """One connection per thread; every write is one durable transaction."""
 
     def __init__(self, path: Path) -> None:
-        self._db = Database(path, _SCHEMA + INDEXES)
+        """Open an index, or make an empty one. Raises ConfigError when it is of another version of this software."""
+        self._db = Database(path, "")
+        self._make(path)
         self.listing = Listing(self._db)
+
+    def _make(self, path: Path) -> None:
+        """All tables at once, with their version: no other process sees some of them."""
+        [(version, tables)] = self._db.rows(
+            "SELECT user_version, (SELECT COUNT(*) FROM sqlite_schema) FROM pragma_user_version"
+        )
+        if not tables:
+            script = f"BEGIN IMMEDIATE; {_SCHEMA + INDEXES} PRAGMA user_version = {_VERSION}; COMMIT;"
+            self._db.connection().executescript(script)
+        elif version != _VERSION:
+            raise ConfigError(
+                f"{path} is an index of version {version}, expected {_VERSION}: stop the node and make it anew with "
+                "`orthanc-ledger reindex`"
+            )
 
     def close(self) -> None:
         """Close this thread's connection."""
@@ -284,8 +304,8 @@ class Index:
                 (attributes.study.get("PatientID", ""), json.dumps(dict(attributes.study)), instance.study_uid),
             )
             db.execute(
-                "UPDATE series SET attributes = ? WHERE series_uid = ?",
-                (json.dumps(dict(attributes.series)), instance.series_uid),
+                "UPDATE series SET attributes = ? WHERE study_uid = ? AND series_uid = ?",
+                (json.dumps(dict(attributes.series)), instance.study_uid, instance.series_uid),
             )
 
     # Supersessions
@@ -323,9 +343,15 @@ def _enter(db: sqlite3.Connection, instance: Instance, attributes: Attributes) -
         )
         db.execute(
             "INSERT OR IGNORE INTO series VALUES (?, ?, ?)",
-            (instance.series_uid, instance.study_uid, json.dumps(dict(attributes.series))),
+            (instance.study_uid, instance.series_uid, json.dumps(dict(attributes.series))),
         )
     db.execute(
         f"INSERT OR IGNORE INTO instances ({_INSTANCE}, attributes) VALUES ({', '.join('?' * 16)})",
-        (*_values(instance), json.dumps(dict(attributes.instance))),
+        (*_values(instance), json.dumps(_own(attributes))),
     )
+
+
+def _own(attributes: Attributes) -> dict[str, str]:
+    """What an object itself says of all levels, but empty values and those that are columns of its row."""
+    texts = {**attributes.study, **attributes.series, **attributes.instance}
+    return {keyword: text for keyword, text in texts.items() if text and keyword not in _COLUMNS}

@@ -3,7 +3,7 @@ of writers and no answer needs memory for everything.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +18,6 @@ ACCESSION_NUMBER = "json_extract(attributes, '$.AccessionNumber')"
 INDEXES = f"""
 CREATE INDEX IF NOT EXISTS studies_by_date ON studies ({STUDY_DATE});
 CREATE INDEX IF NOT EXISTS studies_by_accession ON studies ({ACCESSION_NUMBER});
-CREATE INDEX IF NOT EXISTS series_by_study ON series (study_uid);
 CREATE INDEX IF NOT EXISTS instances_in_study ON instances (study_uid, series_uid, sop_class);
 """
 
@@ -64,11 +63,9 @@ class Listing:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def studies(self, narrowing: Narrowing | None, *, by_patient: bool) -> Iterator[list[Row]]:
-        """Studies, page by page, with their patients' attributes; those of one patient in a row if ``by_patient``."""
+    def studies(self, narrowing: Narrowing | None) -> Iterator[list[Row]]:
+        """Studies, page by page, with their patients' attributes."""
         where, order = ("1", "study_uid") if narrowing is None else _NARROWED[narrowing.attribute]
-        if by_patient:
-            order = "patient_id, study_uid"
         values: Sequence[str] = () if narrowing is None else narrowing.values
         if _ONE_OF in where:
             values = [json.dumps(values)]
@@ -88,30 +85,36 @@ class Listing:
             last = rows[-1][2:]
 
     def parts(self, study_uids: Sequence[str]) -> Mapping[str, list[Part]]:
-        """What studies hold, by Study Instance UID; not in it: nothing any more. Read from an index alone."""
+        """What studies hold, by Study Instance UID; not in it: nothing any more. Read from an index alone.
+
+        Left out: what could not be read, of which no series is known.
+        """
         found: dict[str, list[Part]] = {}
         for study_uid, *part in self._db.rows(
             "SELECT study_uid, series_uid, sop_class, COUNT(*) FROM instances INDEXED BY instances_in_study "
-            f"WHERE study_uid {_ONE_OF} GROUP BY study_uid, series_uid, sop_class",
+            f"WHERE study_uid {_ONE_OF} AND series_uid != '' GROUP BY study_uid, series_uid, sop_class",
             json.dumps(list(study_uids)),
         ):
             found.setdefault(study_uid, []).append(Part(*part))
         return found
 
-    def series(self, series_uids: Sequence[str]) -> Mapping[str, Row]:
-        """Attributes of series, by Series Instance UID."""
-        rows = self._db.rows(
-            f"SELECT series_uid, attributes FROM series WHERE series_uid {_ONE_OF}", json.dumps(list(series_uids))
-        )
-        return {uid: _row(SERIES, text, SeriesInstanceUID=uid) for uid, text in rows}
+    def series(self, study_uids: Sequence[str]) -> Mapping[str, list[Row]]:
+        """Series, by Study Instance UID."""
+        found: dict[str, list[Row]] = {}
+        for study_uid, uid, text in self._db.rows(
+            f"SELECT study_uid, series_uid, attributes FROM series WHERE study_uid {_ONE_OF} ORDER BY 1, 2",
+            json.dumps(list(study_uids)),
+        ):
+            found.setdefault(study_uid, []).append(_row(SERIES, text, SeriesInstanceUID=uid))
+        return found
 
     def instances(self, study_uid: str, series_uid: str) -> Iterator[list[Row]]:
         """The objects of a series, page by page."""
-        last = ""
+        last = 0
         while True:
             rows = self._db.rows(
-                "SELECT claim, sop_uid, sop_class, attributes FROM instances INDEXED BY instances_by_series "
-                f"WHERE series_uid = ? AND claim > ? AND study_uid = ? ORDER BY claim LIMIT {_PAGE}",
+                "SELECT rowid, sop_uid, sop_class, attributes FROM instances INDEXED BY instances_by_series "
+                f"WHERE series_uid = ? AND rowid > ? AND study_uid = ? ORDER BY rowid LIMIT {_PAGE}",
                 series_uid,
                 last,
                 study_uid,
@@ -122,8 +125,31 @@ class Listing:
                 return
             last = rows[-1][0]
 
+    def objects(self, records: Collection[tuple[str, str]]) -> list[Row]:
+        """Objects by (claim, manifest CID) with what they say of all levels, in the order they arrived; one that the
+        index has from another manifest is not among them.
+        """
+        rows = self._db.rows(
+            "SELECT study_uid, series_uid, sop_uid, sop_class, attributes "
+            "FROM json_each(?) AS wanted CROSS JOIN instances "
+            "ON claim = json_extract(wanted.value, '$[0]') AND manifest = json_extract(wanted.value, '$[1]') "
+            "ORDER BY received_us, sop_uid",
+            json.dumps(list(records)),
+        )
+        return [
+            _row(
+                (*PATIENT, *STUDY, *SERIES, *INSTANCE),
+                text,
+                StudyInstanceUID=study_uid,
+                SeriesInstanceUID=series_uid,
+                SOPInstanceUID=sop_uid,
+                SOPClassUID=sop_class,
+            )
+            for study_uid, series_uid, sop_uid, sop_class, text in rows
+        ]
+
 
 def _row(keywords: Sequence[str], attributes: str, **columns: str) -> Row:
     """Attributes as they were kept; what was not known at the time is empty."""
     kept: dict[str, str] = json.loads(attributes)
-    return dict.fromkeys(keywords, "") | kept | columns
+    return {keyword: kept.get(keyword, "") for keyword in keywords} | columns

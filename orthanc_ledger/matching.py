@@ -7,7 +7,6 @@ C.2.2.2.2, and multiple values, C.2.2.2.8. A value that is absent fits universal
 import re
 from collections.abc import Callable
 from decimal import Decimal
-from functools import lru_cache
 
 Fits = Callable[[str], bool]
 
@@ -31,7 +30,6 @@ def is_universal(key: str) -> bool:
     return not key.strip("*\\ ")
 
 
-@lru_cache(maxsize=1024)
 def matcher(vr: str, key: str) -> Fits:
     """What tells whether a value of this VR fits the key."""
     if is_universal(key):
@@ -97,6 +95,8 @@ def _one(vr: str, key: str) -> Fits:
 
 def _text(key: str) -> Fits:
     """`*` is any characters, `?` is one (C.2.2.2.4); without them the text itself (C.2.2.2.1)."""
+    if "*" not in key and "?" not in key:
+        return lambda value: value == key
     first, *parts = (re.escape(part).replace(r"\?", ".") for part in key.split("*"))
     if parts:  # what was found for a part is never searched again, or a key of many stars would take for ever
         first += "".join(f"(?>.*?{part})" for part in parts[:-1]) + ".*" + parts[-1]

@@ -17,6 +17,10 @@ from orthanc_ledger.peer import Peer
 from orthanc_ledger.reasons import Reason
 
 Level = Literal["PATIENT", "STUDY", "SERIES", "IMAGE"]
+LEVELS: tuple[Level, ...] = ("PATIENT", "STUDY", "SERIES", "IMAGE")
+UNIQUE_KEYS = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+"""One a level (PS3.4 C.6.1.1)."""
+
 _TRIES = 3
 
 
@@ -32,6 +36,11 @@ class Query:
     studies: tuple[str, ...] = ()
     series: tuple[str, ...] = ()
     instances: tuple[str, ...] = ()
+
+    def by_keyword(self) -> dict[str, tuple[str, ...]]:
+        """The values of each unique key, by its keyword."""
+        values = self.patient_ids, self.studies, self.series, self.instances
+        return dict(zip(UNIQUE_KEYS, values, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

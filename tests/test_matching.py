@@ -138,7 +138,24 @@ def test_wildcards_are_those_of_a_plain_pattern(key: str, value: str) -> None:
     assert fits("LO", key, value) == ((plain and value != "") or matching.is_universal(key))
 
 
-def test_a_key_of_many_stars_is_no_attack() -> None:
-    """Backtracking would take longer than anybody waits."""
-    assert not fits("LO", "*a" * 40 + "b", "a" * 1000)
-    assert not fits("PN", "?*a" * 40 + "b", "a" * 1000)
+@pytest.mark.parametrize(
+    ("vr", "key", "value", "other"),
+    [
+        ("LO", "*a" * 511 + "b", "a" * 511 + "b", "a" * 1000),  # backtracking would take longer than anybody waits
+        ("PN", "?*a" * 340 + "b", "xa" * 340 + "b", "a" * 1000),
+        ("LO", "?" * 1023, "x" * 1023, "x" * 1022),
+        ("LO", "\\".join(f"{number}*" for number in range(250)), "249th", "x"),
+        ("PN", "\\".join(f"n{number}" for number in range(200)), "N199", "n200"),
+        ("PN", "=".join("a" * 511), "=".join("a" * 511), "a=a"),
+        ("IS", "\\".join(map(str, range(280))), "0279", "280"),
+        ("DA", "\\".join(["19990101-"] * 102), "19990101", "19981231"),
+        ("UI", "\\".join(f"1.{number}" for number in range(1024)), "1.1023", "1.1024"),
+    ],
+    ids=lambda text: text[:12],
+)
+def test_the_largest_keys_that_a_peer_may_send_are_matched(vr: str, key: str, value: str, other: str) -> None:
+    assert (fits(vr, key, value), fits(vr, key, other)) == (True, False)
+
+
+def test_nothing_of_a_peers_keys_is_kept() -> None:
+    assert matching.matcher("LO", "a\\b*") is not matching.matcher("LO", "a\\b*")

@@ -1,16 +1,19 @@
 """C-FIND: matches, keys, refusals, cancel."""
 
+import struct
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
 from itertools import count
 
 import pytest
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 from pynetdicom import AE, build_context
-from pynetdicom.dimse_primitives import C_FIND
+from pynetdicom.dimse_primitives import C_FIND, C_GET
 from pynetdicom.dsutils import encode
 from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation
 from pynetdicom.sop_class import PatientRootQueryRetrieveInformationModelFind as PatientFind
@@ -226,6 +229,7 @@ def test_an_answer_names_the_unique_keys_down_to_its_level(node: Node, model: st
     (_, answer), *_ = find(node, identifier, model)
     assert answer is not None
     assert (answer.QueryRetrieveLevel, answer.SpecificCharacterSet) == (level, "ISO_IR 192")
+    assert answer.RetrieveAETitle == NODE
     top = 0 if model == PatientFind else 1
     assert [answer[name].value for name in OWN[top : position + 1]] == [held[name] for name in OWN[top : position + 1]]
 
@@ -310,7 +314,7 @@ NESTED = b"\x08\x00\x40\x11SQ\x00\x00\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xf
 
 
 @pytest.mark.parametrize(
-    "rubbish", [b"rubbish", b"\x08\x00\x52\x00??\x06\x00STUDY ", NESTED * 5000, b"\x08\x00\x52\x00US\x01\x00\x00"]
+    "rubbish", [b"rubbish", b"\x08\x00\x52\x00??\x06\x00STUDY ", NESTED * 3000, b"\x08\x00\x52\x00US\x01\x00\x00"]
 )
 def test_identifier_that_cannot_be_decoded_is_a_bad_identifier(node: Node, rubbish: bytes) -> None:
     request = C_FIND()
@@ -321,6 +325,57 @@ def test_identifier_that_cannot_be_decoded_is_a_bad_identifier(node: Node, rubbi
         assoc.dimse.send_msg(request, 1)
         _, response = assoc.dimse.get_msg(block=True)
     assert (response.Status, response.ErrorComment) == (0xA900, "bad identifier")
+
+
+def test_a_list_of_a_thousand_uids_is_a_key(node: Node) -> None:
+    uids = [f"{'1' * 59}.{number}" for number in range(1000, 2000)]
+    assert final_of(find(node, study_level(uids))) == (0x0000, None)
+    (asked,) = node.archive.finds
+    assert asked.keys["StudyInstanceUID"] == "\\".join(uids)
+
+
+@pytest.mark.parametrize("calling", ["WORKSTATION", "SCANNER"])
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("StudyInstanceUID", [f"1.{number}" for number in range(1025)]),
+        ("StudyInstanceUID", ["1"] * 30_000),
+        ("StudyDescription", [f"{number:x}" for number in range(13_000)]),
+        ("StudyDescription", "?" * 1025),
+        ("PatientName", "*a" * 30_000),
+        ("PatientName", "=" * 1025),
+        ("SeriesNumber", ["1"] * 30_000),  # not even where it would be no key
+        ("StudyDate", ["19990101-"] * 114),
+        ("SpecificCharacterSet", ["ISO_IR 100"] * 3_000),
+    ],
+    ids=lambda value: value if isinstance(value, str) and len(value) < 40 else "long",
+)
+def test_a_key_that_is_too_much_is_a_bad_identifier(
+    node: Node, calling: str, keyword: str, value: str | list[str]
+) -> None:
+    encoded = "\\".join([value] if isinstance(value, str) else value).encode()
+    encoded += b" " * (len(encoded) % 2)
+    elements = [(0x00080052, b"STUDY "), (int(tag_for_keyword(keyword) or 0), encoded)]
+    if keyword != "StudyInstanceUID":
+        elements.append((0x0020000D, b"1."))
+    identifier = b"".join(struct.pack("<HHL", tag >> 16, tag & 0xFFFF, len(of)) + of for tag, of in sorted(elements))
+    for request, model in ((C_FIND(), StudyFind), (C_GET(), StudyGet)):
+        request.MessageID, request.Priority, request.AffectedSOPClassUID = 1, 0, model
+        request.Identifier = BytesIO(identifier)
+        with associated(node.port, [build_context(model, [IMPLICIT])], calling) as assoc, reactor_paused(assoc):
+            assoc.dimse.send_msg(request, 1)
+            _, response = assoc.dimse.get_msg(block=True)
+        assert (response.Status, response.ErrorComment) == (0xA900, "bad identifier")
+    assert node.archive.finds == node.archive.plans == []
+
+
+def test_an_identifier_of_more_than_64_kib_ends_the_association(node: Node, wait_until: Callable[..., None]) -> None:
+    request = C_FIND()
+    request.MessageID, request.Priority, request.AffectedSOPClassUID = 1, 0, StudyFind
+    request.Identifier = BytesIO(struct.pack("<HHL", 0x0008, 0x1030, 1 << 16) + bytes(1 << 16))
+    with associated(node.port, [build_context(StudyFind, [IMPLICIT])]) as assoc, reactor_paused(assoc):
+        assoc.dimse.send_msg(request, 1)
+        wait_until(lambda: not node.listener.associations, 20, "the node has ended the association")
 
 
 def test_ledger_away_is_out_of_resources(node: Node) -> None:
@@ -349,6 +404,44 @@ def test_cancel_ends_an_endless_search(node: Node, monkeypatch: pytest.MonkeyPat
         assert next(responses)[0].Status == 0xFF00
         assoc.send_c_cancel(7, context_id=1)
         assert final_of(list(responses)) == (0xFE00, None)
+
+
+def fruitless(begun: threading.Event) -> Callable[..., Iterator[Mapping[str, str]]]:
+    """A search in which nothing ever fits."""
+
+    def find(*query: object) -> Iterator[Mapping[str, str]]:
+        *_, meanwhile = query
+        assert callable(meanwhile)
+        while True:
+            begun.set()
+            meanwhile()
+            yield from ()
+
+    return find
+
+
+@pytest.mark.parametrize("end", ["cancel", "abort", "hang up"])
+def test_a_search_in_which_nothing_fits_ends_when_nobody_waits_for_it(
+    node: Node, monkeypatch: pytest.MonkeyPatch, wait_until: Callable[..., None], end: str
+) -> None:
+    begun = threading.Event()
+    monkeypatch.setattr(node.archive, "find", fruitless(begun))
+    request = C_FIND()
+    request.MessageID, request.Priority, request.AffectedSOPClassUID = 7, 0, StudyFind
+    request.Identifier = BytesIO(encode(study_level(""), False, True) or b"")
+    with associated(node.port, [build_context(StudyFind, [EXPLICIT])]) as assoc, reactor_paused(assoc):
+        assoc.dimse.send_msg(request, 1)
+        assert begun.wait(20)
+        if end == "cancel":
+            assoc.send_c_cancel(7, context_id=1)
+            _, response = assoc.dimse.get_msg(block=True)
+            assert response.Status == 0xFE00
+            return
+        if end == "abort":
+            assoc.acse.send_abort(0)
+        else:
+            assoc.dul.socket.close()
+        wait_until(lambda: not node.listener.associations, 20, "the node has forgotten the association")
 
 
 def test_late_cancel_does_not_touch_the_next_operation_with_its_message_id(node: Node) -> None:

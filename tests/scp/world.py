@@ -5,7 +5,7 @@
 
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from io import BytesIO
@@ -211,7 +211,13 @@ class FolderArchive:
     counted: list[tuple[str, Reason]] = field(default_factory=list)
 
     def find(
-        self, asker: Peer, level: Level, uids: Query, keys: Mapping[str, str], combined: bool
+        self,
+        asker: Peer,
+        level: Level,
+        uids: Query,
+        keys: Mapping[str, str],
+        combined: bool,
+        meanwhile: Callable[[], object],
     ) -> Iterator[Mapping[str, str]]:
         self.finds.append(Find(level, uids, dict(keys), combined))
         if self.ledger_away:
