@@ -10,7 +10,7 @@ import threading
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
-from orthanc_ledger.batch import BatchLimits, OpenBatch, Preparer, fingerprint_unit
+from orthanc_ledger.batch import BatchLimits, OpenBatch, Preparer, fingerprint_limit_s, fingerprint_unit
 from orthanc_ledger.clock import MicrosecondClock
 from orthanc_ledger.content import ContentStore
 from orthanc_ledger.errors import ConfigError, ContractError, DataError, LedgerAway, ServiceAway
@@ -89,7 +89,7 @@ class Anchorer:
         lock, another = self._spool.folder.parent / _LOCK, "another anchorer of this node runs: stop it first"
         with (
             sole(lock, ConfigError(another), patience_s, stop.wait),
-            Workers(fingerprint_unit, _WORKERS) as workers,
+            Workers(fingerprint_unit, _WORKERS, fingerprint_limit_s) as workers,
         ):
             self._preparer.fingerprint_all = workers.map
             self.recover()

@@ -227,6 +227,13 @@ def fingerprint_unit(unit: Unit) -> Fingerprints | Exception:
     return plain, salted
 
 
+def fingerprint_limit_s(unit: Unit) -> int:
+    """Seconds after which `fingerprint_unit` counts as hanging: many times what it takes on a busy machine."""
+    with contextlib.suppress(OSError):  # which it tells itself
+        return 60 + (unit.path.stat().st_size >> 20)
+    return 60
+
+
 def _given(found: Fingerprints | Exception) -> Fingerprints:
     if isinstance(found, Exception):
         raise found

@@ -27,11 +27,12 @@ _NICE = 5  # who sends or asks is waiting, this work is not waited for
 class Workers(Generic[Job, Result]):
     """``count`` processes that do ``work``, one job at a time each; jobs and results are pickled.
 
-    ``work`` must return, never raise. The processes end with the block, and with this process however it ends.
+    ``work`` must return, never raise, within ``limit_s(job)`` seconds: it is killed then. The processes end with the
+    block, and with this process however it ends: one that hangs then, at its job's limit.
     """
 
-    def __init__(self, work: Callable[[Job], Result], count: int) -> None:
-        self._workers = [_Worker(work) for _ in range(count)]
+    def __init__(self, work: Callable[[Job], Result], count: int, limit_s: Callable[[Job], int]) -> None:
+        self._workers = [_Worker(work, limit_s) for _ in range(count)]
         self._begun: deque[tuple[_Worker, Job]] = deque()
 
     def __enter__(self) -> Self:
@@ -67,8 +68,11 @@ class Workers(Generic[Job, Result]):
 
 
 class _Worker:
-    def __init__(self, work: Callable[[Any], Any]) -> None:
+    _pid: int | None = None
+
+    def __init__(self, work: Callable[[Any], Any], limit_s: Callable[[Any], int]) -> None:
         self._work = work
+        self._limit_s = limit_s
         self._start()
 
     def send(self, job: object) -> None:
@@ -88,7 +92,7 @@ class _Worker:
                 return self._connection.recv()
             except (EOFError, OSError):
                 self.restart()
-        return Unreadable(f"the process died {_DEATHS} times while decoding it")
+        return Unreadable(f"the process died {_DEATHS} times while decoding it, or took too long")
 
     def restart(self) -> None:
         self.end()
@@ -96,18 +100,20 @@ class _Worker:
 
     def end(self) -> None:
         self._connection.close()
-        os.kill(self._pid, signal.SIGKILL)  # it holds nothing that must be put away
-        os.waitpid(self._pid, 0)
+        pid, self._pid = self._pid, None
+        if pid is not None:  # None: it has ended, and no other could be started
+            os.kill(pid, signal.SIGKILL)  # it holds nothing that must be put away
+            os.waitpid(pid, 0)
 
     def _start(self) -> None:
         self._connection, theirs = Pipe()
-        self._pid = os.fork()
-        if not self._pid:
-            _serve(theirs, self._work)
-        theirs.close()
+        with theirs:
+            self._pid = os.fork()
+            if not self._pid:
+                _serve(theirs, self._work, self._limit_s)
 
 
-def _serve(connection: Any, work: Callable[[Any], Any]) -> None:
+def _serve(connection: Any, work: Callable[[Any], Any], limit_s: Callable[[Any], int]) -> None:
     """Do what comes through the pipe until its other end is closed; never returns."""
     try:
         gc.freeze()  # nothing of the parent's is collected here: its files' numbers soon belong to others
@@ -116,8 +122,13 @@ def _serve(connection: Any, work: Callable[[Any], Any]) -> None:
         os.closerange(connection.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
         os.nice(_NICE)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's is for the parent, whose end ends this process
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for default in (signal.SIGTERM, signal.SIGALRM):
+            signal.signal(default, signal.SIG_DFL)
         while True:
-            connection.send(work(connection.recv()))
+            job = connection.recv()
+            signal.alarm(limit_s(job))  # the kernel ends it, in native code too, and when nobody waits for it any more
+            result = work(job)
+            signal.alarm(0)
+            connection.send(result)
     finally:
         os._exit(0)
