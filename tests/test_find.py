@@ -16,6 +16,7 @@ from dicom_scp.__main__ import NodeArchive
 from dicom_scp.ports import ListenerConfig
 from dicom_scp.server import Listener
 from orthanc_ledger import listing, tokens
+from orthanc_ledger.assemble import Node
 from orthanc_ledger.attributes import PATIENT, SERIES, STUDY, VRS, Attributes
 from orthanc_ledger.database import Database
 from orthanc_ledger.errors import LedgerAway
@@ -23,9 +24,11 @@ from orthanc_ledger.find import KEYS, RESEARCH_KEYS, Catalogue, supported
 from orthanc_ledger.index import Index, Instance
 from orthanc_ledger.matching import matcher
 from orthanc_ledger.peer import Peer
-from orthanc_ledger.retrieve import Level, Query
+from orthanc_ledger.retrieve import UNIQUE_KEYS, Level, Query
+from orthanc_ledger.spool import QUARANTINE
 
 MR, CT = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.2"
+REPORT = "1.2.840.10008.5.1.4.1.1.88.11"
 STUDY_FIND, EXPLICIT = "1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.1.2.1"
 ALL = Query()
 
@@ -102,6 +105,74 @@ def studies(index: Index, combined: bool = False, **keys: str) -> set[int]:
     return {int(row["StudyInstanceUID"][2:]) for row in find(index, "STUDY", combined=combined, **keys)}
 
 
+# By hand: PS3.4 C.6.1.1, C.6.2.1 (unique and required keys), and the optional ones of issue 5. Level, keyword, what the
+# object has, a key that fits, one that does not (None: numbers are told, never matched).
+TABLE: list[tuple[Level, str, str, str, str | None]] = [
+    ("PATIENT", "PatientName", "Nachname^Vor", "nach*", "vor*"),
+    ("PATIENT", "PatientID", "PID-7", "PID-7", "PID-8"),
+    ("PATIENT", "PatientBirthDate", "19700203", "19700101-19701231", "19700204-"),
+    ("PATIENT", "PatientSex", "F", "F", "M"),
+    ("STUDY", "StudyDate", "20240229", "20240201-", "-20240228"),
+    ("STUDY", "StudyTime", "101500", "10-11", "11-"),
+    ("STUDY", "AccessionNumber", "ACC1", "ACC?", "ACC2"),
+    ("STUDY", "StudyID", "S9", "S9", "S8"),
+    ("STUDY", "StudyInstanceUID", "1.2.40.1", "1.2.40.9\\1.2.40.1", "1.2.40.9"),
+    ("STUDY", "ReferringPhysicianName", "Ref^Doc", "REF*", "Doc*"),
+    ("STUDY", "StudyDescription", "Knee left", "*left", "*right"),
+    ("STUDY", "ModalitiesInStudy", "MR", "CT\\MR", "CT"),
+    ("STUDY", "SOPClassesInStudy", MR, f"{CT}\\{MR}", CT),
+    ("STUDY", "NumberOfStudyRelatedSeries", "1", "9", None),
+    ("STUDY", "NumberOfStudyRelatedInstances", "1", "9", None),
+    ("SERIES", "Modality", "MR", "M?", "C?"),
+    ("SERIES", "SeriesNumber", "4", "04", "5"),
+    ("SERIES", "SeriesInstanceUID", "1.2.40.1.1", "1.2.40.1.1", "1.2.40.1.2"),
+    ("SERIES", "SeriesDescription", "T1 sag", "T1*", "T2*"),
+    ("SERIES", "BodyPartExamined", "KNEE", "KNEE", "HEAD"),
+    ("SERIES", "NumberOfSeriesRelatedInstances", "1", "9", None),
+    ("IMAGE", "InstanceNumber", "12", "12 ", "13"),
+    ("IMAGE", "SOPInstanceUID", "1.2.40.1.1.1", "1.2.40.1.1.1", "1.2.40.1.1.2"),
+    ("IMAGE", "SOPClassUID", MR, MR, CT),
+]
+ORDER: tuple[Level, ...] = ("PATIENT", "STUDY", "SERIES", "IMAGE")
+OF_ALL_LEVELS = Query(("PID-7",), ("1.2.40.1",), ("1.2.40.1.1",))
+
+
+@pytest.fixture(scope="module")
+def knee(tmp_path_factory: pytest.TempPathFactory) -> Node:
+    """A node that holds one object, that of the table."""
+    node = make_node(tmp_path_factory.mktemp("knee"))
+    computed = {keyword for _, keyword, *_ in TABLE if keyword.startswith("Number") or keyword.endswith("InStudy")}
+    store(node, variant(**{keyword: value for _, keyword, value, *_ in TABLE if keyword not in computed}))
+    node.anchorer().take_in()
+    return node
+
+
+class TestTableOfKeys:
+    @pytest.mark.parametrize(("level", "keyword", "value", "fits", "other"), TABLE, ids=lambda each: str(each)[:30])
+    def test_each_is_answered_and_matched_at_its_level_and_below(
+        self, knee: Node, level: Level, keyword: str, value: str, fits: str, other: str | None
+    ) -> None:
+        for at in ORDER[ORDER.index(level) :]:
+            depth = ORDER.index(at)
+            values = OF_ALL_LEVELS.patient_ids, OF_ALL_LEVELS.studies, OF_ALL_LEVELS.series
+            above = Query(*values[:depth])
+            if keyword in {*UNIQUE_KEYS[:depth]}:
+                (row,) = knee.catalogue.find(VIEWER, at, above, {}, combined=False)
+                assert row[keyword] == value
+                continue
+            (row,) = knee.catalogue.find(VIEWER, at, above, {keyword: fits}, combined=False)
+            assert row[keyword] == value
+            found = list(knee.catalogue.find(VIEWER, at, above, {keyword: other or "0"}, combined=False))
+            assert found == ([] if other else [row])
+
+    @pytest.mark.parametrize("level", ORDER)
+    def test_an_answer_has_these_and_no_others(self, knee: Node, level: Level) -> None:
+        depth = ORDER.index(level)
+        expected = {keyword for at, keyword, *_ in TABLE if ORDER.index(at) <= depth}
+        (row,) = knee.catalogue.find(VIEWER, level, Query(), {}, combined=False)
+        assert set(row) == expected
+
+
 class TestLevels:
     def test_each_level_is_told_with_the_levels_above(self, index: Index) -> None:
         uids = Query(patient_ids=("P1",), studies=("1.1",), series=("1.1.1",))
@@ -117,6 +188,29 @@ class TestLevels:
 
     def test_patients_are_told_once_and_only_with_an_id(self, index: Index) -> None:
         assert [row["PatientID"] for row in find(index, "PATIENT")] == ["P1", "P2"]
+
+    def test_a_patient_is_told_once_though_others_studies_lie_between(self, tmp_path: Path) -> None:
+        index = Index(tmp_path / "index.db")
+        for number, study in enumerate((STUDIES[0], STUDIES[2], STUDIES[1]), 1):
+            enter(index, number, *study)
+        assert [row["PatientID"] for row in find(index, "PATIENT")] == ["P1", "P2"]
+
+    def test_a_series_uid_that_two_studies_use_is_a_series_of_each(self, tmp_path: Path) -> None:
+        index = Index(tmp_path / "index.db")
+        for number in (1, 2):
+            enter(index, number, *STUDIES[1])
+        with index._db.write() as db:
+            db.execute("UPDATE instances SET series_uid = '1.1.1'")
+            db.execute(
+                "UPDATE series SET series_uid = '1.1.1', attributes = json_set(attributes, '$.Modality', study_uid)"
+            )
+        for study in ("1.1", "1.2"):
+            (series,) = find(index, "SERIES", Query(studies=(study,)))
+            assert (series["Modality"], series["NumberOfSeriesRelatedInstances"]) == (study, "2")
+            images = find(index, "IMAGE", Query(studies=(study,), series=("1.1.1",)))
+            assert {row["SOPInstanceUID"] for row in images} == {f"{study}.1.1", f"{study}.1.2"}
+            (row,) = find(index, "STUDY", StudyInstanceUID=study)
+            assert row["ModalitiesInStudy"] == study
 
     def test_a_patient_is_found_by_the_name_in_any_of_the_studies(self, index: Index) -> None:
         for name in ("müller*", "mueller*"):
@@ -246,6 +340,36 @@ def test_what_is_found_is_what_matching_says_of_every_study(index: Index, keys: 
     assert studies(index, **keys) == expected
 
 
+class Enough(Exception):
+    """Nobody waits for the rest."""
+
+
+@pytest.mark.parametrize("reads", [1, 3])
+@pytest.mark.parametrize(
+    ("level", "uids", "keys"),
+    [
+        ("PATIENT", ALL, {"PatientSex": "X"}),
+        ("STUDY", ALL, {"StudyDescription": "nothing has this"}),
+        ("SERIES", ALL, {"Modality": "XX"}),
+        ("IMAGE", Query(studies=("1.1",), series=("1.1.1",)), {"InstanceNumber": "99"}),
+    ],
+)
+def test_a_search_in_which_nothing_fits_can_be_ended_after_any_read(
+    index: Index, monkeypatch: pytest.MonkeyPatch, level: Level, uids: Query, keys: dict[str, str], reads: int
+) -> None:
+    monkeypatch.setattr(listing, "_PAGE", 1)
+    calls = 0
+
+    def meanwhile() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == reads:
+            raise Enough
+
+    with pytest.raises(Enough):
+        next(Catalogue(index, None).find(VIEWER, level, uids, keys, False, meanwhile))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_pages_join_without_a_seam(index: Index, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     queries: list[tuple[Level, Query, dict[str, str]]] = [
@@ -296,6 +420,25 @@ def test_what_was_put_aside_or_discarded_is_told_as_far_as_it_is_known(tmp_path:
     counts = row["NumberOfStudyRelatedSeries"], row["NumberOfStudyRelatedInstances"]
     assert (row["StudyInstanceUID"], *counts) == ("1.1", "1", "2")
     assert [series["SeriesInstanceUID"] for series in find(index, "SERIES", Query(studies=("1.1",)))] == ["1.1.1"]
+
+
+def test_counts_are_of_what_the_levels_below_list(tmp_path: Path) -> None:
+    """Of what was quarantined before it was read, not even the series is known."""
+    node = make_node(tmp_path)
+    study = "1.2.826.0.1.3680043.10.7"
+    of_study = {"StudyInstanceUID": study, "SeriesInstanceUID": f"{study}.1"}
+    store(node, variant(**of_study, SOPInstanceUID=f"{study}.1.1"))
+    node.anchorer().take_in()
+    store(node, variant(**of_study, SOPInstanceUID=f"{study}.1.2"))
+    (unread,) = {*node.spool.names()} - {row.claim for row in node.index.select()}
+    node.spool.put_aside(unread, QUARANTINE)
+    node.anchorer().recover()
+    assert len(node.index.select(studies=[study])) == 2
+    (row,) = node.catalogue.find(VIEWER, "STUDY", ALL, {}, combined=False)
+    series = list(node.catalogue.find(VIEWER, "SERIES", Query(studies=(study,)), {}, combined=False))
+    images = list(node.catalogue.find(VIEWER, "IMAGE", Query((), (study,), (f"{study}.1",)), {}, combined=False))
+    assert (row["NumberOfStudyRelatedSeries"], row["NumberOfStudyRelatedInstances"]) == ("1", "1")
+    assert [len(series), len(images), series[0]["NumberOfSeriesRelatedInstances"]] == [1, 1, "1"]
 
 
 # Research
@@ -362,6 +505,69 @@ class TestResearch:
         assert told(approved, "STUDY", ModalitiesInStudy="XX") == []
         (all_of_it,) = told(approved, "STUDY", peer=VIEWER)
         assert (all_of_it["NumberOfStudyRelatedInstances"], all_of_it["ModalitiesInStudy"]) == ("5", "MR\\XX")
+
+    def test_texts_are_of_the_objects_that_may_be_had(self, world: World) -> None:
+        """The first object of study and series is a report, which nobody approved."""
+        study = "1.2.826.0.1.3680043.10.55"
+        texts = ("PatientID", "StudyDescription", "SeriesDescription", "BodyPartExamined", "Modality")
+        uids = {"StudyInstanceUID": study, "SeriesInstanceUID": f"{study}.1"}
+        secret = dict.fromkeys(texts, "SECRET") | {"StudyDate": "19990909", "StudyTime": "0909", "SeriesNumber": "909"}
+        store(world.node, variant(**uids, SOPInstanceUID=f"{study}.1.1", SOPClassUID=REPORT, **secret))
+        told_of = dict.fromkeys(texts, "TOLD") | {"StudyDate": "20240101", "StudyTime": "1010", "SeriesNumber": "1"}
+        for number, texts_of in ((2, told_of), (3, dict.fromkeys(texts, "LATER"))):
+            store(world.node, variant(**uids, SOPInstanceUID=f"{study}.1.{number}", **texts_of))
+        drain(world.node)
+        world.approve(world.request(studies=[world.node.keyring.ensure_study(study).token]), "owner", "custodian")
+        rows = everything(world)
+        assert [len(row) for row in rows] == [len(supported(RESEARCH, level)) for level in (*ORDER, "IMAGE")]
+        for row in rows:
+            assert told_of.items() >= {keyword: row[keyword] for keyword in row.keys() & told_of.keys()}.items()
+            assert row.get("ModalitiesInStudy", "TOLD") == "TOLD"
+            assert not {"SECRET", "19990909", "0909", "909", REPORT} & set(row.values())
+        for keyword in ("PatientID", "StudyDescription", "StudyDate", "StudyTime"):
+            assert told(world, "STUDY", **{keyword: secret[keyword]}) == []
+            assert told(world, "STUDY", **{keyword: told_of[keyword]}) == rows[1:2]
+        for keyword in ("SeriesDescription", "Modality", "BodyPartExamined", "SeriesNumber"):
+            assert told(world, "SERIES", Query(studies=(study,)), **{keyword: secret[keyword]}) == []
+            assert told(world, "SERIES", Query(studies=(study,)), **{keyword: told_of[keyword]}) == rows[2:3]
+        (all_of_it,) = told(world, "STUDY", peer=VIEWER, StudyInstanceUID=study)
+        assert all_of_it["StudyDescription"] == "SECRET"  # as ever: the first object's
+
+    def test_a_series_is_not_told_by_another_study_that_uses_its_uid(self, world: World) -> None:
+        series = "1.2.826.0.1.3680043.10.99"
+        secret = {"SeriesDescription": "SECRET", "Modality": "XX", "PatientID": "A"}
+        store(
+            world.node,
+            variant(StudyInstanceUID="1.2.3.4.5", SeriesInstanceUID=series, SOPInstanceUID=f"{series}.1", **secret),
+        )
+        store(world.node, variant(SeriesInstanceUID=series, SOPInstanceUID=f"{series}.2", SeriesDescription="own"))
+        drain(world.node)
+        world.approve(world.request(future=True), "owner", "custodian")
+        rows = told(world, "SERIES", Query(studies=(world.study_uid,)), SeriesInstanceUID=series)
+        assert [(row["SeriesDescription"], row["NumberOfSeriesRelatedInstances"]) for row in rows] == [("own", "1")]
+        assert [row["ModalitiesInStudy"] for row in told(world, "STUDY")] == ["MR"]
+
+    def test_what_the_index_has_of_another_record_than_the_ledger_is_not_told(self, approved: World) -> None:
+        """As between the custodian's word on a correction and the anchorer's next look."""
+        with approved.node.index._db.write() as db:
+            db.execute("UPDATE instances SET manifest = 'bafyother' WHERE sop_uid = ?", (approved.sop_uids[0],))
+        images = {row["SOPInstanceUID"] for row in everything(approved) if "SOPInstanceUID" in row}
+        assert images == set(approved.sop_uids[1:])
+
+    def test_a_patient_is_told_once_for_all_studies(self, world: World) -> None:
+        studies = [world.study_uid, world.add_study(1), world.add_study(2)]
+        tokens_ = [world.node.keyring.ensure_study(study).token for study in studies]
+        world.approve(world.request(studies=sorted(tokens_)), "owner", "custodian")
+        assert len(told(world, "STUDY")) == 3
+        assert len(told(world, "PATIENT")) == 1
+
+    def test_a_search_in_which_nothing_fits_can_be_ended(self, approved: World) -> None:
+        def meanwhile() -> None:
+            raise Enough
+
+        catalogue = Catalogue(approved.node.index, approved.gate)
+        with pytest.raises(Enough):
+            next(catalogue.find(RESEARCH, "STUDY", ALL, {"PatientID": "nobody"}, False, meanwhile))
 
     def test_withdrawn_objects_are_not_told(self, approved: World) -> None:
         study = approved.node.keyring.ensure_study(approved.study_uid)

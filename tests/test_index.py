@@ -1,5 +1,6 @@
 """What the node holds, as several processes see it."""
 
+import contextlib
 import multiprocessing
 import sqlite3
 from collections.abc import Callable
@@ -7,11 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from command_line import runner
+from node_make import drain, make_node, real_file, store
 
+from orthanc_ledger.assemble import INDEX
 from orthanc_ledger.attributes import Attributes
 from orthanc_ledger.database import Database
+from orthanc_ledger.errors import ConfigError
 from orthanc_ledger.index import WAITING, Index, Instance, Supersession, Waiting
 from orthanc_ledger.manifest import Manifest, build
+from orthanc_ledger.setup_node import CONFIG_NAME
 
 STUDY, SERIES = "1.2.1", "1.2.2"
 ATTRIBUTES = Attributes({"PatientID": "P1", "PatientName": "Née^É"}, {"Modality": "MR"}, {"InstanceNumber": "1"})
@@ -147,6 +153,36 @@ def test_commit_that_fails_is_undone_and_the_next_one_works(tmp_path: Path) -> N
     with database.write() as db:
         db.execute("INSERT INTO t VALUES (2, 2)")
     assert database.rows("SELECT a FROM t") == [(2,)]
+
+
+def test_an_object_keeps_what_it_says_itself(index: Index, tmp_path: Path) -> None:
+    """Its study and series may have come of another object: research is told what this one says."""
+    index.keep_prepared(STUDY, manifest(0), {"claim1": "cid1"})
+    [row] = index.listing.objects([("claim1", manifest(0).cid), ("claim2", manifest(0).cid)])
+    expected = {"PatientID": "P1", "PatientName": "Née^É", "Modality": "MR", "InstanceNumber": "1", "StudyDate": ""}
+    assert expected.items() <= row.items()
+    assert (row["StudyInstanceUID"], row["SeriesInstanceUID"], row["SOPInstanceUID"]) == (STUDY, SERIES, "1.9.1")
+
+
+@pytest.mark.parametrize("version", [0, 2])
+def test_an_index_of_another_version_is_refused_and_made_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], version: int
+) -> None:
+    node = make_node(tmp_path)
+    store(node, real_file())
+    drain(node)
+    node.index.close()
+    node.index_held.close()
+    path = node.config.data_dir / INDEX
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute(f"PRAGMA user_version = {version}")
+        db.execute("DROP TABLE series")
+    with pytest.raises(ConfigError, match=f"version {version}, expected 1.*`orthanc-ledger reindex`"):
+        Index(path)
+    command = runner(capsys, "--config", tmp_path / "node" / CONFIG_NAME)
+    assert command("studies").code == 2
+    assert command("reindex").code == 0
+    assert [row["instances"] for row in command("studies", "--json").rows] == [1]
 
 
 def _open_and_enter(path: Path, number: int) -> None:
