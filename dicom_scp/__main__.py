@@ -38,8 +38,8 @@ class NodeArchive:
     ) -> Iterator[Mapping[str, str]]:
         return self._node.catalogue.find(asker, level, uids, keys, combined, meanwhile)
 
-    def plan(self, asker: Peer, recipient: Peer, level: Level, uids: Query) -> Plan:
-        return self._node.retrieval.plan(asker, recipient, level, uids)
+    def plan(self, asker: Peer, recipient: Peer, level: Level, uids: Query, meanwhile: Callable[[], object]) -> Plan:
+        return self._node.retrieval.plan(asker, recipient, level, uids, meanwhile)
 
     def count_refusal(self, peer: Peer, reason: Reason) -> None:
         self._node.retrieval.count_refusal(peer, reason)

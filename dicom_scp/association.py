@@ -17,6 +17,7 @@ from dicom_scp.pdu_socket import AssociationLost, PduSocket
 from dicom_scp.ports import Peer
 from dicom_scp.upper_layer import UpperLayer
 from orthanc_ledger.arrival import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
+from orthanc_ledger.errors import CustodyError
 
 LOGGER = logging.getLogger(__name__)
 
@@ -24,6 +25,10 @@ _ACSE_TIMEOUT_S = 30
 _CONNECTION_TIMEOUT_S = 10
 
 Handler = Callable[["DicomAssociation", Any, PresentationContext], None]
+
+
+class Cancelled(CustodyError):
+    """The peer asked to end an operation (C-CANCEL, PS3.7 9.3.2.3)."""
 
 
 def application_entity(ae_title: str, network_timeout_s: float, dimse_timeout_s: float) -> ApplicationEntity:
@@ -152,6 +157,13 @@ class DicomAssociation(Association):
         """Whether the peer asked to end the operation with this Message ID (PS3.7 9.3.2.3), by what has arrived."""
         self.dul.pump(0)
         return message_id in self.dimse.cancel_req
+
+    def check_awaited(self, message_id: int) -> None:
+        """Raises Cancelled, AssociationLost when nobody waits for the rest of the operation with this Message ID."""
+        if self.is_cancelled(message_id):
+            raise Cancelled("the peer cancelled the operation")
+        if self.is_lost:
+            raise AssociationLost("the peer left while its request was worked on")
 
     def store(
         self, request: C_STORE, context_id: int, data_set: BinaryIO, meanwhile: Callable[[], None] = lambda: None

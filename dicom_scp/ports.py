@@ -102,8 +102,12 @@ class Archive(Protocol):
         the search. Raises LedgerAway, at the call or while iterating.
         """
 
-    def plan(self, asker: Peer, recipient: Peer, level: Level, uids: Query) -> Plan:
-        """Decide what may go to ``recipient`` (the asker itself for C-GET). Raises LedgerAway."""
+    def plan(self, asker: Peer, recipient: Peer, level: Level, uids: Query, meanwhile: Callable[[], object]) -> Plan:
+        """Decide what may go to ``recipient`` (the asker itself for C-GET).
+
+        ``meanwhile`` is called before each study that the ledger is asked about; what it raises ends the planning.
+        Raises LedgerAway.
+        """
 
     def count_refusal(self, peer: Peer, reason: Reason) -> None:
         """Count a refusal the leaf gave by itself, for the ledger."""

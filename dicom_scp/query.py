@@ -10,7 +10,7 @@ from pynetdicom.dimse_primitives import C_FIND
 from pynetdicom.presentation import PresentationContext
 
 from dicom_scp import status
-from dicom_scp.association import DicomAssociation
+from dicom_scp.association import Cancelled, DicomAssociation
 from dicom_scp.contexts import FIND_MODELS, PATIENT_ROOT
 from dicom_scp.dimse import response_to
 from dicom_scp.identifier import (
@@ -42,10 +42,6 @@ def answer_extended(event: evt.Event) -> dict[UID, bytes]:
     }
 
 
-class _Cancelled(Exception):
-    """The peer asked to end this search."""
-
-
 class Finder:
     """Serves C-FIND from an archive; ``ae_title`` is this node's, where matches can be retrieved from."""
 
@@ -62,7 +58,7 @@ class Finder:
             final = self._answer_matches(assoc, assoc.peer, request, context)
         except BadIdentifier:
             final = self._refused(assoc.peer, status.IDENTIFIER_REFUSED)
-        except _Cancelled:
+        except Cancelled:
             final = status.Answer(status.CANCELLED)
         except AssociationLost:
             raise
@@ -84,9 +80,9 @@ class Finder:
         told = _unique_keywords(level, context)
         keys = {keyword: value for keyword, value in values.items() if keyword not in {*_NOT_KEYS, *told[:-1]}}
         unmatched = others(identifier)
-        go_on = partial(_go_on, assoc, request.MessageID or 0)
-        for match in self._archive.find(peer, level, Query(*above), keys, _combined(assoc, context), go_on):
-            go_on()
+        check_awaited = partial(assoc.check_awaited, request.MessageID or 0)
+        for match in self._archive.find(peer, level, Query(*above), keys, _combined(assoc, context), check_awaited):
+            check_awaited()
             some = unmatched or keys.keys() - match.keys()
             pending = status.Answer(status.PENDING_UNSUPPORTED_KEYS if some else status.PENDING)
             answer = [*self._answer(level, {*keys, *told}, match), *unmatched]
@@ -99,14 +95,6 @@ class Finder:
             text_of("RetrieveAETitle", self._ae_title),
             *(text_of(keyword, match.get(keyword, "")) for keyword in keywords),
         ]
-
-
-def _go_on(assoc: DicomAssociation, message_id: int) -> None:
-    """Raises _Cancelled, AssociationLost when nobody waits for the rest of a search."""
-    if assoc.is_cancelled(message_id):
-        raise _Cancelled
-    if assoc.is_lost:
-        raise AssociationLost("the peer left while its query was answered")
 
 
 def _unique_keywords(level: Level, context: PresentationContext) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from pynetdicom.presentation import PresentationContext
 
 from dicom_scp import status
 from dicom_scp.ahead import Ahead
-from dicom_scp.association import DicomAssociation
+from dicom_scp.association import Cancelled, DicomAssociation
 from dicom_scp.contexts import GET_MODELS, MOVE_MODELS, wanted
 from dicom_scp.dimse import response_to
 from dicom_scp.identifier import BadIdentifier, encode_identifier, read_identifier, unique_keys
@@ -178,7 +178,10 @@ class Retriever:
     ) -> None:
         try:
             level, query = unique_keys(operation.identifier(), operation.context)
-            plan = self._archive.plan(asker, recipient, level, query)
+            plan = self._archive.plan(asker, recipient, level, query, operation.check_awaited)
+        except Cancelled:
+            operation.respond(Answer(status.CANCELLED))
+            return
         except BadIdentifier:
             self._archive.count_refusal(asker, Reason.BAD_IDENTIFIER)
             operation.respond(status.IDENTIFIER_REFUSED)
@@ -255,6 +258,10 @@ class _Operation:
     @property
     def cancelled(self) -> bool:
         return self.assoc.is_cancelled(self.request.MessageID or 0)
+
+    def check_awaited(self) -> None:
+        """Raises Cancelled, AssociationLost."""
+        self.assoc.check_awaited(self.request.MessageID or 0)
 
     def respond(self, answer: Answer) -> None:
         """A final response without sub-operations: it tells nothing of what is held."""

@@ -2,7 +2,7 @@
 
 import contextlib
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -93,9 +93,17 @@ class Retrieval:
         self._gate = gate
         self._outbox = outbox
 
-    def plan(self, asker: Peer, recipient: Peer, level: Level, query: Query) -> Plan:
+    def plan(
+        self,
+        asker: Peer,
+        recipient: Peer,
+        level: Level,
+        query: Query,
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> Plan:
         """Decide what may go to ``recipient`` (the asker itself for C-GET).
 
+        ``meanwhile`` is called before each study that the ledger is asked about; what it raises ends the planning.
         Raises LedgerAway, for research recipients only.
         """
         if asker.role == "research" and (recipient.role, recipient.organisation) != ("research", asker.organisation):
@@ -105,15 +113,17 @@ class Retrieval:
             return ClinicalPlan(self._library, found)
         for _ in range(_TRIES - 1):
             with contextlib.suppress(StandingChanged):
-                return self._research_plan(recipient, found, query.studies)
-        return self._research_plan(recipient, found, query.studies)
+                return self._research_plan(recipient, found, query.studies, meanwhile)
+        return self._research_plan(recipient, found, query.studies, meanwhile)
 
     def count_refusal(self, peer: Peer, reason: Reason) -> None:
         """Count a refusal that was given to a research peer."""
         if peer.role == "research":
             self._outbox.deny(peer.organisation, peer.ae_title, reason)
 
-    def _research_plan(self, recipient: Peer, found: Sequence[Instance], named: Collection[str]) -> Plan:
+    def _research_plan(
+        self, recipient: Peer, found: Sequence[Instance], named: Collection[str], meanwhile: Callable[[], object]
+    ) -> Plan:
         # All of this is asked whether anything is held or not: the time of an answer would tell.
         approvals = self._gate.approvals(recipient)
         studies = {*named, *(instance.study_uid for instance in found)} or {""}
@@ -121,6 +131,7 @@ class Retrieval:
         reasons = []
         try:
             for study_uid in sorted(studies):
+                meanwhile()
                 offers = self._gate.offers(recipient, study_uid, approvals)
                 reasons += plan.take(offers) if offers else [self._gate.refusal(recipient, study_uid)]
         except BaseException:

@@ -8,7 +8,7 @@ from demo_run import DEADLINE_S, check_it_fails
 GATE_OPEN = """
 MODULE = "orthanc_ledger.retrieve"
 def mutate(module):
-    def plan(self, asker, recipient, level, query):
+    def plan(self, asker, recipient, level, query, meanwhile=None):
         found = self._index.select(query.patient_ids, query.studies, query.series, query.instances)
         return module.ClinicalPlan(self._library, found)
     module.Retrieval.plan = plan

@@ -239,6 +239,25 @@ class TestStanding:
         assert refused.value.reason is Reason.WITHDRAWN
         plan.close()
 
+    def test_a_planning_that_is_called_off_asks_for_no_further_study_and_logs_what_was_released(
+        self, world: World
+    ) -> None:
+        class CalledOff(Exception):
+            pass
+
+        world.approve(world.request(), "owner", "custodian")
+        awaited = iter([True, False])
+
+        def meanwhile() -> None:
+            if not next(awaited):
+                raise CalledOff
+
+        studies = (world.study_uid, "9.1", "9.2")
+        with pytest.raises(CalledOff):
+            world.retrieval.plan(RESEARCH, RESEARCH, "STUDY", Query(studies=studies), meanwhile)
+        (call,) = world.node.outbox.posted()
+        assert (call.function, call.args["sent"]) == ("LogOutcome", 0)
+
     def test_a_flag_that_both_resolved_withholds_no_more(self, world: World) -> None:
         world.approve(world.request(), "owner", "custodian")
         study = world.node.keyring.ensure_study(world.study_uid)

@@ -95,6 +95,25 @@ def test_a_peer_that_takes_next_to_nothing_in_a_pdu_gets_128_bytes(node: Node, h
     assert longest == 6 + 128 if most else longest > len(held[0].encoded)
 
 
+@pytest.mark.parametrize("how", ["cancel", "abort", "hang up"])
+def test_planning_ends_when_nobody_waits_for_it(
+    node: Node, held: list[File], how: str, wait_until: Callable[..., None]
+) -> None:
+    """A research peer may name thousands of studies, and each of them is asked for."""
+    node.archive.endless = True
+    with associated(node.port, [build_context(StudyGet, [EXPLICIT])], "WORKSTATION") as assoc:
+        answers = assoc.send_c_get(study_level(held[0].study), StudyGet, msg_id=5)
+        wait_until(lambda: node.archive.asked, WAIT_S, "it is planned")
+        if how == "cancel":
+            assoc.send_c_cancel(5, query_model=StudyGet)
+            assert [(status.Status, counts(status)) for status, _ in answers] == [(0xFE00, [None] * 4)]
+        elif how == "abort":
+            assoc.abort()
+        else:
+            assoc.dul.socket._shutdown_socket()
+    wait_until(lambda: not node.listener.associations, WAIT_S, "the association has ended")
+
+
 def test_levels_hand_their_unique_keys_to_the_archive(node: Node, held: list[File]) -> None:
     dataset = held[0].dataset
     study, series = held[0].study, str(dataset.SeriesInstanceUID)

@@ -197,10 +197,14 @@ class Find:
 
 @dataclass
 class FolderArchive:
-    """What an inbox holds, under rules a test sets; ``refuse`` is by recipient, ``withhold`` and ``errors`` by UID."""
+    """What an inbox holds, under rules a test sets; ``refuse`` is by recipient, ``withhold`` and ``errors`` by UID.
+
+    ``endless``: a retrieve's planning ends only when it is called off.
+    """
 
     inbox: FolderInbox
     ledger_away: bool = False
+    endless: bool = False
     refuse: dict[str, Reason] = field(default_factory=dict)
     withhold: dict[str, Reason] = field(default_factory=dict)
     errors: dict[str, Exception] = field(default_factory=dict)
@@ -233,8 +237,12 @@ class FolderArchive:
                     self.next_match.acquire()
                 yield row
 
-    def plan(self, asker: Peer, recipient: Peer, level: Level, uids: Query) -> FolderPlan:
+    def plan(
+        self, asker: Peer, recipient: Peer, level: Level, uids: Query, meanwhile: Callable[[], object]
+    ) -> FolderPlan:
         self.asked.append((asker.ae_title, recipient.ae_title, level, uids))
+        while self.endless:
+            meanwhile()
         if self.ledger_away:
             raise LedgerAway("no answer")
         chosen = [held for held in self.inbox.held.values() if _matches(held, uids)]
