@@ -66,11 +66,11 @@ def strike(template: Path, point: Point) -> int:
     pytest.fail(f"{point} was not reached")
 
 
-def test_killed_at_any_call(calls: Sequence[Call], template: Path) -> None:
+def test_killed_at_any_call(calls: Sequence[Call], template: Path, figure: Callable[[str], None]) -> None:
     struck = points(calls, KILL)
     for point in struck:
         assert strike(template, point) == (0 if point.thread else KILLED), point  # a worker's death is none
-    print(f"anchorer killed at {by_call(struck)}")
+    figure(f"anchorer killed at {by_call(struck)}")
 
 
 def test_no_call_was_overlooked(calls: Sequence[Call], template: Path) -> None:
@@ -82,8 +82,10 @@ def test_no_call_was_overlooked(calls: Sequence[Call], template: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "step", "on"), [(EIO, 1, False), (ENOSPC, 3, False), (EIO, 6, True), (ENOSPC, 6, True)]
 )
-def test_any_call_fails(error: str, step: int, on: bool, calls: Sequence[Call], template: Path) -> None:
+def test_any_call_fails(
+    error: str, step: int, on: bool, calls: Sequence[Call], template: Path, figure: Callable[[str], None]
+) -> None:
     struck = points(calls, error, step, on)
     for point in struck:
         assert strike(template, point) not in (WRONG_CONFIGURATION, KILLED), point
-    print(f"{'lasting ' * on}{error} of the anchorer {'from' if on else 'at'} {by_call(struck)}")
+    figure(f"{'lasting ' * on}{error} of the anchorer {'from' if on else 'at'} {by_call(struck)}")

@@ -57,14 +57,14 @@ def receive(template: Path, port: int, point: Point) -> tuple[int, Sender, int]:
     return code, sender, settled
 
 
-def test_killed_at_any_call(calls: Sequence[Call], template: Path, port: int) -> None:
+def test_killed_at_any_call(calls: Sequence[Call], template: Path, port: int, figure: Callable[[str], None]) -> None:
     struck, settled = points(calls, KILL), set()
     for point in struck:
         code, sender, before = receive(template, port, point)
         assert (code, sender.refusals) == (KILLED, []), point
         settled.add(before)
     assert settled == set(range(len(deliveries()) + 1)), "killed before, between and after all of them"
-    print(f"receiver killed at {by_call(struck)}")
+    figure(f"receiver killed at {by_call(struck)}")
 
 
 def test_no_call_was_overlooked(calls: Sequence[Call], template: Path, port: int) -> None:
@@ -74,7 +74,9 @@ def test_no_call_was_overlooked(calls: Sequence[Call], template: Path, port: int
 
 
 @pytest.mark.parametrize(("error", "step"), [(EIO, 1), (ENOSPC, 3)])
-def test_any_call_fails(error: str, step: int, calls: Sequence[Call], template: Path, port: int) -> None:
+def test_any_call_fails(
+    error: str, step: int, calls: Sequence[Call], template: Path, port: int, figure: Callable[[str], None]
+) -> None:
     struck = points(calls, error, step)
     for point in struck:
         code, sender, _ = receive(template, port, point)
@@ -85,11 +87,13 @@ def test_any_call_fails(error: str, step: int, calls: Sequence[Call], template: 
             assert code == 0, point
             expected = [[OUT_OF_RESOURCES]] if point.call in DURABLE else [[], [OUT_OF_RESOURCES], [PROCESSING_FAILURE]]
             assert sender.refusals in expected, f"{point}: 0x{sender.refusals}"
-    print(f"{error} of the receiver at {by_call(struck)}")
+    figure(f"{error} of the receiver at {by_call(struck)}")
 
 
 @pytest.mark.parametrize("error", [EIO, ENOSPC])
-def test_disk_that_fails_for_a_while(error: str, calls: Sequence[Call], template: Path, port: int) -> None:
+def test_disk_that_fails_for_a_while(
+    error: str, calls: Sequence[Call], template: Path, port: int, figure: Callable[[str], None]
+) -> None:
     """An association's calls of one name all fail: each object is refused until they work again, and then stored."""
     struck = [
         point for point in points(calls, error, 3, on=True) if point.thread and point.call in {*DURABLE, "openat"}
@@ -104,4 +108,4 @@ def test_disk_that_fails_for_a_while(error: str, calls: Sequence[Call], template
         assert sender.send(victim.lives), point
         assert victim.stop() == 0, point
         check_custody(folder)
-    print(f"lasting {error} of the receiver from {by_call(struck)}")
+    figure(f"lasting {error} of the receiver from {by_call(struck)}")
