@@ -125,6 +125,11 @@ class Book:
         self.order += 1
         return self.order
 
+    @property
+    def revoked(self) -> set[str]:
+        """The recipients of approvals that were revoked, by AE title."""
+        return {approved.recipient.ae_title for approved in self.approved if not approved.stands}
+
     def covered(self, recipient: Peer, now: int) -> set[str]:
         """What a research recipient is approved for, whether or not something withholds it."""
         return {

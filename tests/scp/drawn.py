@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection
 from functools import partial
+from typing import TypeVar
 
 from gate_world import DAY_S, FOREIGN, RESEARCH, SIBLING
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from .book import FIRST, LATER, SCANS, STUDIES, Scan, unique_keys
 LEASE_S = 60
 RESEARCHERS = {peer.ae_title: peer for peer in (RESEARCH, SIBLING, FOREIGN)}
 Event = Callable[[Attacked], None]
+Drawn = TypeVar("Drawn")
 
 TOLD = (
     "ModalitiesInStudy",
@@ -35,6 +37,12 @@ MATCHED = {
     "Modality": ["CT", "M?"],
 }
 
+
+def weighted(*strategies: st.SearchStrategy[Drawn]) -> st.SearchStrategy[Drawn]:
+    """One of them, as often as it stands here; `one_of` draws a strategy that stands twice no oftener."""
+    return st.integers(0, len(strategies) - 1).flatmap(strategies.__getitem__)
+
+
 # Most of what is drawn is about one peer and one object, so that much of it is approved and meets what happens to it.
 researchers = st.sampled_from(["RESEARCH1"] * 3 + ["RESEARCH2", "FOREIGN1"])
 scans = st.sampled_from([FIRST[0]] * 6 + [*FIRST, *LATER])
@@ -45,6 +53,12 @@ studies = st.lists(st.sampled_from(sorted(STUDIES)), min_size=2, unique=True)
 def revoke(world: Attacked, which: int, role: str) -> None:
     if world.book.approved:
         world.revoke(world.book.approved[which % len(world.book.approved)], role)
+
+
+def revoke_all(world: Attacked, ae_title: str) -> None:
+    for approved in world.book.approved:
+        if approved.recipient.ae_title == ae_title:
+            world.revoke(approved)
 
 
 def revoke_node(world: Attacked, ae_title: str, again: bool) -> None:
@@ -88,11 +102,19 @@ def event(what: Callable[..., None], **arguments: st.SearchStrategy[object]) -> 
     return st.builds(partial, st.just(what), **arguments)
 
 
+def ends(recipients: st.SearchStrategy[str]) -> st.SearchStrategy[Event]:
+    """What ends approvals, most of it those of certain recipients."""
+    return st.one_of(
+        event(revoke, which=st.integers(0, 9), role=st.sampled_from(["owner", "custodian", "research"])),
+        event(revoke_all, ae_title=recipients),
+        event(revoke_node, ae_title=recipients, again=st.booleans()),
+        event(withdraw, scan=first, whole=st.sampled_from([False, False, True])),
+    )
+
+
 events = st.one_of(
-    event(revoke, which=st.integers(0, 9), role=st.sampled_from(["owner", "custodian", "research"])),
-    event(revoke_node, ae_title=researchers, again=st.booleans()),
+    ends(researchers),
     event(pass_time, seconds=st.sampled_from([LEASE_S - 1, LEASE_S, LEASE_S + 1, 3 * LEASE_S, DAY_S])),
-    event(withdraw, scan=first, whole=st.sampled_from([False, False, True])),
     event(reinstate),
     event(flag_or_resolve, scan=first),
     event(arrive, scan=st.just(LATER[0]), anchored=st.just(True)),

@@ -131,9 +131,18 @@ class Exits:
                 evt_handlers=[(evt.EVT_C_STORE, self._get_stored, [asker])],
             )
             self._associations[asker].dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _keep_responses(self._associations[asker])
             self._stack.callback(self._associations[asker].release)
         assert self._associations[asker].is_established, f"{asker}'s association was ended by the node"
         return self._associations[asker]
+
+
+def _keep_responses(assoc: Association) -> None:
+    """Leave all messages to who waits for them: pynetdicom's own loop, which does not wait, now and then takes a
+    response before it is really paused, and drops it.
+    """
+    take = assoc.dimse.get_msg
+    assoc.dimse.get_msg = lambda block=False: take(block) if block else (None, None)
 
 
 @dataclass(frozen=True)
