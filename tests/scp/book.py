@@ -42,6 +42,11 @@ class Scan:
     def modality(self) -> str:
         return _CLASSES[self.sop_class][0]
 
+    @property
+    def said(self) -> str:
+        """What no other object says of its study and series."""
+        return f"Study {self.study}, as {self.sop_uid} has it"
+
     def data_set(self, version: int = 0) -> Dataset:
         """The object; each version has other content."""
         return variant(
@@ -52,7 +57,8 @@ class Scan:
             PatientID=self.patient,
             PatientName=f"Secret^{self.patient}",
             PatientBirthDate="19010203",
-            StudyDescription=f"Study {self.study}",
+            StudyDescription=self.said,
+            SeriesDescription=self.said,
             Modality=self.modality,
             ImageComments=f"version {version}",
         )

@@ -8,8 +8,7 @@ from gate_world import DAY_S, FOREIGN, RESEARCH, SIBLING
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
-from dicom_scp.identifier import LEVELS, UNIQUE_KEYS
-from orthanc_ledger.retrieve import Level
+from orthanc_ledger.retrieve import LEVELS, UNIQUE_KEYS, Level
 
 from .attacked import Attacked
 from .book import FIRST, LATER, SCANS, STUDIES, Scan, unique_keys
@@ -20,6 +19,8 @@ Event = Callable[[Attacked], None]
 Drawn = TypeVar("Drawn")
 
 TOLD = (
+    "StudyDescription",
+    "SeriesDescription",
     "ModalitiesInStudy",
     "SOPClassesInStudy",
     "NumberOfStudyRelatedSeries",
@@ -31,7 +32,7 @@ MATCHED = {
     "PatientName": ["Secret*", "secret^pat-1", "Nobody", "*", "Secret^PAT-2\\Nobody"],
     "PatientBirthDate": ["19010203", "19000101-19991231", "-19000101", "20200101-"],
     "StudyDate": ["19000101-20991231", "20991231-", "-"],
-    "StudyDescription": ["Study*", "STUDY 1", "S?udy 4"],
+    "StudyDescription": ["Study*", "STUDY 1*", "S?udy 4*", FIRST[0].said, FIRST[2].said],
     "ModalitiesInStudy": ["CT", "MR", "CT\\MR", "*"],
     "SOPClassesInStudy": ["1.2.840.10008.5.1.4.1.1.2"],
     "Modality": ["CT", "M?"],

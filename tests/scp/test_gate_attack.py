@@ -27,9 +27,8 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as S
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet as StudyGet
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelMove as StudyMove
 
-from dicom_scp.identifier import LEVELS, UNIQUE_KEYS
 from orthanc_ledger.peer import Peer
-from orthanc_ledger.retrieve import Level
+from orthanc_ledger.retrieve import LEVELS, UNIQUE_KEYS, Level
 
 from .attacked import attacked
 from .book import CT, SCANS, Scan, unique_keys
@@ -212,6 +211,8 @@ class Attack:
             }
             for keyword in facts.keys() & set(match.dir()):
                 assert set(texts(match, keyword)) in (facts[keyword], set()), keyword
+            for keyword, of in (("StudyDescription", of_study), ("SeriesDescription", of_series)):
+                assert set(texts(match, keyword)) <= {scan.said for scan in of}, keyword
         self.seen["matches"] += len(matches)
 
 
