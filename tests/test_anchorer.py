@@ -13,7 +13,7 @@ from node_make import HOUR_US, begin, drain, make_node, open_node, real_file, st
 from orthanc_ledger import batch as batch_module
 from orthanc_ledger import intake as intake_module
 from orthanc_ledger import tokens
-from orthanc_ledger.anchorer import LOCK, Anchorer, Pace
+from orthanc_ledger.anchorer import _LOCK, Anchorer, Pace
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.clock import system_clock_us
 from orthanc_ledger.config import BatchLimits
@@ -571,7 +571,7 @@ def test_second_anchorer_is_refused_and_a_later_one_is_not(node: Node, tmp_path:
 
 
 def test_anchorer_waits_for_one_that_still_ends_and_not_longer_than_it_was_told(node: Node) -> None:
-    stop, lock = threading.Event(), node.spool.folder.parent / LOCK
+    stop, lock = threading.Event(), node.spool.folder.parent / _LOCK
     thread = threading.Thread(target=anchorer_of(node, idle_s=0.0).run, args=(stop, system_clock_us, 30.0))
     with sole(lock, AssertionError("held by this test")):
         with pytest.raises(ConfigError, match="another anchorer"):
