@@ -33,7 +33,6 @@ from orthanc_ledger.merkle import EMPTY_ROOT
 from orthanc_ledger.setup_node import Plan, create_node
 from orthanc_ledger.sinks import kept
 
-START = system_clock()
 WITHIN_S = 5.0
 ALARM_S = 60
 
@@ -43,7 +42,7 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.node = make_node(folder)
-        self.now = START
+        self.began = self.now = system_clock()  # its certificates are valid then
         self.folder = folder
         self.sinks = [folder / "sink0", folder / "sink1"]
         for sink in self.sinks:
@@ -137,13 +136,13 @@ class TestCheckpoints:
             assert world.kept(0)[0] == world.kept(1)[0] == world.checkpoint()
         assert [checkpoint.size for checkpoint in world.kept()] == [8, 3, 2]
         assert world.place() == replace(world.place(1), route=world.place().route)
-        assert (world.place().position, world.place().time, world.place().waiting_since) == (8, START, None)
+        assert (world.place().position, world.place().time, world.place().waiting_since) == (8, world.began, None)
 
     def test_all_sinks_get_the_same_note_signed_at_its_time(self, world: World) -> None:
         world.look()
         (text,) = kept(f"path:{world.sinks[0]}")
         assert [text] == list(kept(f"path:{world.sinks[1]}"))
-        assert world.open(text).time == START
+        assert world.open(text).time == world.began
 
     def test_nothing_is_signed_again_while_nothing_is_new(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         world.look()
@@ -185,7 +184,7 @@ class TestCheckpoints:
         world.now += 10
         (world.folder / "unplugged").rename(world.sinks[1])
         world.look()
-        assert (world.place(1).position, world.place(1).time) == (3, START)
+        assert (world.place(1).position, world.place(1).time) == (3, world.began)
 
     def test_with_its_memory_lost_it_goes_on_with_the_note_that_a_sink_keeps(self, world: World) -> None:
         world.look()
@@ -205,7 +204,7 @@ class TestCheckpoints:
         world.look()
         assert world.alarms() == [("checkpoint not signed", "ledger")]
         assert [checkpoint.size for checkpoint in world.kept()] == [2]
-        world.now = START
+        world.now = world.began
         world.look()
         assert (world.alarms(), world.kept()[0]) == ([], world.checkpoint())
 
@@ -231,7 +230,7 @@ class TestSinkAway:
         assert world.look() == [True, False]
         assert world.kept(0)[0] == world.checkpoint()
         assert "No such file" in (world.place(1).error or "")
-        assert world.place(1).waiting_since == START
+        assert world.place(1).waiting_since == world.began
 
     def test_it_is_logged_once_when_it_begins_and_when_it_ends(
         self, world: World, caplog: pytest.LogCaptureFixture
@@ -417,7 +416,7 @@ class TestRollback:
         false = world.sinks[1] / f"{99:020d}"
         identity = load_identity(world.node.config.identity)
         with closing(world.node.open_log()) as ledger:
-            false.write_text(sign_note(Checkpoint(99, EMPTY_ROOT), ledger.log_id, START, identity))
+            false.write_text(sign_note(Checkpoint(99, EMPTY_ROOT), ledger.log_id, world.began, identity))
         world.grow()
         for _ in range(2):
             world.start()
@@ -444,7 +443,7 @@ class TestRollback:
         identity = load_identity(organisations / signer / "identities" / "person")
         with closing(world.node.open_log()) as ledger:
             log_id = ledger.log_id if signer == "custodian" else bytes(32)
-        forged = sign_note(Checkpoint(99, EMPTY_ROOT), log_id, START, identity)
+        forged = sign_note(Checkpoint(99, EMPTY_ROOT), log_id, world.began, identity)
         (world.sinks[0] / f"{99:020d}").write_text(forged)
         (world.sinks[0] / f"{98:020d}").write_text("\n\n\n")
         world.start()
@@ -456,7 +455,7 @@ class TestRollback:
     def test_our_checkpoint_in_another_note_counts_when_we_signed_it(self, world: World, signer: str) -> None:
         person = load_identity(world.node.config.data_dir.parent / "organisations" / "owner" / "identities" / "person")
         with closing(world.node.open_log()) as ledger:
-            note = sign_note(world.checkpoint(), ledger.log_id, START - 1, person)
+            note = sign_note(world.checkpoint(), ledger.log_id, world.began - 1, person)
         if signer == "nobody":
             note = note.rpartition(" ")[0] + " AAAA\n"
         world.look()

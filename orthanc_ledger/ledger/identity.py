@@ -127,10 +127,13 @@ def parse_certificate(
 ) -> x509.Certificate:
     """An X.509 certificate (RFC 5280), in DER unless `load` takes another form. Raises Unreadable.
 
-    Parsed whole: reading version, names, dates, extensions and public key raises nothing later.
+    Parsed whole: reading version, names, dates, extensions and public key raises nothing later. Its serial number is
+    positive (4.1.2.2).
     """
     try:
         found = load(data)
+        if found.serial_number < 1:
+            raise ValueError("its serial number is not positive")
         _ = (found.version, found.subject, found.issuer, found.not_valid_before_utc, found.not_valid_after_utc)
         _ = (found.extensions, found.public_key())
     except _NO_CERTIFICATE as error:

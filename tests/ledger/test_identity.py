@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from orthanc_ledger.errors import ConfigError, ContractError, IntegrityError
+from orthanc_ledger.errors import ConfigError, ContractError, IntegrityError, Unreadable
 from orthanc_ledger.ledger.checkpoint import open_note, sign_note
 from orthanc_ledger.ledger.identity import (
     ATTRIBUTES,
@@ -20,6 +20,7 @@ from orthanc_ledger.ledger.identity import (
     create_organisation,
     issue,
     load_identity,
+    parse_certificate,
     read_certificate,
 )
 from orthanc_ledger.ledger.key_holders import keys_under
@@ -90,6 +91,16 @@ def test_a_damaged_folder_is_refused_by_the_files_name(organisation: Path, name:
         (folder / name).write_bytes(content)
     with pytest.raises(ConfigError, match=name):
         load_identity(folder)
+
+
+@pytest.mark.parametrize("first", [0x80, 0xFF])
+def test_a_certificate_whose_serial_number_is_negative_is_none(organisation: Path, first: int) -> None:
+    certificate = bytearray(load_identity(issue(organisation, "p-7", "person", clock)).certificate)
+    certificate[certificate.index(b"\xa0\x03\x02\x01\x02\x02") + 7] = (
+        first  # version 3, then the serial number's INTEGER
+    )
+    with pytest.raises(Unreadable, match="serial number is not positive"):
+        parse_certificate(bytes(certificate))
 
 
 def test_a_key_of_another_certificate_is_refused(organisation: Path) -> None:
