@@ -1,5 +1,6 @@
 """What several tests need: real files, dcmtk, ports, child processes, and waiting for an event with a deadline."""
 
+import gc
 import os
 import shutil
 import socket
@@ -15,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 POLL_S = 0.02
 END_S = 10.0
 _FIGURE = "figure"
+_MOST_FILES = 300
 
 
 def wait_until(condition: Callable[[], object], timeout_s: float, what: str) -> None:
@@ -24,6 +26,14 @@ def wait_until(condition: Callable[[], object], timeout_s: float, what: str) -> 
         if time.monotonic() > deadline:
             pytest.fail(f"waited {timeout_s} s in vain until {what}")
         pause.wait(POLL_S)
+
+
+@pytest.fixture(autouse=True)
+def _few_files() -> Iterator[None]:
+    """Collect what tests leave before it holds too many files: pynetdicom's select takes numbers below 1,024 only."""
+    yield
+    if len(os.listdir("/proc/self/fd")) > _MOST_FILES:
+        gc.collect()
 
 
 @pytest.fixture

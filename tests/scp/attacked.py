@@ -4,7 +4,7 @@ import copy
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from io import BytesIO
@@ -65,11 +65,6 @@ class Attacked(World):
         if (who, kind) not in self._ledgers:
             self._ledgers[who, kind] = super().ledger(who, kind)
         return self._ledgers[who, kind]
-
-    def close(self) -> None:
-        """Close what would stay open until memory is collected: pynetdicom's sockets must have low numbers (select)."""
-        for ledger in self._ledgers.values():
-            ledger.close()
 
     def join(self, msp_id: str) -> None:
         """Another research organisation, by the word of owner and custodian."""
@@ -208,8 +203,7 @@ def attacked() -> Iterator[Attacked]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shutil.copytree(template.name, folder, dirs_exist_ok=True)
-        with closing(Attacked(open_node(folder), folder, "", [], now=_begun(), book=copy.deepcopy(book))) as world:
-            yield world
+        yield Attacked(open_node(folder), folder, "", [], now=_begun(), book=copy.deepcopy(book))
 
 
 def encoded(ds: Dataset) -> bytes:
