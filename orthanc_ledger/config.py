@@ -29,12 +29,12 @@ SHORTEST_WITHIN_S = 0.1
 class Listen:
     """A DICOM port: address, TCP port, number of receiver processes, associations at once in each.
 
-    A process fills about one core, with all its associations; one leaves the others to anchoring.
+    A process fills about one core, with all its associations; the kernel shares out connections by chance.
     """
 
     host: str = "127.0.0.1"
     port: int = 0
-    processes: int = 1
+    processes: int = 2
     max_associations: int = 100
 
 

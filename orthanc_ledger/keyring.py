@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from orthanc_ledger import tokens
 from orthanc_ledger.database import Database
+from orthanc_ledger.durable import sync
 from orthanc_ledger.errors import ConfigError, DataError, IntegrityError, NotHeld, ServiceAway
 
 _NONCE = 12
@@ -219,10 +220,6 @@ def _write_new(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync(path.parent)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be made: {error.strerror}") from error

@@ -5,7 +5,6 @@ a UID is the current one again, until a confirmed supersession names another. Wh
 next anchorer as if it had just come. Lost is what is nowhere else: decisions to supersede that the ledger has not yet.
 """
 
-import os
 import shutil
 import tempfile
 from collections import defaultdict
@@ -20,6 +19,7 @@ from orthanc_ledger.arrival import read_head
 from orthanc_ledger.attributes import Attributes
 from orthanc_ledger.batch import describe
 from orthanc_ledger.content import ContentStore
+from orthanc_ledger.durable import sync
 from orthanc_ledger.errors import IntegrityError, NotHeld, Unreadable
 from orthanc_ledger.index import Index, Instance, Supersession
 from orthanc_ledger.keyring import Keyring, StudyKeys
@@ -188,8 +188,4 @@ def put_in_place(fresh: Path, place: Path) -> None:
     for name in (f"{place.name}-wal", f"{place.name}-shm"):
         place.with_name(name).unlink(missing_ok=True)
     fresh.replace(place)
-    folder = os.open(place.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync(place.parent)

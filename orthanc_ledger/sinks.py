@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from orthanc_ledger.durable import sync
 from orthanc_ledger.errors import ConfigError, IntegrityError, SinkAway
 
 DEADLINE_S = 30.0
@@ -67,7 +68,7 @@ class PathSink:
                 file.write(rest)
                 file.flush()
                 os.fsync(file.fileno())
-            _sync_folder(self.folder)
+            sync(self.folder)
         except OSError as error:
             raise SinkAway(f"{path}: cannot be kept: {error.strerror}") from error
 
@@ -216,14 +217,6 @@ def _complete(note: bytes) -> bool:
     """Whether it was written to its end."""
     _, empty_line, signatures = note.rpartition(b"\n\n")
     return bool(empty_line) and signatures.endswith(b"\n")
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from typing import BinaryIO, Protocol
 
 from orthanc_ledger.arrival import Arrival, encode_head, read_head
 from orthanc_ledger.clock import MicrosecondClock
+from orthanc_ledger.durable import sync, write_early
 from orthanc_ledger.errors import ConfigError, IntegrityError, NotHeld, SpoolFull, UidMismatch, Unreadable
 from orthanc_ledger.instance import read_identifiers
 
@@ -161,7 +162,7 @@ class Spool:
 
     def sync(self, queue: str = INBOX) -> None:
         """Make the names that a queue shows now durable."""
-        _sync_folder(self.folder / queue)
+        sync(self.folder / queue)
 
     @contextlib.contextmanager
     def open(self, name: str, queue: str = INBOX) -> Iterator[BinaryIO]:
@@ -187,8 +188,8 @@ class Spool:
         except IntegrityError:
             aside = f"{claim}.damaged"
         os.replace(self.folder / source / name, self.folder / queue / aside)
-        _sync_folder(self.folder / queue)
-        _sync_folder(self.folder / source)
+        sync(self.folder / queue)
+        sync(self.folder / source)
         return aside
 
     def take_back(self, name: str, queue: str = QUARANTINE) -> str:
@@ -203,7 +204,7 @@ class Spool:
             raise NotHeld(f"{queue}: no unit {name}; `orthanc-ledger {queue}` shows what is there") from error
         except FileExistsError as error:
             raise ConfigError(f"{name}: an object with its UID has just arrived; look again in a moment") from error
-        _sync_folder(self.folder / INBOX)
+        sync(self.folder / INBOX)
         self.remove(name, queue)
         return claim
 
@@ -252,11 +253,12 @@ class Incoming:
             raise SpoolFull(
                 f"spool: a data set of more than {self._largest_bytes} bytes is not accepted: raise largest_object_mb"
             )
-        if self._size // _RESERVE_STEP > before // _RESERVE_STEP:
-            self._check_reserve()
         self._digest.update(data)
         with _spool_errors():
             _write_all(self._fd, data)
+        if self._size // _RESERVE_STEP > before // _RESERVE_STEP:
+            write_early(self._fd)
+            self._check_reserve()
 
     def accept(self) -> Receipt:
         """Make the object durable; when this returns it survives ``kill -9`` and power loss.
@@ -266,6 +268,7 @@ class Incoming:
         if self._fd is None:
             raise ValueError("this object was already accepted or discarded")
         try:
+            write_early(self._fd)
             self._check_identifiers(self._fd)
             sha256 = self._digest.digest()
             holder = self._claims.claimed(self._claim)
@@ -351,14 +354,6 @@ def _link_unnamed(fd: int, folder: Path, name: str) -> bool:
         return True
     finally:
         os.fsync(folder_fd)
-        os.close(folder_fd)
-
-
-def _sync_folder(folder: Path) -> None:
-    folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder_fd)
-    finally:
         os.close(folder_fd)
 
 

@@ -21,7 +21,7 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _DEATHS = 2  # one may be an accident
-_NICE = 5  # who sends or asks is waiting, this work is not waited for
+_NICE = 5  # below the process that forks them: what only it can do comes first
 
 
 class Workers(Generic[Job, Result]):

@@ -59,7 +59,7 @@ def test_a_sinks_folder_that_a_link_puts_into_data_dir_is_refused(tmp_path: Path
 
 def test_defaults_stand_for_what_is_left_out(tmp_path: Path) -> None:
     config = read(tmp_path)
-    assert (config.batch.idle_s, config.batch.max_instances, config.clinical.processes) == (0.75, 1000, 1)
+    assert (config.batch.idle_s, config.batch.max_instances, config.clinical.processes) == (0.75, 1000, 2)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from orthanc_ledger.commands.terminal import keys_of_others, open_node
 from orthanc_ledger.errors import ConfigError, LedgerAway
 from orthanc_ledger.serve import PREDECESSOR_ENDS_S, SUPERVISED, quiet_libraries, stop_event, supervise
 
+_NICE = 10  # of the anchorer: whoever sends or asks is waiting, nobody waits for an anchor
+
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     serve = subparsers.add_parser("serve", help="run the node: all its processes, until SIGTERM")
@@ -51,6 +53,7 @@ def _anchorer(args: argparse.Namespace) -> int:
     quiet_libraries()
     node: Node = open_node(args)
     stop = stop_event(args.supervised)
+    os.nice(_NICE)
     node.anchorer().run(stop, system_clock_us, PREDECESSOR_ENDS_S if args.supervised else 0.0)
     return 0
 

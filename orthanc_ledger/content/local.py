@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO, Self, cast
 
 from orthanc_ledger.content import Stored
 from orthanc_ledger.content.cid import UnixFsImporter, block_cid, check_block_cid, check_file_cid
+from orthanc_ledger.durable import sync, write_early
 from orthanc_ledger.errors import ConfigError, ContentAway, IntegrityError, NotHeld
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class LocalStore:
         with _away(f"content store {folder}"):
             for part in _PARTS:
                 (folder / part).mkdir(parents=True)
-            _sync(folder)
+            sync(folder)
         return cls(folder)
 
     def begin(self) -> "LocalBatch":
@@ -108,6 +109,8 @@ class LocalBatch:
             file = _Sink(staged)
         with file:
             write(cast(BinaryIO, file))
+            with _away(f"content store {staged}"):
+                write_early(file.fileno())
         cid = file.importer.finish()
         self._places[staged] = _place(self._objects, cid)
         return Stored(cid, file.size)
@@ -135,14 +138,14 @@ class LocalBatch:
         """Sync all files, then give them their names, then sync the folders."""
         with _away(f"content store {self._staging}"):
             for staged in self._places:
-                _sync(staged)
+                sync(staged)
             folders = {place.parent for place in self._places.values()}
             for folder in folders:
                 folder.mkdir(exist_ok=True)
             for staged, place in self._places.items():
                 os.replace(staged, place)
             for folder in folders | {folder.parent for folder in folders}:
-                _sync(folder)
+                sync(folder)
 
 
 class _File(io.FileIO):
@@ -186,11 +189,3 @@ def _away(what: str) -> Iterator[None]:
 
 def _place(part: Path, cid: str) -> Path:
     return part / cid[-2:] / cid
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
