@@ -100,6 +100,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
     print(text)
     folder = args.out or (None if args.quick else HERE)
     if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "RESULTS.md").write_text(text, encoding="utf-8")
         (folder / "results.svg").write_text(svg, encoding="utf-8")
     return 0
