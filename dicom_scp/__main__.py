@@ -4,6 +4,7 @@
 """
 
 import argparse
+import gc
 import logging
 import sys
 import threading
@@ -81,6 +82,7 @@ def _receive(node: Node, port: Literal["clinical", "research"], stop: threading.
         node.spool,
         NodeArchive(node),
     )
+    gc.freeze()  # what is there now stays: pynetdicom's server has all objects looked through time and again
     try:
         listener.start()
     except OSError as error:
