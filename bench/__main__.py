@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import find, fingerprint, report, retrieve, store
-from bench.conditions import conditions
+from bench.conditions import PACE, conditions, pace_s
 from bench.peers import PEERS, BenchError
 from bench.store import Scenario
 
@@ -56,13 +56,14 @@ CAPTION = "Median of the repeats, thin line from lowest to highest; anchored is 
 
 def measure(run: Run) -> tuple[str, str]:
     """The report as Markdown, and its chart as SVG. Raises BenchError when a peer fails."""
-    began, facts = time.monotonic(), conditions()
+    began, facts, pace = time.monotonic(), conditions(), pace_s()
     rates = {scenario.name: store.measure(scenario, PEERS, run.repeats) for scenario in run.scenarios}
     fetched = retrieve.measure(run.retrieved, run.repeats)
     size, huge = store.measure_huge(PEERS, run.huge_mb)
     ratios = [ratio for name, of_one in rates.items() for ratio in report.store_ratios(name, of_one)]
     ratios += report.retrieve_ratios(fetched)
     more = [("Fingerprint against SHA-256", fingerprint.rows()), ("C-FIND (no wire)", find.rows(*run.indexed))]
+    facts[PACE] = f"{pace * 1e3:.0f} ms before, {pace_s() * 1e3:.0f} ms after"
     facts["duration"] = f"{(time.monotonic() - began) / 60:.0f} minutes"
     parts = [
         INTRODUCTION.format(warm_up=store.WARM_UP, repeats=run.repeats, caption=CAPTION),
