@@ -34,7 +34,7 @@ _MOMENT_S = 1.0  # a round's kill comes within
 _ANSWERS_S, _DRAIN_S = 300.0, 600.0  # else it hangs
 _APPROVED = 10
 _PACS = "PACS"
-_SERVING = Counter(clinical=2, research=1, anchorer=1, courier=1, sweeper=1, forwarder=1, supervisor=1)
+_SERVING = Counter(clinical=2, research=2, anchorer=1, courier=1, sweeper=1, forwarder=1, supervisor=1)
 _SETTINGS = {
     "batch": {"idle_s": 0.3, "max_instances": 200},
     "checkpoint_within_s": 1.0,
@@ -63,7 +63,6 @@ class Torture:
         self.pacs.mkdir()
         self.live = make_live_node(self.folder, self.free_port)
         raw = yaml.safe_load(self.live.config.read_text())
-        raw["clinical"]["processes"] = 2
         raw["peers"].append({"ae_title": _PACS, "role": "clinical", "host": "127.0.0.1", "port": self.pacs_port})
         raw |= {**_SETTINGS, "checkpoint_sinks": [f"path:{self.sink}"], "forward": [_PACS]}
         self.live.config.write_text(yaml.safe_dump(raw))
