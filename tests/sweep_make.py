@@ -23,7 +23,7 @@ DATA_SET_BYTES = 400
 def hold(node: Node, count: int, batches: int = 1, study_uid: str = STUDY) -> None:
     """Have so many objects of a study, in so many batches of one size, sealed, indexed and anchored."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local, "_sync", lambda path: None)  # these need not survive the loss of power
+        patch.setattr(local, "sync", lambda path: None)  # these need not survive the loss of power
         for seq in range(batches):
             _prepare(node, study_uid, seq, [f"{study_uid}.{seq}.{n}" for n in range(count // batches)])
     node.anchorer().submit()
