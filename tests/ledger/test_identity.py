@@ -95,9 +95,8 @@ def test_a_damaged_folder_is_refused_by_the_files_name(organisation: Path, name:
 
 def test_a_certificate_whose_serial_number_is_negative_is_none(organisation: Path) -> None:
     certificate = bytearray(load_identity(issue(organisation, "p-7", "person", clock)).certificate)
-    certificate[certificate.index(b"\xa0\x03\x02\x01\x02\x02") + 7] = (
-        first  # version 3, then the serial number's INTEGER
-    )
+    serial = certificate.index(b"\xa0\x03\x02\x01\x02\x02") + 7  # behind version 3 and the INTEGER's header
+    certificate[serial] = 0x80
     with pytest.raises(Unreadable, match="serial number is not positive"):
         parse_certificate(bytes(certificate))
 
