@@ -5,6 +5,7 @@ are processes of their own. Exit code 0: every step did what it should; 1: a ste
 """
 
 import argparse
+import os
 import shutil
 import signal
 import sys
@@ -245,10 +246,19 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     finally:
+        _end_children()
         if args.keep:
             print(f"kept: {folder}")
         else:
             shutil.rmtree(folder)
+
+
+def _end_children() -> None:
+    """End what an interrupt left: it may come between a process's start and the call that was to wait for it."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children")  # not there on every kernel
+    for pid in map(int, children.read_text().split() if children.exists() else ()):
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def _short(identifier: str) -> str:
