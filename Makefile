@@ -21,7 +21,7 @@ torture: $(INSTALLED) ## kill a process of a node under load, ROUNDS times (100;
 	scripts/debian-packages dcmtk:storescp
 	PYTHONPATH=. $(BIN)/python tests/torture.py $(or $(ROUNDS),100) $(SEED)
 
-bench: $(INSTALLED) ## speed beside other SCPs, a quarter of an hour, into bench/RESULTS.md; QUICK=1 takes three minutes and prints only
+bench: $(INSTALLED) ## speed beside other SCPs, twenty minutes, into bench/RESULTS.md; QUICK=1 takes three minutes and prints only
 	scripts/debian-packages dcmtk:storescp orthanc:Orthanc
 	$(BIN)/python -m bench $(if $(QUICK),--quick)
 
