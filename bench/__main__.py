@@ -1,4 +1,4 @@
-"""`make bench`: everything side by side, about a quarter of an hour. `make bench QUICK=1`: a part of it, once.
+"""`make bench`: everything side by side, about twenty minutes. `make bench QUICK=1`: a part of it, once.
 
     python -m bench [--quick] [--out FOLDER]
 
