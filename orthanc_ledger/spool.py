@@ -253,12 +253,11 @@ class Incoming:
             raise SpoolFull(
                 f"spool: a data set of more than {self._largest_bytes} bytes is not accepted: raise largest_object_mb"
             )
+        if self._size // _RESERVE_STEP > before // _RESERVE_STEP:
+            self._check_reserve()
         self._digest.update(data)
         with _spool_errors():
             _write_all(self._fd, data)
-        if self._size // _RESERVE_STEP > before // _RESERVE_STEP:
-            write_early(self._fd)
-            self._check_reserve()
 
     def accept(self) -> Receipt:
         """Make the object durable; when this returns it survives ``kill -9`` and power loss.

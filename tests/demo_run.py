@@ -59,12 +59,18 @@ def processes_of(folder: Path) -> list[str]:
 
 def check_it_fails(tmp_path: Path, mutation: str, failure: str) -> None:
     """Run the demo with a mutation: it names the step that fails, and leaves nothing."""
+    done = run_mutated(tmp_path, mutation)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert f"✗ {failure}" in done.stdout, done.stdout
+
+
+def run_mutated(tmp_path: Path, mutation: str) -> "subprocess.CompletedProcess[str]":
+    """Run the demo with a mutation; fails the test when it leaves anything."""
     sites = tmp_path / "sites"
     sites.mkdir()
     (sites / "sitecustomize.py").write_text(mutation + LOAD_MUTATED)
     folders = tmp_path / "folders"
     folders.mkdir()
     done = run_demo(folders, PYTHONPATH=str(sites))
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert f"✗ {failure}" in done.stdout, done.stdout
     assert (processes_of(folders), list(folders.iterdir())) == ([], [])
+    return done

@@ -10,10 +10,22 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, wait_until
-from demo_run import COMMAND, DEADLINE_S, processes_of, run_demo
+from demo_run import COMMAND, DEADLINE_S, processes_of, run_demo, run_mutated
 from pydicom import dcmread
 
 STEPS = 16
+INTERRUPTED_WHILE_A_COMMAND_STARTS = """
+MODULE = "dicom_scp.demo_node"
+def mutate(module):
+    import os, signal, subprocess
+    class Interrupted(subprocess.Popen):
+        def __init__(self, command, **options):
+            super().__init__(command, **options)
+            if "audit" in command:
+                os.kill(self.pid, signal.SIGSTOP)  # else it ends by itself meanwhile
+                raise KeyboardInterrupt
+    subprocess.Popen = Interrupted
+"""
 
 
 @pytest.mark.timeout(DEADLINE_S + 30)
@@ -46,3 +58,8 @@ def test_without_dcmtk_the_modality_is_pynetdicom_and_an_interrupt_ends_all_that
     demo.send_signal(signal.SIGTERM)
     assert demo.wait(60) == 130, (tmp_path / "shown").read_text()
     assert (processes_of(folders), list(folders.iterdir())) == ([], [])
+
+
+def test_an_interrupt_while_a_command_starts_leaves_nothing(tmp_path: Path) -> None:
+    done = run_mutated(tmp_path, INTERRUPTED_WHILE_A_COMMAND_STARTS)
+    assert done.returncode == 130, done.stdout + done.stderr

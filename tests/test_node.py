@@ -251,6 +251,11 @@ class TestResearch:
         assert not node.echo("MRI1", "research")
         assert not node.echo("RESEARCH1", "clinical")
 
+    def test_anchoring_gives_way_to_receivers(self, node: LiveNode) -> None:
+        nice = {name: os.getpriority(os.PRIO_PROCESS, pid) for name, pid in node.processes()}
+        assert nice["clinical"] == nice["research"] < nice["anchorer"]
+        assert all(nice["anchorer"] < os.getpriority(os.PRIO_PROCESS, pid) for pid in node.workers())
+
     def test_releases_outcomes_and_denials_are_on_the_ledger(self, node: LiveNode, ge_slices: list[Path]) -> None:
         before = len(node.audit())
         node.get("RESEARCH1", "research", QueryRetrieveLevel="STUDY", StudyInstanceUID=uid_of(ge_slices[0]))

@@ -109,8 +109,7 @@ class LocalBatch:
             file = _Sink(staged)
         with file:
             write(cast(BinaryIO, file))
-            with _away(f"content store {staged}"):
-                write_early(file.fileno())
+            write_early(file.fileno())
         cid = file.importer.finish()
         self._places[staged] = _place(self._objects, cid)
         return Stored(cid, file.size)
