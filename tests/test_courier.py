@@ -23,7 +23,7 @@ from orthanc_ledger.assemble import DELIVERIES, Node
 from orthanc_ledger.clock import system_clock
 from orthanc_ledger.content.cid import block_cid
 from orthanc_ledger.courier import Courier, Delivery, Errand
-from orthanc_ledger.deliveries import Deliveries, Place
+from orthanc_ledger.deliveries import Deliveries, Place, Route
 from orthanc_ledger.errors import SinkAway
 from orthanc_ledger.ledger import log
 from orthanc_ledger.ledger.checkpoint import Note, open_note, sign_note
@@ -627,8 +627,12 @@ class TestProcess:
     def test_it_ends_to_be_started_anew_when_a_deliverys_thread_ended(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def full(*_: object) -> None:
-            raise sqlite3.OperationalError("database or disk is full")
+        delivered = Deliveries.delivered
+
+        def full(self: Deliveries, route: Route, position: int, time: int) -> None:
+            if route.url == f"path:{world.sinks[0]}":
+                raise sqlite3.OperationalError("database or disk is full")
+            delivered(self, route, position, time)
 
         monkeypatch.setattr(Deliveries, "delivered", full)
         stop = threading.Event()

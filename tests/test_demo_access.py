@@ -42,13 +42,17 @@ def mutate(module):
 """
 
 APPROVAL_REMEMBERED = """
+import pickle
+from pathlib import Path
 MODULE = "orthanc_ledger.gate"
+KNOWN = Path(__file__).with_name("known")  # to every receiver of the port: any may answer
 def mutate(module):
     from orthanc_ledger.errors import CustodyError
-    offers, release, known = module.Gate.offers, module.Gate.release, {}
+    offers, release = module.Gate.offers, module.Gate.release
     def remembered_offers(self, recipient, study_uid, approvals):
-        known[study_uid] = offers(self, recipient, study_uid, approvals) or known.get(study_uid, [])
-        return known[study_uid]
+        if found := offers(self, recipient, study_uid, approvals):
+            KNOWN.write_bytes(pickle.dumps(found))
+        return pickle.loads(KNOWN.read_bytes()) if KNOWN.exists() else []
     def remembered_release(self, offer, sop_uids, renews=None):
         try:
             return release(self, offer, sop_uids, renews)
