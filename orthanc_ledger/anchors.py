@@ -1,6 +1,7 @@
 """The anchors on the ledger, page by page, and which of them this node made."""
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +13,16 @@ Anchor = Mapping[str, Any]
 """A row of the queries Anchors and AnchorsOfStudy."""
 
 _PAGE = 100
+
+
+def in_order(anchors: Iterable[Anchor]) -> list[Anchor]:
+    """By sequence, a study's own by number: sequences follow the commits only as well as the clocks agree."""
+    latest: defaultdict[bytes, int] = defaultdict(int)
+    placed = []
+    for anchor in sorted(anchors, key=lambda anchor: int(anchor["number"])):
+        latest[anchor["study"]] = max(latest[anchor["study"]], anchor["sequence"])
+        placed.append((latest[anchor["study"]], anchor["number"], anchor))
+    return [anchor for _, _, anchor in sorted(placed, key=lambda place: place[:2])]
 
 
 class Anchors:

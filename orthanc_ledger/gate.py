@@ -18,6 +18,7 @@ from orthanc_ledger.errors import ContractError, DataError, IntegrityError, Ledg
 from orthanc_ledger.index import Index, Instance
 from orthanc_ledger.keyring import Keyring, StudyKeys
 from orthanc_ledger.ledger import Ledger
+from orthanc_ledger.ledger.contract.anchors import is_covered
 from orthanc_ledger.library import Manifests
 from orthanc_ledger.manifest import Record
 from orthanc_ledger.peer import Peer
@@ -40,7 +41,7 @@ class StandingChanged(LedgerAway):
 class Approval:
     """A running approval: of the studies with these tokens, a dataset's verified list or those the request names.
 
-    ``covered_until``: only of anchors committed before this entry of the ledger; None: of later ones too.
+    ``covered_until``: only of anchors committed before the approval (`anchors.is_covered`); None: of later ones too.
     """
 
     request: bytes
@@ -229,7 +230,9 @@ class Gate:
         for instance in self._index.select(studies=[study_uid]):
             token = tokens.instance_token(study.k_study, instance.sop_uid)
             anchor, record = custody.current.get(token, (custody.unproven.get(str(instance.manifest)), None))
-            if anchor is None or instance.sop_class not in approval.sop_classes or not _covers(approval, anchor):
+            if anchor is None or not is_covered(anchor, approval.covered_until):
+                continue
+            if instance.sop_class not in approval.sop_classes:
                 continue
             if (policy["require_stored"] and not anchor["stored"]) or (record and record.origin in excluded):
                 continue
@@ -301,7 +304,3 @@ def node_id(peer: Peer) -> dict[str, str]:
 def never_given(policy: Mapping[str, Any]) -> set[str]:
     """Origins of objects that no approval gives."""
     return {*policy["excluded_origins"], "research"}
-
-
-def _covers(approval: Approval, anchor: Mapping[str, Any]) -> bool:
-    return approval.covered_until is None or anchor["sequence"] < approval.covered_until

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from orthanc_ledger import tokens
-from orthanc_ledger.anchors import Anchor, Anchors
+from orthanc_ledger.anchors import Anchor, Anchors, in_order
 from orthanc_ledger.arrival import read_head
 from orthanc_ledger.attributes import Attributes
 from orthanc_ledger.batch import describe
@@ -89,7 +89,7 @@ class Reindex:
             if waiting["kind"] == "supersession":
                 self._proposed[waiting["record"]["instance"], waiting["record"]["newManifest"]].append(waiting)
         rebuilt = Rebuilt()
-        for anchor in sorted(self._anchors.behind(), key=lambda anchor: int(anchor["sequence"])):
+        for anchor in in_order(self._anchors.behind()):
             rebuilt = replace(self._enter(anchor, rebuilt), anchors=rebuilt.anchors + 1)
             progress(rebuilt)
         return rebuilt

@@ -1,11 +1,14 @@
 """Anchors: which manifests there are, of which study, and which of them the custodian stores."""
 
+from collections.abc import Mapping
+
 from orthanc_ledger.errors import ContractError
 from orthanc_ledger.ledger.contract.call import Effect, Question, State, Transaction, Value, differing
 from orthanc_ledger.ledger.contract.paging import page
 from orthanc_ledger.ledger.contract.standing import check_not_erased
 
 _ANCHORS = "anchor/"
+_APPROVALS = "approvals"
 _CONTENT = ("study", "root", "count", "kind", "from", "profile")
 
 
@@ -20,9 +23,11 @@ def anchor(tx: Transaction) -> Effect:
     _check_kind(tx)
     study: bytes = args["study"]
     check_not_erased(tx.state, study)
-    record = {**args, "time": tx.call.time, "sequence": tx.call.sequence}
-    index = f"studyAnchor/{study.hex()}/{tx.call.sequence:020d}/{args['manifestCid']}"
-    return Effect(_place(record), {key: record, index: args["manifestCid"]}, studies=(study,))
+    number, change = _numbered(tx.state, study)
+    order = {"number": number, "approvals": approvals_so_far(tx.state)}
+    record = {**args, **order, "time": tx.call.time, "sequence": tx.call.sequence}
+    index = f"studyAnchor/{study.hex()}/{number:010d}"
+    return Effect(_place(record), {key: record, index: args["manifestCid"], **change}, studies=(study,))
 
 
 def confirm_stored(tx: Transaction) -> Effect:
@@ -45,7 +50,7 @@ def anchors(question: Question) -> Value:
 
 
 def anchors_of_study(question: Question) -> Value:
-    """In the order of their commits."""
+    """By number: in the order of their commits."""
     prefix = f"studyAnchor/{question.args['study'].hex()}/"
     found = (question.records.get(anchor_key(cid)) for _, cid in question.records.scan(prefix))
     return page((_shown(question, record) for record in found if record is not None), question.args)
@@ -65,6 +70,23 @@ def is_stored(state: State, manifest_cid: str) -> bool:
     return state.get(_stored_key(manifest_cid)) is not None
 
 
+def approvals_so_far(state: State) -> int:
+    """How many approvals there were that cover only what was anchored before them."""
+    count: int = state.get(_APPROVALS) or 0
+    return count
+
+
+def approvals_raised(state: State) -> tuple[int, dict[str, Value]]:
+    """The number of the next such approval, from 1, and the change that makes it so."""
+    count = approvals_so_far(state) + 1
+    return count, {_APPROVALS: count}
+
+
+def is_covered(anchored: Mapping[str, Value], covered_until: int | None) -> bool:
+    """Whether an approval covers an anchor: made before it, or the approval is for future ones too (None)."""
+    return covered_until is None or anchored["approvals"] < covered_until
+
+
 def _check_kind(tx: Transaction) -> None:
     derived = tx.args["kind"] == "derived"
     if ("from" in tx.args) != derived:
@@ -79,6 +101,15 @@ def _place(record: Value) -> Value:
 
 def _shown(question: Question, record: Value) -> Value:
     return {**record, "stored": is_stored(question.records, record["manifestCid"])}
+
+
+def _numbered(state: State, study: bytes) -> tuple[int, dict[str, Value]]:
+    """The number of the study's next anchor, from 0, and the change that takes it. Reading it puts a study's anchors in
+    order: of two that are endorsed at once one is refused.
+    """
+    key = f"studyAnchors/{study.hex()}"
+    number: int = state.get(key) or 0
+    return number, {key: number + 1}
 
 
 def _stored_key(manifest_cid: str) -> str:

@@ -35,7 +35,7 @@ class Call:
     caller: Caller
     time: int  # the transaction's time, UTC seconds: what every rule goes by
     host_time: int  # the host's own clock, only compared with `time`
-    sequence: int  # rises with every commit; embedded: the entry's position
+    sequence: int  # the host's name for this commit, unlike any other's; embedded: the entry's position
     policy_sha256: bytes  # of the one policy InitPolicy may take, dag-cbor encoded
 
 

@@ -1,7 +1,7 @@
 """Releases: the one decision whether a research node may have a study's objects now."""
 
 from orthanc_ledger.errors import ContractError
-from orthanc_ledger.ledger.contract.anchors import anchor_key, is_stored
+from orthanc_ledger.ledger.contract.anchors import anchor_key, is_covered, is_stored
 from orthanc_ledger.ledger.contract.call import Effect, Transaction, Value
 from orthanc_ledger.ledger.contract.datasets import is_proven
 from orthanc_ledger.ledger.contract.requests import check_stands, find_request, named_studies
@@ -61,12 +61,11 @@ def _covers(tx: Transaction, request: Value, study: bytes) -> bool:
 
 
 def _check_anchors(tx: Transaction, request: Value) -> None:
-    covered_until = request["coveredUntil"]
     for cid in tx.args["anchors"]:
         record = tx.record(anchor_key(cid), "anchors")
         if record["study"] != tx.args["study"]:
             raise ContractError("INVALID", "anchors", f"{cid} is anchored for another study")
-        if covered_until is not None and record["sequence"] >= covered_until:
+        if not is_covered(record, request["coveredUntil"]):
             raise ContractError("WRONG_STATE", "anchors", f"{cid} was anchored after the approval")
         if tx.policy["require_stored"] and not is_stored(tx.state, cid):
             raise ContractError("WRONG_STATE", "stored", f"{cid} is not confirmed as stored")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from orthanc_ledger.errors import ContractError
+from orthanc_ledger.ledger.contract.anchors import approvals_raised
 from orthanc_ledger.ledger.contract.call import Effect, Question, Records, State, Transaction, Value, differing
 from orthanc_ledger.ledger.contract.datasets import dataset_stands, find_dataset
 from orthanc_ledger.ledger.contract.nodes import node_head, node_path, node_stands
@@ -56,10 +57,10 @@ def approve(tx: Transaction) -> Effect:
     if first is not None:
         raise ContractError("WRONG_STATE", "approved", f"{tx.role} approved until {first['until']} already")
     others = [tx.state.get(_approval_key(args["id"], role)) for role in needs if role != tx.role]
-    decided = _approved(tx, request, others) if all(others) else request
+    decided, changes = _approved(tx, request, others) if all(others) else (request, {})
     result = {name: decided[name] for name in ("id", "state", "until")}
     approval = {"until": args["until"], "release": args["release"], **tx.stamp, "result": result}
-    changes = {key: approval} if decided is request else {key: approval, _request_key(args["id"]): decided}
+    changes = {key: approval, **changes}
     return Effect(result, changes, named_studies(request))
 
 
@@ -140,13 +141,17 @@ def _check_approvable(tx: Transaction, request: Value) -> None:
         raise ContractError("INVALID", "until", f"later than {days} days from now")
 
 
-def _approved(tx: Transaction, request: Value, others: list[Value]) -> Value:
-    """The request with its last needed approval: until the smallest of all; for what is anchored now, unless future."""
+def _approved(tx: Transaction, request: Value, others: list[Value]) -> tuple[Value, dict[str, Value]]:
+    """The request with its last needed approval, until the smallest of all, and the changes that make it so.
+
+    It covers what is anchored now, unless future.
+    """
     until = min([tx.args["until"], *(other["until"] for other in others)])
     if tx.call.time >= until:
         raise ContractError("EXPIRED", "until", "the other approval has run out: a new request is needed")
-    covered = None if request["future"] else tx.call.sequence
-    return {**request, "state": "approved", "until": until, "coveredUntil": covered}
+    covered, change = (None, {}) if request["future"] else approvals_raised(tx.state)
+    approved = {**request, "state": "approved", "until": until, "coveredUntil": covered}
+    return approved, {_request_key(request["id"]): approved, **change}
 
 
 def _end(tx: Transaction, kind: str, state: str, from_states: tuple[str, ...]) -> Effect:

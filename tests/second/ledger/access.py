@@ -58,7 +58,9 @@ def approve(t: Turn) -> Value:
     t.refuse(any(other and other["until"] <= now for other in others), "EXPIRED", "until")
     if all(others):
         until = min([t["until"], *(other["until"] for other in others)])
-        covered = None if request["future"] else t.call.sequence
+        covered = None if request["future"] else (t.get("approvals") or 0) + 1
+        if covered:
+            t.put("approvals", covered)
         request = request | {"state": "approved", "until": until, "coveredUntil": covered}
         t.put(key("request", t["id"]), request)
     result = {"id": t["id"], "state": request["state"], "until": request["until"]}
@@ -101,7 +103,7 @@ def log_release(t: Turn) -> Value:
     t.refuse(t["standingVersion"] != t.standing(t["study"]), "WRONG_STATE", "standingVersion")
     for cid in t["anchors"]:
         anchor = t.manifest("anchors", t["study"], cid)
-        covered = request["future"] or anchor["sequence"] < request["coveredUntil"]
+        covered = request["future"] or anchor["approvals"] < request["coveredUntil"]
         t.refuse(not covered, "WRONG_STATE", "anchors")
         t.refuse(t.policy["require_stored"] and t.get("stored", cid) is None, "WRONG_STATE", "stored")
     if t["renews"] is not None:

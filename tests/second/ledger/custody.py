@@ -13,8 +13,10 @@ def anchor(t: Turn) -> Value:
     t.refuse(t["kind"] != "derived" and t["profile"] is not None, "INVALID", "profile")
     t.state_is_not(t.erasure(t["study"]), "erased")
     result = {"sequence": t.call.sequence, "time": t.call.time}
-    t.put(where, t.call.args | result)
-    t.put(key("studyAnchor", t["study"], f"{t.call.sequence:020d}", t["manifestCid"]), t["manifestCid"])
+    number = t.get("studyAnchors", t["study"]) or 0
+    t.put(where, t.call.args | result | {"number": number, "approvals": t.get("approvals") or 0})
+    t.put(key("studyAnchors", t["study"]), number + 1)
+    t.put(key("studyAnchor", t["study"], f"{number:010d}"), t["manifestCid"])
     t.about(t["study"])
     return result
 

@@ -163,7 +163,7 @@ def _who_is_kept() -> Story:
 
 
 def _sequence() -> Story:
-    story = after("policy", "only what commits has a sequence, and before and after go by it, not by seconds")
+    story = after("policy", "only what commits has a sequence")
     story.refused("NOT_PERMITTED role", LAB, "Anchor", anchor())
     first = story.does(OWNER, "Anchor", anchor(), at=story.now)
     assert story.repeats(OWNER, "Anchor", anchor(), at=story.now + 5) == first

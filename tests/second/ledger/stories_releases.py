@@ -41,7 +41,8 @@ def stories() -> list[Story]:
         _leases_of_another_length(),
         _renewals(),
         _order_of_refusals(),
-        _covered_by_sequence(),
+        _covered_by_order(),
+        _covered_by_one_and_not_the_other(),
         _future(),
         _stored(),
         _several_studies(),
@@ -145,7 +146,7 @@ def _order_of_refusals() -> Story:
     return story
 
 
-def _covered_by_sequence() -> Story:
+def _covered_by_order() -> Story:
     story = after("half approved", "what is anchored before the last needed Approve is covered, in the same second too")
     now = story.now
     story.does(OWNER, "Anchor", anchor(NEW), at=now)
@@ -154,8 +155,22 @@ def _covered_by_sequence() -> Story:
     story.does(OWNER, "LogRelease", release(anchors=[NEW, M1]), at=now)
     story.refused("WRONG_STATE anchors", OWNER, "LogRelease", release(anchors=[ELSEWHERE]), at=now)
     covered = story.asks("GetRequest", {"id": REQUEST})["coveredUntil"]
-    sequences = [story.asks("GetAnchor", {"manifestCid": cid})["sequence"] for cid in (NEW, ELSEWHERE)]
-    assert sequences == [covered - 1, covered + 1]
+    counts = [story.asks("GetAnchor", {"manifestCid": cid})["approvals"] for cid in (NEW, ELSEWHERE)]
+    assert counts == [covered - 1, covered]
+    return story
+
+
+def _covered_by_one_and_not_the_other() -> Story:
+    story = after("approved", "each approval covers what was anchored before it, whichever study it is of")
+    story.does(OWNER, "Anchor", anchor(NEW))
+    story.does(OWNER, "Anchor", anchor(ELSEWHERE, STUDY2))
+    second = numbered(story, request(studies=[STUDY, STUDY2]))
+    approved(story, second)
+    story.refused("WRONG_STATE anchors", OWNER, "LogRelease", release(anchors=[NEW]))
+    story.does(OWNER, "LogRelease", release(second, anchors=[NEW]))
+    story.does(OWNER, "LogRelease", release(second, study=STUDY2, anchors=[ELSEWHERE]))
+    numbers = [story.asks("GetAnchor", {"manifestCid": cid})["number"] for cid in (M1, M2, NEW, ELSEWHERE)]
+    assert numbers == [0, 1, 3, 0]
     return story
 
 
@@ -166,6 +181,7 @@ def _future() -> Story:
     story.does(OWNER, "Anchor", anchor(NEW))
     story.does(OWNER, "LogRelease", release(number, anchors=[NEW, M1]))
     assert story.asks("GetRequest", {"id": number})["coveredUntil"] is None
+    assert "approvals" not in story.ledger.state
     assert story.asks("ApprovedStudies", {"node": node(LAB)})[0]["coveredUntil"] is None
     return story
 
