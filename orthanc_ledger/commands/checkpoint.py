@@ -15,7 +15,6 @@ from orthanc_ledger.errors import ConfigError, IntegrityError
 from orthanc_ledger.ledger.checkpoint import Note, open_note, prove_growth, sign_note
 from orthanc_ledger.ledger.embedded import EmbeddedLedger
 from orthanc_ledger.ledger.identity import read_certificate
-from orthanc_ledger.ledger.key_holders import ca_certificates
 from orthanc_ledger.merkle import verify_consistency
 
 _VERIFIED, _DAMAGED = "verified", "DAMAGED"
@@ -58,7 +57,7 @@ def _checkpoint(args: argparse.Namespace) -> int:
         if args.old is not None:
             older = _read(args.old)
             try:
-                note = open_note(older, ledger.log_id, ca_certificates(ledger))
+                note = open_note(older, ledger.log_id, ledger.authorities())
                 proof = prove_growth(ledger, note.checkpoint, checkpoint)
             except IntegrityError as error:
                 print(f"{args.old}: this ledger does not continue it: {error}")

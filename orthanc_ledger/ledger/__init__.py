@@ -40,6 +40,15 @@ class Ledger(Protocol):
     def query(self, function: str, args: Mapping[str, Value]) -> Value:
         """Run a read-only contract query. Raises as ``submit``."""
 
+    def authorities(self) -> Mapping[str, bytes]:
+        """MSP ID to CA certificate (DER) of its organisations, as this machine is to believe them.
+
+        Raises LedgerAway.
+        """
+
+    def close(self) -> None:
+        """Let go of files and connections; a later call takes them up again."""
+
 
 def _embedded(location: str, identity: Identity | None, clock: Clock, patience_s: float | None) -> Ledger:
     from orthanc_ledger.ledger.embedded import EmbeddedLedger  # here, because it imports this port

@@ -119,6 +119,10 @@ class EmbeddedLedger:
             time = max(self._clock(), log.last()[1])
             return answer(log, function, args, time)
 
+    def authorities(self) -> Mapping[str, bytes]:
+        """As the port says: the policy's, else the genesis'."""
+        return {**self._founded[0].organisations, **self.query("GetPolicy", {}).get("certificates", {})}
+
     @property
     def log_id(self) -> bytes:
         """What a transaction must be signed for, 32 bytes."""

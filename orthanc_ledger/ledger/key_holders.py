@@ -16,18 +16,10 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from orthanc_ledger.errors import Unreadable
-from orthanc_ledger.ledger.embedded import EmbeddedLedger
 from orthanc_ledger.ledger.identity import parse_certificate
-from orthanc_ledger.ledger.transaction import Genesis
 
 _LARGEST_PEM = 65_536
 _CERTIFICATE = re.compile(b"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
-
-
-def ca_certificates(ledger: EmbeddedLedger) -> dict[str, bytes]:
-    """MSP ID to CA certificate (DER) of a ledger's organisations: the policy's, else the genesis'."""
-    genesis = Genesis.decode(next(ledger.entries()))
-    return {**genesis.organisations, **ledger.query("GetPolicy", {}).get("certificates", {})}
 
 
 def holder(certificate: bytes, authorities: Mapping[str, bytes]) -> str | None:

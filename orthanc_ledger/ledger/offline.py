@@ -59,6 +59,14 @@ class OfflineLedger:
         """As the port says, of the copy."""
         return self._ledger.query(function, args)
 
+    def authorities(self) -> Mapping[str, bytes]:
+        """As the port says, of the copy."""
+        return self._ledger.authorities()
+
+    def close(self) -> None:
+        """As the port says."""
+        self._ledger.close()
+
     def _rehearse(self, transaction: SignedTransaction) -> Committed:
         with closing(LogFile(self._copy)) as log, reachable(self._copy), log.transaction("DEFERRED"):
             genesis, members = read_genesis(log)
