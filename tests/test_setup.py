@@ -28,7 +28,7 @@ def requirements(section: str, key: str) -> list[Requirement]:
 
 
 def product() -> list[Requirement]:
-    return requirements("options", "install_requires")
+    return requirements("options", "install_requires") + requirements("options.extras_require", "consortium")
 
 
 def locked() -> dict[str, str]:
@@ -43,7 +43,8 @@ def tracked_files() -> list[Path]:
 
 
 def test_every_requirement_has_its_reason_on_the_line_above() -> None:
-    lines = SETUP.split("install_requires =\n", 1)[1].split("\n\n", 1)[0].splitlines()
+    always = SETUP.split("install_requires =\n", 1)[1].split("\n\n", 1)[0].splitlines()
+    lines = always + SETUP.split("consortium =\n", 1)[1].split("\ndev =", 1)[0].splitlines()
     assert len(lines) == 2 * len(product())
     for reason, requirement in zip(lines[::2], lines[1::2], strict=True):
         assert re.fullmatch(r" {4}# .{10,}", reason), f"no reason above {requirement.strip()}"
@@ -69,6 +70,11 @@ def test_the_lock_names_no_index_and_no_place_on_this_machine() -> None:
 def test_the_gpl_decoder_is_no_dependency() -> None:
     assert GPL not in locked()
     assert GPL not in [canonicalize_name(requirement.name) for requirement in product()]
+
+
+def test_who_develops_has_what_the_consortium_extra_needs() -> None:
+    extra, dev = (set(requirements("options.extras_require", name)) for name in ("consortium", "dev"))
+    assert extra <= dev
 
 
 def test_every_foreign_import_is_a_declared_requirement() -> None:
