@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from orthanc_ledger import tokens
@@ -15,15 +15,14 @@ from orthanc_ledger.content import ContentStore, open_store
 from orthanc_ledger.courier import ROLLED_BACK, Courier, Errand
 from orthanc_ledger.datasets import Datasets
 from orthanc_ledger.deliveries import Deliveries
-from orthanc_ledger.errors import ConfigError, ServiceAway
+from orthanc_ledger.errors import ServiceAway
 from orthanc_ledger.find import Catalogue
 from orthanc_ledger.forwarding import Forwarding
 from orthanc_ledger.forwards import Forwards
 from orthanc_ledger.gate import Gate
 from orthanc_ledger.index import Index
 from orthanc_ledger.keyring import Keyring
-from orthanc_ledger.ledger import Ledger, open_ledger
-from orthanc_ledger.ledger.embedded import EmbeddedLedger
+from orthanc_ledger.ledger import Ledger, OpenLedger, open_ledger
 from orthanc_ledger.ledger.identity import ca_certificate, load_identity
 from orthanc_ledger.library import Library, Manifests
 from orthanc_ledger.outbox import Outbox
@@ -106,16 +105,9 @@ class Node:
         """The same, soon away: the anchorer tries again, and what arrives while it waits is not seen."""
         return self.ledger_as(self.config.identity, _ANCHORER_PATIENCE_S)
 
-    def ledger_as(self, identity: Path | None, patience_s: float | None = None) -> Ledger:
+    def ledger_as(self, identity: Path | None, patience_s: float | None = None) -> OpenLedger:
         """The ledger as an identity's folder sees it; None: queries only. ``patience_s``: as for `open_ledger`."""
         return open_ledger(self.config.ledger, load_identity(identity) if identity else None, system_clock, patience_s)
-
-    def open_log(self) -> EmbeddedLedger:
-        """The embedded ledger with its tree, to be closed. Raises ConfigError when the ledger is of another kind."""
-        scheme, _, path = self.config.ledger.partition(":")
-        if scheme != "embedded":
-            raise ConfigError(f"checkpoints are an embedded ledger's; this node's is {scheme}: its peers keep it")
-        return EmbeddedLedger(Path(path), None, system_clock)
 
     @cached_property
     def deliveries(self) -> Deliveries:
@@ -125,7 +117,7 @@ class Node:
         config = self.config
         errand = Errand(config.ae_title, config.checkpoint_sinks, config.alarm_sinks, config.checkpoint_within_s)
         identity, ca = load_identity(config.identity), ca_certificate(config.identity)
-        return Courier(self.open_log, identity, ca, self.outbox, self.deliveries, errand, system_clock)
+        return Courier(partial(self.ledger_as, None), identity, ca, self.outbox, self.deliveries, errand, system_clock)
 
     @cached_property
     def manifests(self) -> Manifests:

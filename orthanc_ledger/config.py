@@ -142,6 +142,11 @@ def _check_forward(config: Config, path: str) -> None:
 
 
 def _check_sinks(config: Config, path: str) -> None:
+    if config.checkpoint_sinks and not config.ledger.startswith("embedded:"):
+        raise ConfigError(
+            f"{path}: checkpoint_sinks: only an embedded ledger has checkpoints; {config.ledger} is kept by its peers: "
+            "leave the key out"
+        )
     for key, urls in (("checkpoint_sinks", config.checkpoint_sinks), ("alarm_sinks", config.alarm_sinks)):
         if len(set(urls)) != len(urls):
             raise ConfigError(f"{path}: {key}: a sink stands twice")

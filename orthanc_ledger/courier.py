@@ -1,4 +1,4 @@
-"""The courier: brings signed checkpoints of the ledger out of its owner's reach, and notices of alarms to people.
+"""The courier: brings an embedded ledger's signed checkpoints out of its owner's reach, notices of alarms to people.
 
 One process; a thread a sink, so that one that hangs holds up no other. Every step may be repeated, so it may be killed
 anywhere and started again: a sink may get the same text twice, never a part of it, and no text is lost.
@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from orthanc_ledger.clock import Clock
 from orthanc_ledger.deliveries import Deliveries, Route, Signed
 from orthanc_ledger.errors import IntegrityError, LedgerAway, SinkAway
+from orthanc_ledger.ledger import Ledger, OpenLedger
 from orthanc_ledger.ledger.checkpoint import open_note, prove_growth, sign_note
 from orthanc_ledger.ledger.embedded import EmbeddedLedger
 from orthanc_ledger.ledger.identity import Identity
@@ -72,7 +73,7 @@ class Courier:
 
     def __init__(
         self,
-        open_ledger: Callable[[], EmbeddedLedger],
+        open_ledger: Callable[[], OpenLedger],
         identity: Identity,
         ca_certificate: bytes,
         outbox: Outbox,
@@ -126,10 +127,10 @@ class Courier:
         return found
 
     def look(self) -> None:
-        """Sign a checkpoint if the ledger has grown, drop the notices that all have, and set the alarms right."""
+        """Sign a checkpoint if an embedded ledger has grown, drop the notices that all have, set the alarms right."""
         try:
             with closing(self._open_ledger()) as ledger:
-                self._about_ledger = self._sign(ledger)
+                self._about_ledger = self._sign(ledger) if isinstance(ledger, EmbeddedLedger) else _asked(ledger)
             self._away_since = None
         except IntegrityError as error:
             self._away_since = None
@@ -246,6 +247,12 @@ class Courier:
             elif place.waiting_since is not None and now - place.waiting_since > self._errand.alarm_s:
                 found[kind, url] = f"{url}: does not answer or take what is due; `status` says since when and why"
         return found
+
+
+def _asked(ledger: Ledger) -> dict[str, str]:
+    """That a ledger which its peers keep is there: of its growth they tell each other. Raises LedgerAway."""
+    ledger.query("GetPolicy", {})
+    return {}
 
 
 class Delivery:

@@ -221,7 +221,7 @@ class TestThreeMachines:
         for words in (("requests",), ("approve", "00" * 32)):
             done = parties.custodian.run(*words)
             assert done.code == 2
-            assert "no node's configuration here; without a node name a copy with --ledger FILE" in done.err
+            assert "no node's configuration here; without a node name it with --ledger" in done.err
 
 
 class TestDatasets:
@@ -314,7 +314,7 @@ class TestSigning:
         before = copy.read_bytes()
         done = parties.research.run("nodes", "register", "RESEARCH1", "--ledger", copy)
         assert (done.code, copy.read_bytes()) == (2, before)
-        assert "--ledger needs --out FILE" in done.err
+        assert "--ledger FILE needs --out FILE" in done.err
 
     def test_a_signed_file_is_never_overwritten(self, parties: Parties) -> None:
         signed, _ = parties.sign(parties.research, "nodes", "register", "RESEARCH1")

@@ -91,7 +91,7 @@ def _register_create(actions: "argparse._SubParsersAction[argparse.ArgumentParse
 
 def _create(args: argparse.Namespace) -> int:
     node = open_node(args)
-    ledger = open_records(args) if args.dry_run else open_ledger(args, node)
+    ledger = open_records(args) if args.dry_run else open_ledger(args)
     before = None if args.id is None else _find(ledger, args.id)
     criteria = _criteria(args)
     studies, counts = select(node.index, criteria, never_given(ledger.query("GetPolicy", {})))

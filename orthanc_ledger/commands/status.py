@@ -14,6 +14,7 @@ from orthanc_ledger.courier import ALARM_SINK, CHECKPOINT_SINK, ROLLED_BACK
 from orthanc_ledger.deliveries import Route
 from orthanc_ledger.errors import IntegrityError, LedgerAway
 from orthanc_ledger.ledger.checkpoint import prove_growth
+from orthanc_ledger.ledger.embedded import EmbeddedLedger
 from orthanc_ledger.spool import CONFLICTS, QUARANTINE
 
 
@@ -38,12 +39,12 @@ def _run(args: argparse.Namespace) -> int:
         return 3
     if facts["alarms"]:
         return 1
-    return 0 if _is_covered(facts) else 4
+    return 0 if _is_kept(facts) else 4
 
 
-def _is_covered(facts: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint is kept anywhere."""
-    return any(sink["covered"] for sink in facts["checkpoints"])
+def _is_kept(facts: Mapping[str, Any]) -> bool:
+    """Whether others keep the ledger, or a checkpoint of it: a rollback would be found."""
+    return facts["ledger_entries"] is None or any(sink["covered"] for sink in facts["checkpoints"])
 
 
 def _facts(args: argparse.Namespace, node: Node) -> dict[str, Any]:
@@ -53,10 +54,13 @@ def _facts(args: argparse.Namespace, node: Node) -> dict[str, Any]:
     entries, ledger, now = None, "ready", moment(system_clock())
     try:
         alarms += [{"time": now, "kind": "keys", "text": text} for text in keys_of_others(args, node.config)]
-        with closing(node.open_log()) as log:
-            entries = log.size
-            if signed := node.deliveries.signed():  # the courier may not run
-                prove_growth(log, signed.checkpoint, log.checkpoint())
+        with closing(node.ledger_as(None)) as log:
+            if isinstance(log, EmbeddedLedger):
+                entries = log.size
+                if signed := node.deliveries.signed():  # the courier may not run
+                    prove_growth(log, signed.checkpoint, log.checkpoint())
+            else:
+                log.query("GetPolicy", {})
     except IntegrityError as error:
         alarms.append({"time": now, "kind": ROLLED_BACK, "text": f"now: {error}"})
     except LedgerAway as error:
@@ -114,7 +118,7 @@ def _print(facts: Mapping[str, Any]) -> None:
         print(f"CHECKPOINTS {sink['sink']}: {how_old}{_trouble(sink)}")
     for sink in facts["alarm_sinks"]:
         print(f"ALARMS TO {sink['sink']}{_trouble(sink)}")
-    if not _is_covered(facts):
+    if not _is_kept(facts):
         print("rollback not detectable: no checkpoint is kept; set checkpoint_sinks, out of this machine's reach")
     for alarm in facts["alarms"]:
         print(f"ALARM {alarm['time']} {alarm['kind']}: {alarm['text']}")

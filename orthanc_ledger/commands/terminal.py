@@ -12,10 +12,9 @@ from orthanc_ledger import ledger as backends
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.config import Config, load
 from orthanc_ledger.errors import ConfigError, ContractError
-from orthanc_ledger.ledger import Committed, Ledger, Value
-from orthanc_ledger.ledger.embedded import EmbeddedLedger
+from orthanc_ledger.ledger import Committed, Ledger, OpenLedger, Value
 from orthanc_ledger.ledger.identity import Identity, load_identity
-from orthanc_ledger.ledger.key_holders import ca_certificates, holder, keys_under
+from orthanc_ledger.ledger.key_holders import holder, keys_under
 from orthanc_ledger.ledger.offline import OfflineLedger
 
 _WHAT_TO_DO = {
@@ -27,6 +26,7 @@ _WHAT_TO_DO = {
     "INVALID": "docs/contract.md says what is permitted",
     "SKEW": "set this machine's clock",
 }
+_COPY = "embedded"  # scheme of a copy, too
 _NEW_IDENTITY = "issue a new identity and sign with that"
 
 
@@ -44,12 +44,12 @@ def add_ledger(parser: argparse.ArgumentParser) -> None:
     """--ledger, for every command that can do without a node."""
     parser.add_argument(
         "--ledger",
-        type=Path,
+        type=_url,
         default=argparse.SUPPRESS,  # so that what stands before an ACTION is not forgotten behind it
-        metavar="FILE",
-        help="a copy of the ledger, from `ledger copy`: no node is needed then",
+        metavar="LEDGER",
+        help="a copy of the ledger, from `ledger copy`, or fabric:CONNECTION.yaml: no node is needed then",
     )
-    parser.set_defaults(takes_copy=True)
+    parser.set_defaults(takes_ledger=True)
 
 
 def add_signer(parser: argparse.ArgumentParser, default: str) -> None:
@@ -81,13 +81,13 @@ def add_identity(parser: argparse.ArgumentParser, default: str) -> None:
 def ledger_file(args: argparse.Namespace) -> Path:
     """The embedded ledger's file: the copy that --ledger names, or the configuration's. Raises ConfigError."""
     scheme, _, path = _ledger_url(args).partition(":")
-    if scheme != "embedded":
-        raise ConfigError(f"this works on an embedded ledger's file; the configuration's ledger is {scheme}:")
+    if scheme != _COPY:
+        raise ConfigError(f"this works on an embedded ledger's file; this ledger is {scheme}:, its peers keep it")
     return Path(path)
 
 
-def open_records(args: argparse.Namespace) -> Ledger:
-    """The ledger to read: the copy that --ledger names, or the configuration's. Raises ConfigError, LedgerAway."""
+def open_records(args: argparse.Namespace) -> OpenLedger:
+    """The ledger to read: the one that --ledger names, or the configuration's. Raises ConfigError, LedgerAway."""
     return backends.open_ledger(_ledger_url(args))
 
 
@@ -111,11 +111,11 @@ def signer(args: argparse.Namespace) -> Identity:
 
 
 def node_here(args: argparse.Namespace) -> Node | None:
-    """This machine's node; None where --ledger names a copy. Raises ConfigError."""
-    return None if _copy(args) is not None else open_node(args)
+    """This machine's node; None where --ledger names the ledger. Raises ConfigError."""
+    return None if _named(args) is not None else open_node(args)
 
 
-def open_ledger(args: argparse.Namespace, node: Node | None = None) -> Ledger:
+def open_ledger(args: argparse.Namespace) -> Ledger:
     """The ledger as the --as identity; with --out, one that signs into that file.
 
     Raises ConfigError as ``signer``, and when --ledger names a copy without --out.
@@ -123,9 +123,9 @@ def open_ledger(args: argparse.Namespace, node: Node | None = None) -> Ledger:
     identity, out = signer(args), _out(args)
     if out is not None:
         return OfflineLedger(ledger_file(args), identity, out)
-    if _copy(args) is not None:
-        raise ConfigError("--ledger needs --out FILE: what is appended to a copy is not on the ledger")
-    return backends.open_ledger((node.config if node else load(args.config)).ledger, identity)
+    if (_named(args) or "").startswith(f"{_COPY}:"):
+        raise ConfigError("--ledger FILE needs --out FILE: what is appended to a copy is not on the ledger")
+    return backends.open_ledger(_ledger_url(args), identity)
 
 
 def submit(ledger: Ledger, function: str, args: Mapping[str, Value], nonce: bytes | None = None) -> Committed:
@@ -209,7 +209,12 @@ def hex_bytes(text: str) -> bytes:
         raise ConfigError(f"{text!r}: expected an id of hexadecimal digits, as the lists print it") from error
 
 
-def _copy(args: argparse.Namespace) -> Path | None:
+def _url(text: str) -> str:
+    """What --ledger names, as the configuration would."""
+    return text if text.startswith("fabric:") else f"{_COPY}:{text}"
+
+
+def _named(args: argparse.Namespace) -> str | None:
     return getattr(args, "ledger", None)
 
 
@@ -218,23 +223,23 @@ def _out(args: argparse.Namespace) -> Path | None:
 
 
 def _ledger_url(args: argparse.Namespace) -> str:
-    copy = _copy(args)
-    if copy is not None:
-        return f"embedded:{copy}"
+    named = _named(args)
+    if named is not None:
+        return named
     if not args.config.exists():
-        instead = "without a node name a copy with --ledger FILE" if "takes_copy" in args else "name it with --config"
+        instead = "without a node name it with --ledger" if "takes_ledger" in args else "name it with --config"
         raise ConfigError(f"{args.config}: no node's configuration here; {instead}")
     return load(args.config).ledger
 
 
-def _authorities(args: argparse.Namespace) -> dict[str, bytes]:
-    with closing(EmbeddedLedger(ledger_file(args))) as ledger:
-        return ca_certificates(ledger)
+def _authorities(args: argparse.Namespace) -> Mapping[str, bytes]:
+    with closing(open_records(args)) as ledger:
+        return ledger.authorities()
 
 
 def _configuration(args: argparse.Namespace) -> Config | None:
-    """This machine's configuration; None where a copy of the ledger is all there is."""
-    return None if _copy(args) is not None and not args.config.exists() else load(args.config)
+    """This machine's configuration; None where the ledger that --ledger names is all there is."""
+    return None if _named(args) is not None and not args.config.exists() else load(args.config)
 
 
 def _identity_folder(args: argparse.Namespace) -> Path:

@@ -40,6 +40,10 @@ class Ledger(Protocol):
     def query(self, function: str, args: Mapping[str, Value]) -> Value:
         """Run a read-only contract query. Raises as ``submit``."""
 
+
+class OpenLedger(Ledger, Protocol):
+    """A ledger as `open_ledger` gives it."""
+
     def authorities(self) -> Mapping[str, bytes]:
         """MSP ID to CA certificate (DER) of its organisations, as this machine is to believe them.
 
@@ -50,18 +54,18 @@ class Ledger(Protocol):
         """Let go of files and connections; a later call takes them up again."""
 
 
-def _embedded(location: str, identity: Identity | None, clock: Clock, patience_s: float | None) -> Ledger:
+def _embedded(location: str, identity: Identity | None, clock: Clock, patience_s: float | None) -> OpenLedger:
     from orthanc_ledger.ledger.embedded import EmbeddedLedger  # here, because it imports this port
 
     return EmbeddedLedger(Path(location), identity, clock, patience_s)
 
 
-SCHEMES: dict[str, Callable[[str, Identity | None, Clock, float | None], Ledger]] = {"embedded": _embedded}
+SCHEMES: dict[str, Callable[[str, Identity | None, Clock, float | None], OpenLedger]] = {"embedded": _embedded}
 
 
 def open_ledger(
     url: str, identity: Identity | None = None, clock: Clock = system_clock, patience_s: float | None = None
-) -> Ledger:
+) -> OpenLedger:
     """The ledger that a URL names, as one identity sees it (None: queries only): `embedded:PATH`.
 
     ``patience_s``: it is away when it cannot be had for so many seconds; None: as long as suits a person.
