@@ -1,8 +1,10 @@
 """Calls drawn at random over all functions, about what is on a channel; and every release one may try on it."""
 
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from hypothesis import strategies as st
 
@@ -37,6 +39,52 @@ STUDIES = (STUDY, OTHER_STUDY)
 ON_DATASET = {"dataset": DATASET, "version": 1}
 WITHOUT_LAB = policy(organisations={name: role for name, role in ROLES.items() if name != LAB})
 POLICIES = (policy(), policy(lease_s=30, identified_needs=["custodian"]), policy(erase_grace_s=0), WITHOUT_LAB)
+
+
+T = TypeVar("T")
+
+
+class Draw(Protocol):
+    """Where chance comes from."""
+
+    def one_of(self, pool: Sequence[T]) -> T: ...
+
+    def number(self, least: int, most: int) -> int: ...
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Hypothesis' chance, which shrinks what fails."""
+
+    data: st.DataObject
+
+    def one_of(self, pool: Sequence[T]) -> T:
+        return self.data.draw(st.sampled_from(pool))
+
+    def number(self, least: int, most: int) -> int:
+        return self.data.draw(st.integers(least, most))
+
+
+@dataclass(frozen=True)
+class Dice:
+    """Chance of a seed."""
+
+    random: random.Random
+
+    def one_of(self, pool: Sequence[T]) -> T:
+        return self.random.choice(pool)
+
+    def number(self, least: int, most: int) -> int:
+        return self.random.randint(least, most)
+
+
+class DrawnCall(NamedTuple):
+    """A call, and who makes it."""
+
+    organisation: str
+    function: str
+    args: dict[str, Any]
+    nonce: bytes
 
 
 def crowded(channel: Channel) -> Channel:
@@ -77,23 +125,29 @@ def approve_every_request(channel: Channel) -> None:
 
 
 def call_one(
-    data: st.DataObject, channel: Channel, organisations: Sequence[str], without: Sequence[str] = ()
+    draw: Draw, channel: Channel, organisations: Sequence[str], without: Sequence[str] = ()
 ) -> tuple[str, bool]:
-    """Submit a well-formed call of any function but `without`; its name, and whether it was accepted.
+    """Submit what `draw_call` draws; the function's name, and whether it was accepted."""
+    organisation, function, args, nonce = draw_call(draw, channel, organisations, without)
+    try:
+        channel.host.submit(organisation, function, args, nonce)
+    except ContractError:
+        return function, False
+    return function, True
+
+
+def draw_call(draw: Draw, channel: Channel, organisations: Sequence[str], without: Sequence[str] = ()) -> DrawnCall:
+    """A well-formed call of any function but `without`.
 
     Half of the calls, at least, are of functions that some of these organisations may call.
     """
     functions = [name for name in FUNCTIONS if name not in without]
     theirs = [name for name in functions if {ROLES[one] for one in organisations} & {*FUNCTIONS[name].roles}]
-    function = data.draw(st.sampled_from(theirs if data.draw(st.booleans()) else functions))
+    function = draw.one_of(theirs if draw.number(0, 1) else functions)
     entitled = [name for name in organisations if ROLES[name] in FUNCTIONS[function].roles]
-    organisation = data.draw(st.sampled_from([*entitled, *entitled, *organisations]))
-    nonce = bytes([data.draw(st.integers(0, 2))]) * 16
-    try:
-        channel.call(organisation, function, nonce=nonce, **_arguments(data, channel, function))
-    except ContractError:
-        return function, False
-    return function, True
+    organisation = draw.one_of([*entitled, *entitled, *organisations])
+    nonce = bytes([draw.number(0, 2)]) * 16
+    return DrawnCall(organisation, function, _arguments(draw, channel, function), nonce)
 
 
 def releases(channel: Channel) -> Iterator[dict[str, Any]]:
@@ -120,20 +174,20 @@ def permitted(channel: Channel, release: Mapping[str, Any]) -> bool:
     return False
 
 
-def _arguments(data: st.DataObject, channel: Channel, function: str) -> dict[str, Any]:
+def _arguments(draw: Draw, channel: Channel, function: str) -> dict[str, Any]:
     tried = list(releases(channel)) if function == "LogRelease" else []
-    if tried and data.draw(st.booleans()):
-        return data.draw(st.sampled_from(tried))
+    if tried and draw.number(0, 1):
+        return draw.one_of(tried)
     pools = _pools(channel)
-    if function == "RequestAccess" and data.draw(st.booleans()):
-        on = data.draw(st.sampled_from([*({"studies": studies} for studies in pools["studies"]), ON_DATASET]))
+    if function == "RequestAccess" and draw.number(0, 1):
+        on = draw.one_of([*({"studies": studies} for studies in pools["studies"]), ON_DATASET])
         terms = {name: value for name, value in channel.access().items() if name != "studies"}
-        return {**terms, **on, "future": data.draw(st.booleans())}
+        return {**terms, **on, "future": bool(draw.number(0, 1))}
     args = {}
     for name, argument in FUNCTIONS[function].arguments.items():
-        if argument.required or not data.draw(st.integers(0, 3)):
+        if argument.required or not draw.number(0, 3):
             pool = pools.get(f"{function}.{name}") or pools.get(name) or (DIGEST, OTHER_DIGEST)
-            args[name] = data.draw(st.sampled_from(pool))
+            args[name] = draw.one_of(pool)
     return args
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.ledger.channel import DAY, OWNER, Channel, Memory, policy
 from tests.ledger.contract_states import scenes
 from tests.ledger.contract_table import PAGE
-from tests.ledger.random_calls import EVERYBODY, approve_every_request, call_one, crowded
+from tests.ledger.random_calls import EVERYBODY, Draw, Drawn, approve_every_request, call_one, crowded
 from tests.ledger.stories import Scene
 
 SCENES = [scene for scene in scenes() if scene.state != "no policy"]
@@ -37,12 +37,12 @@ def final(channel: Channel) -> dict[str, Any]:
     return {key: record for key, record in records.items() if is_final(key, record)}
 
 
-def check_final(data: st.DataObject, channel: Channel) -> None:
+def check_final(draw: Draw, channel: Channel) -> None:
     """Up to 20 calls, seconds and days apart; at last both parties approve every request."""
     finished = final(channel)
-    for _ in range(data.draw(st.integers(1, 20))):
-        channel.wait(data.draw(st.sampled_from([0, 1, 8 * DAY])))
-        call_one(data, channel, EVERYBODY)
+    for _ in range(draw.number(1, 20)):
+        channel.wait(draw.one_of([0, 1, 8 * DAY]))
+        call_one(draw, channel, EVERYBODY)
         assert {key: channel.host.get(key) for key in finished} == finished
         finished = final(channel)
     approve_every_request(channel)
@@ -59,7 +59,7 @@ def test_the_page_marks_what_is_written_once() -> None:
 @given(st.data())
 def test_nothing_leaves_a_final_state(data: st.DataObject) -> None:
     """100 cases, where there are requests in every state at once."""
-    check_final(data, crowded(Channel(Memory(policy()), policy()).init()))
+    check_final(Drawn(data), crowded(Channel(Memory(policy()), policy()).init()))
 
 
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: f"{scene.function}, {scene.state}")
@@ -68,4 +68,4 @@ def test_nothing_leaves_a_final_state(data: st.DataObject) -> None:
 def test_nor_does_it_from_any_state_of_the_table(scene: Scene, data: st.DataObject) -> None:
     """5 cases for each of the states."""
     channel, _ = scene.play(OWNER)
-    check_final(data, channel)
+    check_final(Drawn(data), channel)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.ledger.channel import OWNER, Channel, Memory, policy
 from tests.ledger.contract_states import scenes
-from tests.ledger.random_calls import RESEARCH, call_one, crowded, permitted, releases
+from tests.ledger.random_calls import RESEARCH, Draw, Drawn, call_one, crowded, permitted, releases
 from tests.ledger.stories import Scene
 
 SCENES = [scene for scene in scenes() if scene.state != "no policy"]
@@ -18,11 +18,11 @@ def now_permitted(channel: Channel) -> set[bytes]:
     return {dag_cbor.encode(release) for release in releases(channel) if permitted(channel, release)}
 
 
-def check_research_alone(data: st.DataObject, channel: Channel) -> None:
+def check_research_alone(draw: Draw, channel: Channel) -> None:
     """Up to 12 calls of any function; whatever they did, nothing is permitted that was not before."""
     before = now_permitted(channel)
-    for _ in range(data.draw(st.integers(1, 12))):
-        call_one(data, channel, RESEARCH)
+    for _ in range(draw.number(1, 12)):
+        call_one(draw, channel, RESEARCH)
     assert now_permitted(channel) <= before
 
 
@@ -32,7 +32,7 @@ def test_research_organisations_alone_never_open_the_gate(data: st.DataObject) -
     """100 cases, where there are requests in every state at once."""
     channel = crowded(Channel(Memory(policy()), policy()).init())
     assert len(now_permitted(channel)) == 3  # one study named, two of the dataset; each with what was anchored before
-    check_research_alone(data, channel)
+    check_research_alone(Drawn(data), channel)
 
 
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: f"{scene.function}, {scene.state}")
@@ -41,4 +41,4 @@ def test_research_organisations_alone_never_open_the_gate(data: st.DataObject) -
 def test_nor_do_they_in_any_state_of_the_table(scene: Scene, data: st.DataObject) -> None:
     """5 cases for each of the states."""
     channel, _ = scene.play(OWNER)
-    check_research_alone(data, channel)
+    check_research_alone(Drawn(data), channel)

@@ -25,6 +25,7 @@ from tests.ledger.channel import (
 from tests.ledger.random_calls import (
     EVERYBODY,
     WITHOUT_LAB,
+    Drawn,
     approve_every_request,
     call_one,
     crowded,
@@ -98,20 +99,20 @@ def test_no_release_commits_after(name: str, data: st.DataObject) -> None:
 
     Then every release there is to try is refused, and so is every one of a request denied or revoked by then.
     """
-    ending = ENDINGS[name]
+    draw, ending = Drawn(data), ENDINGS[name]
     channel = crowded(Channel(Memory(policy()), policy()).init())
     request = next(r["request"] for r in releases(channel) if "proof" not in r and permitted(channel, r))
     assert any(ending.ends(release, request) for release in releases(channel) if permitted(channel, release))
-    for _ in range(data.draw(st.integers(0, 4))):
-        call_one(data, channel, EVERYBODY)
+    for _ in range(draw.number(0, 4)):
+        call_one(draw, channel, EVERYBODY)
     known = {release["request"] for release in releases(channel)}
     try:
         ending.end(channel, request)
     except ContractError:
         return  # one of the calls was first: nothing was left to end
     over = {row["id"] for state in ("denied", "revoked") for row in channel.ask("RequestsByState", state=state)}
-    for _ in range(data.draw(st.integers(0, 8))):
-        call_one(data, channel, EVERYBODY, without=ending.given_back_by)
+    for _ in range(draw.number(0, 8)):
+        call_one(draw, channel, EVERYBODY, without=ending.given_back_by)
     with suppress(ContractError):
         ending.again(channel)
     ended = [r for r in releases(channel) if r["request"] in known and ending.ends(r, request)]
