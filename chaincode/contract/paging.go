@@ -1,0 +1,28 @@
+package contract
+
+import "iter"
+
+var pageArguments = schema{optional("offset", integer(0, 1<<53)), optional("limit", integer(1, 1<<20))}
+
+// page is the items from offset on, limit of them at most: the arguments every query with a list takes.
+func page(items iter.Seq[Value], args Map) List {
+	skip, left := int64(0), int64(-1) // -1: all
+	if args.Has("offset") {
+		skip = args.Int("offset")
+	}
+	if args.Has("limit") {
+		left = args.Int("limit")
+	}
+	found := List{}
+	for item := range items {
+		if skip > 0 {
+			skip--
+			continue
+		}
+		found = append(found, item)
+		if left--; left == 0 {
+			break
+		}
+	}
+	return found
+}
