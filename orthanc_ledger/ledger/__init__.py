@@ -66,11 +66,13 @@ SCHEMES: dict[str, Callable[[str, Identity | None, Clock, float | None], OpenLed
 def open_ledger(
     url: str, identity: Identity | None = None, clock: Clock = system_clock, patience_s: float | None = None
 ) -> OpenLedger:
-    """The ledger that a URL names, as one identity sees it (None: queries only): `embedded:PATH`.
+    """The ledger that a URL names, as one identity sees it: `embedded:PATH` of its file (without an identity: queries
+    only), `fabric:PATH` of the connection file.
 
     ``patience_s``: it is away when it cannot be had for so many seconds; None: as long as suits a person.
 
-    Raises ConfigError for an unknown scheme. A ledger that is not there is away, and may come back.
+    Raises ConfigError for an unknown scheme and a wrong connection file. A ledger that is not there is away, and may
+    come back.
     """
     scheme, _, location = url.partition(":")
     if scheme not in SCHEMES or not location:

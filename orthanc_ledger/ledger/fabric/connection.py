@@ -1,0 +1,117 @@
+"""The connection file: which channel and chaincode, which peers of one's own, whose certificates to believe."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from orthanc_ledger.errors import ConfigError
+from orthanc_ledger.ledger.identity import read_certificate
+
+
+@dataclass(frozen=True)
+class OwnPeer:
+    """A peer of one's own organisation, whose Gateway service may be asked."""
+
+    endpoint: str  # HOST:PORT
+    tls_ca: bytes  # CA certificate of its TLS, PEM
+    server_name: str | None = None  # in its TLS certificate, where that does not name the endpoint's host
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """Seconds that a request may take, all own peers tried together."""
+
+    endorse_s: float = 10.0
+    submit_s: float = 10.0
+    commit_s: float = 5.0
+    evaluate_s: float = 10.0
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A channel as one organisation's machine reaches it."""
+
+    channel: str
+    chaincode: str
+    peers: tuple[OwnPeer, ...]  # alternatives, in this order
+    organisations: Mapping[str, bytes]  # MSP ID to CA certificate, DER
+    envelopes: Path
+    deadlines: Deadlines = Deadlines()
+    in_flight: int = 100  # requests at once of a process; a peer takes 500 of all its clients together
+
+
+def read_connection(path: Path) -> Connection:
+    """Read a connection file (YAML; relative paths count from its folder).
+
+    Raises ConfigError naming file and key when it is missing, is not YAML, has an unknown, missing or mistyped key, or
+    names a certificate that cannot be read.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}): name the channel's connection file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {error}") from error
+    deadlines = {each.name for each in fields(Deadlines)}
+    keys = _Keys(
+        path, "", raw, {"channel", "chaincode", "peers", "organisations"}, {"envelopes", "in_flight", *deadlines}
+    )
+    return Connection(
+        keys.text("channel"),
+        keys.text("chaincode"),
+        tuple(_own_peer(path, number, peer) for number, peer in enumerate(keys.filled("peers", list))),
+        _organisations(path, keys.filled("organisations", dict)),
+        path.parent / (keys.text("envelopes") if "envelopes" in raw else f"{path.stem}.envelopes.db"),
+        Deadlines(**{name: keys.positive(name, float) for name in sorted(deadlines & raw.keys())}),
+        keys.positive("in_flight", int) if "in_flight" in raw else Connection.in_flight,
+    )
+
+
+def _own_peer(path: Path, number: int, raw: Any) -> OwnPeer:
+    keys = _Keys(path, f"peers[{number}].", raw, {"endpoint", "tls_ca"}, {"server_name"})
+    endpoint = keys.text("endpoint")
+    host, _, port = endpoint.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ConfigError(f"{path}: peers[{number}].endpoint: expected HOST:PORT, got {endpoint!r}")
+    certificate = read_certificate(path.parent / keys.text("tls_ca")).public_bytes(Encoding.PEM)
+    return OwnPeer(endpoint, certificate, keys.text("server_name") if "server_name" in raw else None)
+
+
+def _organisations(path: Path, raw: dict[Any, Any]) -> dict[str, bytes]:
+    keys = _Keys(path, "organisations.", raw, set(raw), set())
+    return {
+        msp_id: read_certificate(path.parent / keys.text(msp_id)).public_bytes(Encoding.DER) for msp_id in sorted(raw)
+    }
+
+
+class _Keys:
+    """A mapping of the file, which says where it is wrong."""
+
+    def __init__(self, path: Path, where: str, raw: Any, needed: set[str], known: set[str]) -> None:
+        self._path, self._where, self._raw = path, where, raw
+        if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
+            raise ConfigError(f"{path}: {where or 'top level'}: expected keys and values, got {raw!r}")
+        for key in sorted(raw.keys() - needed - known):
+            raise ConfigError(f"{path}: {where}{key}: unknown key; known here: {', '.join(sorted(needed | known))}")
+        for key in sorted(needed - raw.keys()):
+            raise ConfigError(f"{path}: {where}{key}: missing")
+
+    def text(self, key: str) -> str:
+        return str(self._checked(key, "a text", lambda value: isinstance(value, str) and value != ""))
+
+    def filled(self, key: str, kind: type) -> Any:
+        return self._checked(key, f"a {kind.__name__} that is not empty", lambda value: type(value) is kind and value)
+
+    def positive(self, key: str, kind: type) -> Any:
+        numbers = (int, float) if kind is float else (int,)
+        return kind(self._checked(key, "a number above 0", lambda value: type(value) in numbers and value > 0))
+
+    def _checked(self, key: str, expected: str, fits: Callable[[Any], Any]) -> Any:
+        value = self._raw[key]
+        if not fits(value):
+            raise ConfigError(f"{self._path}: {self._where}{key}: expected {expected}, got {value!r}")
+        return value

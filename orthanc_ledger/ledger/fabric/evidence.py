@@ -1,0 +1,179 @@
+"""What the peers' signatures under an answer prove, without a network and without their word for it.
+
+Fabric's peers sign the response to a query as they do any other (peer.ProposalResponse): over the hash of the proposal,
+the answer, and their own identity. Two organisations' peers that give the same answer to GetAnchor show that both have
+the anchor in their state; neither can take it back.
+"""
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.x509.oid import NameOID
+from fabric_protos.common import common_pb2
+from fabric_protos.msp import identities_pb2
+from fabric_protos.peer import chaincode_pb2, proposal_pb2
+from google.protobuf.message import DecodeError
+
+from orthanc_ledger.content import cbor
+from orthanc_ledger.errors import IntegrityError, Unreadable
+from orthanc_ledger.ledger import Value
+from orthanc_ledger.ledger.fabric import dagjson
+from orthanc_ledger.ledger.fabric.proposal import P256_ORDER, Endorsed, Endorsement, Proposal
+from orthanc_ledger.ledger.identity import ECDSA_SHA256, parse_certificate, serial_of
+
+_SUCCESS = 200
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What peers signed."""
+
+    channel: str
+    chaincode: str
+    transaction_id: str  # 64 hex digits; never ordered
+    time: int  # of the question, UTC seconds: the asker's word, which peers compared with their clocks
+    function: str
+    args: Value
+    answer: Value
+    endorsers: Mapping[str, str]  # MSP ID to serial number of the peer's certificate, hex
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """An answer with its peers' signatures."""
+
+    endorsed: Endorsed
+
+    def encode(self) -> bytes:
+        """dag-cbor {v, channelHeader, signatureHeader, payload, response, endorsements: [{endorser, signature}]}."""
+        proposal = self.endorsed.proposal
+        return cbor.encode(
+            {
+                "v": 1,
+                "channelHeader": proposal.channel_header,
+                "signatureHeader": proposal.signature_header,
+                "payload": proposal.payload,
+                "response": self.endorsed.response,
+                "endorsements": [
+                    {"endorser": each.endorser, "signature": each.signature} for each in self.endorsed.endorsements
+                ],
+            }
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Evidence":
+        """Raises IntegrityError unless the bytes are an evidence's one encoding."""
+        match cbor.decode(data):
+            case {
+                "v": 1,
+                "channelHeader": bytes(channel_header),
+                "signatureHeader": bytes(signature_header),
+                "payload": bytes(payload),
+                "response": bytes(response),
+                "endorsements": list(endorsements),
+            }:
+                proposal = Proposal(channel_header, signature_header, payload)
+                found = cls(Endorsed(proposal, response, tuple(_endorsement(each) for each in endorsements)))
+                if found.encode() == data:
+                    return found
+        raise IntegrityError("expected evidence of version 1, got something else")
+
+    def verify(self, authorities: Mapping[str, bytes], signed_by: Collection[str]) -> Statement:
+        """What was signed, once a peer of each of the organisations `signed_by` did.
+
+        `authorities`: MSP ID to CA certificate (DER) that the verifier believes. Every signature must be good: by a
+        certificate that this CA issued to a peer (OU=peer) and that was valid at the statement's time. Whether it was
+        revoked is not looked up. Raises IntegrityError, saying what is wrong.
+        """
+        statement = self._statement()
+        endorsers = {}
+        for endorsement in self.endorsed.endorsements:
+            msp_id, certificate = _identity(endorsement.endorser)
+            _check_peer(msp_id, certificate, authorities, statement["time"])
+            _check_signature(certificate, endorsement, self.endorsed.response)
+            endorsers[msp_id] = serial_of(certificate)
+        if missing := sorted(set(signed_by) - endorsers.keys()):
+            raise IntegrityError(f"expected the signatures of {', '.join(sorted(signed_by))}: {missing} are missing")
+        return Statement(**statement, endorsers=endorsers)
+
+    def _statement(self) -> dict[str, Any]:
+        """The parts of the statement that the signed hash covers."""
+        proposal, action = self.endorsed.proposal, self.endorsed.action
+        try:
+            channel_header = common_pb2.ChannelHeader.FromString(proposal.channel_header)
+            signature_header = common_pb2.SignatureHeader.FromString(proposal.signature_header)
+            payload = proposal_pb2.ChaincodeProposalPayload.FromString(proposal.payload)
+            spec = chaincode_pb2.ChaincodeInvocationSpec.FromString(payload.input).chaincode_spec
+            function, args = spec.input.args
+            question = dagjson.decode(args)
+            named = function.decode()
+        except (DecodeError, ValueError) as error:
+            raise IntegrityError(
+                "the question is none that can be read: expected a function and its arguments"
+            ) from error
+        nonce_and_creator = signature_header.nonce + signature_header.creator
+        if channel_header.tx_id != hashlib.sha256(nonce_and_creator).hexdigest():
+            raise IntegrityError("the transaction id is not that of nonce and caller")
+        if action.response.status != _SUCCESS or action.chaincode_id.name != spec.chaincode_id.name:
+            raise IntegrityError(f"expected an answer of {spec.chaincode_id.name}, got {action.response.status}")
+        return {
+            "channel": channel_header.channel_id,
+            "chaincode": action.chaincode_id.name,
+            "transaction_id": channel_header.tx_id,
+            "time": channel_header.timestamp.seconds,
+            "function": named,
+            "args": question,
+            "answer": dagjson.decode(action.response.payload),
+        }
+
+
+def _endorsement(value: Any) -> Endorsement:
+    match value:
+        case {"endorser": bytes(endorser), "signature": bytes(signature)}:
+            return Endorsement(endorser, signature)
+    raise IntegrityError("expected an endorsement {endorser, signature}, got something else")
+
+
+def _identity(endorser: bytes) -> tuple[str, x509.Certificate]:
+    try:
+        identity = identities_pb2.SerializedIdentity.FromString(endorser)
+        return identity.mspid, parse_certificate(identity.id_bytes, x509.load_pem_x509_certificate)
+    except (DecodeError, Unreadable) as error:
+        raise IntegrityError("an endorser is no MSP identity with a certificate in PEM") from error
+
+
+def _check_peer(msp_id: str, certificate: x509.Certificate, authorities: Mapping[str, bytes], time: int) -> None:
+    """That an organisation's CA made the certificate a peer's, valid at a time with its CA's own."""
+    if msp_id not in authorities:
+        raise IntegrityError(f"signed by a peer of {msp_id}, expected one of {', '.join(sorted(authorities))}")
+    authority = parse_certificate(authorities[msp_id])
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
+        raise IntegrityError(f"a signer's certificate was not issued by the CA of {msp_id}") from error
+    units = [unit.value for unit in certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)]
+    if "peer" not in units:
+        raise IntegrityError(f"expected a certificate of a peer of {msp_id} (OU=peer), got OU={units}")
+    for each in (certificate, authority):
+        first, last = int(each.not_valid_before_utc.timestamp()), int(each.not_valid_after_utc.timestamp())
+        if not first <= time <= last:
+            raise IntegrityError(f"a certificate of {msp_id} is valid from {first} to {last}, the answer is of {time}")
+
+
+def _check_signature(certificate: x509.Certificate, endorsement: Endorsement, response: bytes) -> None:
+    key = certificate.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise IntegrityError(f"expected an EC key of a peer, got {type(key).__name__}")
+    try:
+        key.verify(endorsement.signature, response + endorsement.endorser, ECDSA_SHA256)
+        lower = decode_dss_signature(endorsement.signature)[1] <= P256_ORDER // 2
+    except (InvalidSignature, ValueError) as error:
+        raise IntegrityError("a peer's signature is not over this answer") from error
+    if not lower:
+        raise IntegrityError("a peer's signature has the higher of the two possible s, which no peer makes")

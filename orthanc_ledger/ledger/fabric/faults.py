@@ -1,0 +1,79 @@
+"""What the Gateway's errors mean, in the port's two kinds, with the peers' own words.
+
+A gRPC status of the Gateway carries a gateway.ErrorDetail for every peer or orderer that did not do its part. What a
+chaincode refuses stands there as `chaincode response 500, CODE field: detail`. The other texts known here are the
+peer's filters and checks before any chaincode (core/handlers/auth/filter, core/endorser of Fabric 2.5 and 3.1).
+"""
+
+import re
+from dataclasses import dataclass
+
+import grpc
+from fabric_protos.gateway import gateway_pb2
+from google.rpc import status_pb2
+
+from orthanc_ledger.errors import ContractError, LedgerAway
+
+_CODES = "NOT_FOUND|NOT_PERMITTED|WRONG_STATE|EXPIRED|CONFLICT|INVALID|SKEW"
+_REFUSAL = re.compile(rf"chaincode response 500, ({_CODES}) ([^:]*)(?:: (.*))?", re.DOTALL)
+_BAD_IDENTITY = re.compile(r"identity expired|access denied|identity is not valid|FORBIDDEN")
+_BAD_TIME = re.compile(r"incorrect timestamp")
+_NOT_ORDERED = re.compile(r"unsuccessful response from orderer: status=(\w+)")
+
+
+class Disagreed(LedgerAway):
+    """Peers of other organisations refuse what an own peer endorsed: one of them is some blocks behind, or right."""
+
+    def __init__(self, refusal: ContractError, words: str) -> None:
+        super().__init__(words)
+        self.refusal = refusal
+
+
+class NeverOrdered(LedgerAway):
+    """The ordering service will not take this envelope, however often it is sent."""
+
+
+@dataclass(frozen=True)
+class Word:
+    """What one peer or orderer said."""
+
+    speaker: str
+    msp_id: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.speaker} ({self.msp_id}): {self.text}" if self.msp_id else f"{self.speaker}: {self.text}"
+
+
+def fault_of(step: str, own_msp_id: str, endpoint: str, error: grpc.RpcError) -> ContractError | LedgerAway:
+    """What to raise for a failed request to an own peer at `endpoint`; whoever raises it adds `from error`."""
+    code, text, details = _status(error)
+    words = [*details, Word(endpoint, "", f"{code} {text}")]
+    message = f"{step}: " + "; ".join(map(str, words))
+    refusals = [(word.msp_id, found) for word in words if (found := _REFUSAL.search(word.text))]
+    if refusals:
+        refusal = ContractError(*(part or "" for part in refusals[0][1].groups()))
+        own = [found.groups()[:2] for msp_id, found in refusals if msp_id in (own_msp_id, "")]
+        return refusal if own and len(set(own)) == 1 else Disagreed(refusal, message)
+    whole = " ".join(word.text for word in words)
+    if _BAD_IDENTITY.search(whole) or code == grpc.StatusCode.PERMISSION_DENIED.name:
+        return ContractError("NOT_PERMITTED", "certificate", message)
+    if _BAD_TIME.search(whole):
+        return ContractError("SKEW", "time", message)
+    return NeverOrdered(message) if _NOT_ORDERED.search(whole) and code == "ABORTED" else LedgerAway(message)
+
+
+def _status(error: grpc.RpcError) -> tuple[str, str, list[Word]]:
+    """Code, text and details of a failed call."""
+    if not isinstance(error, grpc.Call):
+        return "UNKNOWN", str(error), []
+    status = status_pb2.Status()
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin":
+            status = status_pb2.Status.FromString(value)
+    words = []
+    for packed in status.details:
+        detail = gateway_pb2.ErrorDetail()
+        if packed.Unpack(detail):
+            words.append(Word(detail.address, detail.msp_id, detail.message))
+    return error.code().name, error.details() or "", words

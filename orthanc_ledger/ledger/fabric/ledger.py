@@ -1,0 +1,121 @@
+"""The `Ledger` port on a Fabric channel."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from orthanc_ledger.clock import Clock, system_clock
+from orthanc_ledger.errors import ConfigError, ContractError, LedgerAway
+from orthanc_ledger.ledger import Committed, Value
+from orthanc_ledger.ledger.fabric import dagjson
+from orthanc_ledger.ledger.fabric.channel import Channel
+from orthanc_ledger.ledger.fabric.connection import read_connection
+from orthanc_ledger.ledger.fabric.envelopes import Envelopes
+from orthanc_ledger.ledger.fabric.events import Event, Place, follow
+from orthanc_ledger.ledger.fabric.evidence import Evidence
+from orthanc_ledger.ledger.fabric.faults import Disagreed
+from orthanc_ledger.ledger.fabric.patience import Patience
+from orthanc_ledger.ledger.fabric.submission import Call, Submission
+from orthanc_ledger.ledger.identity import Identity
+
+_DISAGREEMENTS = 5  # tries until others' refusal is believed: a peer that was a block behind has caught up by then
+
+
+class FabricLedger:
+    """A channel as one identity sees it. May be used by several threads, not on both sides of a fork.
+
+    A transaction is committed when a peer of one's own says so. Its signed envelope is kept until then, so that what
+    got no answer, or whose process died, is finished by the next submit of the same call: the same bytes are sent.
+
+    Of `Committed`, position is the contract's sequence, time the proposal's, tx_id Fabric's transaction id. A repeat
+    has position and time of the first call; its tx_id is empty, which only the blocks know.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        identity: Identity | None = None,
+        clock: Clock = system_clock,
+        patience_s: float | None = None,
+        wait: Callable[[float], object] = time.sleep,
+    ) -> None:
+        """`path`: the connection file. Without an identity only `authorities` answers: peers ask who is there.
+
+        ``patience_s``: seconds for a call with all its tries (`Patience`). Raises ConfigError when the connection file
+        is wrong.
+        """
+        connection = read_connection(path)
+        self._organisations, self._deadlines = connection.organisations, connection.deadlines
+        self._patience_s, self._wait = patience_s, wait
+        self._envelopes = Envelopes(connection.envelopes)
+        self._channel = None if identity is None else Channel(connection, identity, clock)
+
+    def submit(self, function: str, args: Mapping[str, Value], nonce: bytes | None = None) -> Committed:
+        """As the port says. Without a nonce it gets a random one, or that of its envelope where one is kept.
+
+        Raises ContractError also when the peers take certificate (NOT_PERMITTED `certificate`: have a new one issued)
+        or clock (SKEW `time`) for wrong, as on the embedded ledger; ConfigError without an identity.
+        """
+        call = Call(function, _text(args), None if nonce is None else nonce.hex())
+        submission, patience = Submission(self._member(), self._envelopes, call), self._patience()
+        while True:
+            try:
+                return submission.run(patience)
+            except Disagreed as error:
+                if patience.tries >= _DISAGREEMENTS or not patience.again():
+                    raise error.refusal from error
+            except LedgerAway:
+                if not patience.again():
+                    raise
+
+    def query(self, function: str, args: Mapping[str, Value]) -> Value:
+        """As the port says, by the word of a peer of one's own. Raises as `submit`."""
+        text, channel, patience = _text(args), self._member(), self._patience()
+        while True:
+            try:
+                return channel.evaluate(function, text, patience.deadline(self._deadlines.evaluate_s))
+            except LedgerAway:
+                if not patience.again():
+                    raise
+
+    def authorities(self) -> Mapping[str, bytes]:
+        """As the port says: the connection file's."""
+        return self._organisations
+
+    def close(self) -> None:
+        """As the port says."""
+        if self._channel is not None:
+            self._channel.gateway.close()
+
+    def events(self, after: Place | None = None) -> Iterator[Event]:
+        """The contract's events in the order of their commits, behind a place (None: from the first), as they come.
+
+        Never ends but by `close`, or by raising LedgerAway when the peer is lost: go on from the last event's place.
+        """
+        return follow(self._member().gateway, after)
+
+    def anchor_evidence(self, manifest_cid: str) -> Evidence:
+        """The answer of GetAnchor, signed by the peers that the channel's endorsement policy asks for.
+
+        Raises as `query`.
+        """
+        channel, args = self._member(), _text({"manifestCid": manifest_cid})
+        return Evidence(channel.endorse("GetAnchor", args, timeout_s=self._deadlines.endorse_s)[1])
+
+    def _member(self) -> Channel:
+        if self._channel is None:
+            raise ConfigError("this ledger was opened without an identity: on Fabric one is needed for queries, too")
+        return self._channel
+
+    def _patience(self) -> Patience:
+        return Patience(self._patience_s, self._wait)
+
+
+def _text(args: Mapping[str, Value]) -> str:
+    """Arguments as they travel. Raises ContractError INVALID with the name of the first that cannot."""
+    for name, value in args.items():
+        try:
+            dagjson.encode({name: value})
+        except ValueError as error:
+            raise ContractError("INVALID", name, str(error)) from error
+    return dagjson.encode(dict(args))

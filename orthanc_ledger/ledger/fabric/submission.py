@@ -1,0 +1,119 @@
+"""The way of one transaction: endorse, keep the envelope, submit, wait for the commit; and again from any point."""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from orthanc_ledger.errors import ContractError, IntegrityError, LedgerAway
+from orthanc_ledger.ledger import Committed
+from orthanc_ledger.ledger.contract import NONCE_BYTES
+from orthanc_ledger.ledger.fabric import dagjson
+from orthanc_ledger.ledger.fabric.channel import Channel
+from orthanc_ledger.ledger.fabric.envelopes import Envelopes, Kept
+from orthanc_ledger.ledger.fabric.faults import NeverOrdered
+from orthanc_ledger.ledger.fabric.patience import Patience
+from orthanc_ledger.ledger.fabric.proposal import Endorsed, open_envelope, seal
+
+SENT_AGAIN_S = 3600
+"""An older envelope is not sent again, its record's time would be far from its commit's: the call is endorsed anew."""
+
+_SETTLED_S = 1.0  # within which a peer tells the status of what it has committed
+
+
+class Invalidated(LedgerAway):
+    """The transaction was ordered but does not count: what it had read was overtaken, or an endorsement was missing."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function with its arguments as they travel."""
+
+    function: str
+    args: str  # DAG-JSON
+    nonce: str | None  # the contract's, hex; None: the caller gave none
+
+    def name(self, channel: str, chaincode: str, msp_id: str) -> bytes:
+        """Under which its envelope is kept: SHA-256 of the DAG-JSON of all that makes it this call."""
+        whole = [channel, chaincode, msp_id, self.function, self.args, self.nonce]
+        return hashlib.sha256(dagjson.encode(whole).encode()).digest()
+
+
+class Submission:
+    """A call on its way. Each `run` is one try, and takes up what an earlier one left, of another process as well."""
+
+    def __init__(self, channel: Channel, envelopes: Envelopes, call: Call) -> None:
+        self._channel, self._envelopes, self._call = channel, envelopes, call
+        connection = channel.connection
+        self._name = call.name(connection.channel, connection.chaincode, channel.signer.msp_id)
+        self._deadlines = connection.deadlines
+
+    def run(self, patience: Patience) -> Committed:
+        """Raises as the requests of `Gateway`, Invalidated, IntegrityError when peers answer what no contract does."""
+        kept = self._envelopes.find(self._name)
+        if kept is not None:
+            try:
+                return self._settle(kept, _SETTLED_S)
+            except Invalidated:
+                kept = None
+            except LedgerAway:  # nobody knows of it, so it is sent again
+                kept = self._unless_old(kept)
+        if kept is None:
+            payload, endorsed = self._endorse(patience)
+            answer = _answer(endorsed)
+            if "repeats" in answer:
+                return self._first(answer, patience)
+            kept = self._envelopes.keep(self._name, seal(self._channel.signer, payload), self._channel.clock())
+        self._submit(kept, patience)
+        return self._settle(kept, patience.deadline(self._deadlines.commit_s))
+
+    def _endorse(self, patience: Patience) -> tuple[bytes, Endorsed]:
+        nonce = self._call.nonce or secrets.token_hex(NONCE_BYTES)
+        timeout_s = patience.deadline(self._deadlines.endorse_s)
+        return self._channel.endorse(self._call.function, self._call.args, nonce, timeout_s=timeout_s)
+
+    def _submit(self, kept: Kept, patience: Patience) -> None:
+        transaction_id = open_envelope(kept.envelope).proposal.transaction_id
+        timeout_s = patience.deadline(self._deadlines.submit_s)
+        try:
+            self._channel.gateway.submit(transaction_id, kept.envelope, timeout_s)
+        except (NeverOrdered, ContractError):
+            self._envelopes.forget(self._name, kept.envelope)  # else it would be sent in vain for an hour
+            raise
+
+    def _settle(self, kept: Kept, timeout_s: float) -> Committed:
+        """What became of an envelope; its commit is waited for. Once that is known it is forgotten."""
+        endorsed = open_envelope(kept.envelope)
+        transaction_id = endorsed.proposal.transaction_id
+        code = self._channel.gateway.commit_status(transaction_id, timeout_s)
+        if code == "DUPLICATE_TXID":
+            raise LedgerAway(
+                f"transaction {transaction_id}: told of its second copy; the first one's status is asked for"
+            )
+        self._envelopes.forget(self._name, kept.envelope)
+        if code != "VALID":
+            raise Invalidated(f"transaction {transaction_id} was ordered, but is invalid: {code}; it is endorsed anew")
+        answer = _answer(endorsed)
+        return Committed(bytes.fromhex(transaction_id), answer["sequence"], endorsed.proposal.time, answer["result"])
+
+    def _unless_old(self, kept: Kept) -> Kept | None:
+        if self._channel.clock() - kept.time <= SENT_AGAIN_S:
+            return kept
+        self._envelopes.forget(self._name, kept.envelope)
+        return None
+
+    def _first(self, answer: dict[str, Any], patience: Patience) -> Committed:
+        """The commit that an answer is a repeat of: of the first value of a key that it wrote."""
+        asked = dagjson.encode({"key": answer["repeats"], "limit": 1})
+        rows = self._channel.evaluate("HistoryOf", asked, patience.deadline(self._deadlines.evaluate_s))
+        if not rows:
+            raise LedgerAway(f"this organisation's peer does not have {answer['repeats']} yet, which another has")
+        return Committed(b"", rows[0]["sequence"], rows[0]["time"], answer["result"])
+
+
+def _answer(endorsed: Endorsed) -> dict[str, Any]:
+    """{result, sequence}, or {result, repeats} of a repeat."""
+    match dagjson.decode(endorsed.answer):
+        case {"result": _, "sequence": int()} | {"result": _, "repeats": str()} as answer if len(answer) == 2:
+            return dict(answer)
+    raise IntegrityError(f"expected a contract's answer, got {endorsed.answer[:80]!r}: is the chaincode the contract?")
