@@ -60,7 +60,20 @@ def _embedded(location: str, identity: Identity | None, clock: Clock, patience_s
     return EmbeddedLedger(Path(location), identity, clock, patience_s)
 
 
-SCHEMES: dict[str, Callable[[str, Identity | None, Clock, float | None], OpenLedger]] = {"embedded": _embedded}
+def _fabric(location: str, identity: Identity | None, clock: Clock, patience_s: float | None) -> OpenLedger:
+    try:
+        from orthanc_ledger.ledger.fabric.ledger import FabricLedger  # here, because few need what it imports
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"ledger fabric:{location}: {error.name} is not installed: pip install 'orthanc-ledger[consortium]'"
+        ) from error
+    return FabricLedger(Path(location), identity, clock, patience_s)
+
+
+SCHEMES: dict[str, Callable[[str, Identity | None, Clock, float | None], OpenLedger]] = {
+    "embedded": _embedded,
+    "fabric": _fabric,
+}
 
 
 def open_ledger(
