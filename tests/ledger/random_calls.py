@@ -147,7 +147,7 @@ def draw_call(draw: Draw, channel: Channel, organisations: Sequence[str], withou
     entitled = [name for name in organisations if ROLES[name] in FUNCTIONS[function].roles]
     organisation = draw.one_of([*entitled, *entitled, *organisations])
     nonce = bytes([draw.number(0, 2)]) * 16
-    return DrawnCall(organisation, function, _arguments(draw, channel, function), nonce)
+    return DrawnCall(organisation, function, draw_arguments(draw, channel, function), nonce)
 
 
 def releases(channel: Channel) -> Iterator[dict[str, Any]]:
@@ -174,7 +174,8 @@ def permitted(channel: Channel, release: Mapping[str, Any]) -> bool:
     return False
 
 
-def _arguments(draw: Draw, channel: Channel, function: str) -> dict[str, Any]:
+def draw_arguments(draw: Draw, channel: Channel, function: str) -> dict[str, Any]:
+    """Arguments of the right form, about what is on the channel."""
     tried = list(releases(channel)) if function == "LogRelease" else []
     if tried and draw.number(0, 1):
         return draw.one_of(tried)
@@ -199,7 +200,7 @@ def _pools(channel: Channel) -> dict[str, Sequence[Any]]:
         return found or [UNKNOWN]
 
     nodes = (LAB_NODE, *(own_node(name) for name in EVERYBODY))
-    manifests = [*(row["manifestCid"] for row in channel.ask("Anchors")), cid("m"), cid("n")]
+    manifests = [*(record["manifestCid"] for _, record in channel.host.scan("anchor/")), cid("m"), cid("n")]
     released_ids, requests = ids("release"), ids("request")
     return {
         "policy": POLICIES,
