@@ -5,7 +5,10 @@
 // these. The rules, function by function, stand in docs/contract.md.
 package contract
 
-import "slices"
+import (
+	"maps"
+	"slices"
+)
 
 const nonceBytes = 16
 
@@ -50,6 +53,19 @@ func Answer(records Records, name string, args Map, time int64) (answer Value, e
 		return nil, err
 	}
 	return query.run(&question{scanner, policy, args, time})
+}
+
+// Functions is the names of the contract's functions, Queries of its queries; both sorted.
+func Functions() []string { return slices.Sorted(maps.Keys(functions)) }
+
+// Queries: see Functions.
+func Queries() []string { return slices.Sorted(maps.Keys(queries)) }
+
+// Knows tells whether there is a function or a query of this name.
+func Knows(name string) bool {
+	_, isFunction := functions[name]
+	_, isQuery := queries[name]
+	return isFunction || isQuery
 }
 
 // admitted is the call once it has passed the checks that follow those of its form.
