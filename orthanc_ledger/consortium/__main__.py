@@ -1,0 +1,105 @@
+"""``python -m orthanc_ledger.consortium``: the trial network of this machine, up and down."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from orthanc_ledger.commands.terminal import add_json, show
+from orthanc_ledger.consortium.network import Network
+from orthanc_ledger.consortium.topology import FABRIC_VERSION, Server
+from orthanc_ledger.consortium.trial import identity_of, start_trial
+from orthanc_ledger.errors import DataError, ServiceAway
+
+DEFAULT_DIRECTORY = Path(".consortium")
+
+_NEXT = """\
+Hyperledger Fabric {version}: {count} servers run in {directory}; {leader} leads, policy and chaincode are in force.
+For each organisation's node, in its configuration:
+
+{lines}
+`identities/person` in the same folders signs for people. What runs: `python -m orthanc_ledger.consortium status`;
+`make consortium-down` ends it, and what is on the ledger stays; who wants a new one removes the folder."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    args = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        code: int = args.run(args)
+    except DataError as error:
+        print(f"consortium: {error}", file=sys.stderr)
+        return 2
+    except ServiceAway as error:
+        print(f"consortium: {error}", file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m orthanc_ledger.consortium",
+        description="A trial network of Hyperledger Fabric on this machine, for trying out and for tests.",
+        epilog="Exit codes: 0 done; 1 not all servers run; 2 wrong input; 3 a server did not come up; 130 interrupted.",
+    )
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, run, text in (
+        ("up", _up, "start it; the first time build, join, deploy and put the policy in force"),
+        ("down", _down, "end its servers, and no other process; what they keep stays"),
+        ("status", _status, "show its servers; exit 1 when one does not run"),
+    ):
+        command = subparsers.add_parser(name, help=text)
+        command.add_argument(
+            "--dir", type=Path, default=DEFAULT_DIRECTORY, metavar="DIR", help="its folder (default: %(default)s)"
+        )
+        command.set_defaults(run=run)
+    add_json(command)
+    return parser
+
+
+def _up(args: argparse.Namespace) -> int:
+    network = start_trial(args.dir)
+    lines = "".join(
+        f"  {each.name}:\n    organisation: {each.msp_id}\n    ledger: fabric:{network.connection(each.name)}\n"
+        f"    identity: {identity_of(network, each.name, 'node')}\n"
+        for each in network.topology.organisations
+    )
+    print(
+        _NEXT.format(
+            version=FABRIC_VERSION,
+            count=len(network.topology.servers),
+            directory=network.directory,
+            leader=network.wait_for_leader(),
+            lines=lines,
+        )
+    )
+    return 0
+
+
+def _down(args: argparse.Namespace) -> int:
+    network = Network(args.dir)
+    network.down()
+    print(f"{network.directory}: its servers have ended; `up` starts them again with what they keep")
+    return 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    network = Network(args.dir)
+    rows = [_row(network, server) for server in network.topology.servers]
+    show(rows, args.json, ("name", "port", "pid", "leads", "log"))
+    return 0 if all(row["pid"] for row in rows) else 1
+
+
+def _row(network: Network, server: Server) -> dict[str, object]:
+    processes = network.processes
+    leads = server.name == network.leader()
+    log = str(processes.log(server.name))
+    return {"name": server.name, "port": server.port, "pid": processes.pid(server.name), "leads": leads, "log": log}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""What the organisations' administrators do on a running network: join the channel, install, approve, commit.
+
+By Fabric's own commands, `peer` and `osnadmin`, run on the machine on which all servers publish their ports.
+"""
+
+import os
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from orthanc_ledger.consortium.servers import Places, admin_environment
+from orthanc_ledger.consortium.topology import CHANNEL, LOOPBACK, Orderer, Peer, Topology
+from orthanc_ledger.errors import LedgerAway
+
+_PATIENCE_S = 60
+
+
+class Administration:
+    """The administrators of all organisations at once: for trial networks, where their keys lie side by side.
+
+    Everything raises LedgerAway, with what Fabric's command said, when it does not succeed.
+    """
+
+    def __init__(self, topology: Topology, binaries: Path, places: Places) -> None:
+        self._topology = topology
+        self._binaries = binaries
+        self._places = places
+
+    def join(self, block: Path) -> None:
+        """Have all orderers and peers join the channel of this first block."""
+        command = ("channel", "join", "-b", str(block))
+        _at_once(
+            *(partial(self._join_orderer, orderer, block) for orderer in self._topology.orderers),
+            *(partial(self._on_peer, peer, command) for peer in self._topology.peers),
+        )
+
+    def install(self, packages: Mapping[str, Path]) -> None:
+        """Install each organisation's package, a file by the organisation's name, on its own peers."""
+        command = ("lifecycle", "chaincode", "install")
+        _at_once(
+            *(
+                partial(self._on_peer, peer, (*command, str(packages[organisation.name])))
+                for organisation in self._topology.organisations
+                for peer in organisation.peers
+            )
+        )
+
+    def define(self, name: str, package_ids: Mapping[str, str], orderer: Orderer) -> None:
+        """Approve a definition of the chaincode for every organisation, and commit it; returns once the peers of owner
+        and custodian have it. Its endorsement policy is the channel's.
+
+        Research approves, too: not because it counts, but so that its own peer knows its own package, for queries.
+        """
+        definition = ("-C", CHANNEL, "--name", name, "--version", "1", "--sequence", "1", *self._by_way_of(orderer))
+        approve = ("lifecycle", "chaincode", "approveformyorg", *definition, "--package-id")
+        _at_once(
+            *(
+                partial(self._on_peers, each.peers, (*approve, package_ids[each.name]))
+                for each in self._topology.organisations
+            )
+        )
+        peers = [peer for each in self._topology.endorsing for peer in each.peers]
+        self._on_peers(peers, ("lifecycle", "chaincode", "commit", *definition))
+
+    def _join_orderer(self, orderer: Orderer, block: Path) -> None:
+        users = f"{self._places.crypto}/ordererOrganizations/{orderer.domain}/users/Admin@{orderer.domain}/tls"
+        said = self._run(
+            [
+                *("osnadmin", "channel", "join", "--channelID", CHANNEL, "--config-block", str(block)),
+                *("-o", f"{LOOPBACK}:{orderer.admin_port}", "--ca-file", f"{users}/ca.crt"),
+                *("--client-cert", f"{users}/client.crt", "--client-key", f"{users}/client.key"),
+            ],
+            {},
+        )
+        if "Status: 201" not in said:  # osnadmin exits with 0 whatever the orderer answered
+            raise LedgerAway(f"{orderer.name}: osnadmin channel join: expected status 201, got:\n{said}")
+
+    def _by_way_of(self, orderer: Orderer) -> tuple[str, ...]:
+        authority = f"{self._places.orderer(orderer)}/tls/ca.crt"
+        return ("-o", f"{LOOPBACK}:{orderer.port}", "--tls", "--cafile", authority)
+
+    def _on_peer(self, peer: Peer, command: Sequence[str]) -> None:
+        """Run `peer` against one peer, signed by its organisation's administrator."""
+        organisation = self._topology.organisation(peer.name)
+        admin = admin_environment(organisation, peer, f"{LOOPBACK}:{peer.port}", self._places)
+        self._run(["peer", *command], admin)
+
+    def _on_peers(self, peers: Sequence[Peer], command: Sequence[str]) -> None:
+        """The same, endorsed and awaited on several peers."""
+        targets: list[str] = []
+        for peer in peers:
+            authority = f"{self._places.peer(self._topology.organisation(peer.name), peer)}/tls/ca.crt"
+            targets += ["--peerAddresses", f"{LOOPBACK}:{peer.port}", "--tlsRootCertFiles", authority]
+        self._on_peer(peers[0], (*command, *targets))
+
+    def _run(self, command: Sequence[str], environment: Mapping[str, str]) -> str:
+        program, *words = command
+        what = " ".join([program, *words[:3]])
+        try:
+            done = subprocess.run(
+                [self._binaries / program, *words],
+                env={**os.environ, **environment},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=_PATIENCE_S,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise LedgerAway(f"{what}: no answer in {_PATIENCE_S} s") from error
+        if done.returncode:
+            raise LedgerAway(f"{what}: {done.stdout.strip()}")
+        return done.stdout
+
+
+def _at_once(*calls: Callable[[], None]) -> None:
+    """Make all calls at the same time; raises what the first of them that failed has raised, when all are over."""
+    with ThreadPoolExecutor(len(calls)) as pool:
+        for call in [pool.submit(call) for call in calls]:
+            call.result()

@@ -1,0 +1,88 @@
+"""Programs built from pinned sources into the user's cache: Fabric's own, and the chaincode.
+
+A folder in the cache is named by the SHA-256 of what it is built from, and appears whole or not at all; once it is
+there neither Go nor the network is needed.
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from orthanc_ledger.consortium.topology import FABRIC_VERSION
+from orthanc_ledger.errors import ConfigError, LedgerAway
+from orthanc_ledger.sole import sole
+
+FABRIC_SOURCE = Path(__file__).parent / "fabric"
+CHAINCODE_SOURCE = Path(__file__).resolve().parents[2] / "chaincode"
+
+_FABRIC_FLAGS = ("-ldflags", f"-s -w -X github.com/hyperledger/fabric/common/metadata.Version={FABRIC_VERSION}")
+_OTHER_BUILDER_S = 1800.0
+_LAST_LINES = 20
+
+log = logging.getLogger(__name__)
+
+
+def fabric_binaries() -> Path:
+    """The folder of peer, orderer, configtxgen, cryptogen and osnadmin, built when it is not there.
+
+    Raises ConfigError when Go is missing or the build fails, LedgerAway when another builder holds the cache too long.
+    """
+    return _built("fabric", FABRIC_SOURCE, "tool", _FABRIC_FLAGS)
+
+
+def chaincode_binary(source: Path = CHAINCODE_SOURCE) -> Path:
+    """The program of a chaincode's main package in ``source``. The same sources give the same bytes on any machine
+    with the same Go, so that organisations can compare what they run. Raises as ``fabric_binaries``.
+    """
+    if not (source / "go.mod").is_file():
+        raise ConfigError(f"{source}: expected a Go module; the network is started from a clone of the project")
+    (program,) = _built("chaincode", source, ".", ()).iterdir()
+    return program
+
+
+def _built(name: str, source: Path, package: str, flags: Iterable[str]) -> Path:
+    flags = ("-trimpath", "-buildvcs=false", *flags)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "orthanc-ledger"
+    folder = cache / f"{name}-{_digest(source, flags)[:32]}"
+    if folder.is_dir():
+        return folder
+    cache.mkdir(parents=True, exist_ok=True)
+    busy = LedgerAway(f"{folder}.lock: somebody else has been building {name} for {_OTHER_BUILDER_S:.0f} s")
+    with sole(folder.with_suffix(".lock"), busy, _OTHER_BUILDER_S):
+        if not folder.is_dir():
+            _build(name, source, package, flags, folder)
+    return folder
+
+
+def _digest(source: Path, flags: Iterable[str]) -> str:
+    """SHA-256 over the flags, and name and content of every Go file under ``source``, tests left out."""
+    digest = hashlib.sha256("\0".join(flags).encode())
+    files = (*source.rglob("*.go"), *source.glob("go.*"))
+    for path in sorted(path for path in files if not path.name.endswith("_test.go")):
+        content = path.read_bytes()
+        digest.update(f"\0{path.relative_to(source)}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def _build(name: str, source: Path, package: str, flags: Iterable[str], folder: Path) -> None:
+    go = shutil.which("go")
+    if go is None:
+        raise ConfigError(f"{name} has to be built and Go is not installed: expected `go`, 1.24 or newer, on PATH")
+    log.info("building %s, once: minutes for Fabric, less for chaincode", name)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        command = [go, "build", "-C", str(source), *flags, "-o", f"{temporary}/", package]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode:
+            last = "\n".join(done.stdout.splitlines()[-_LAST_LINES:])
+            raise ConfigError(f"{source}: go build failed; its last lines:\n{last}")
+        result = Path(temporary) / "result"
+        result.mkdir()
+        for program in Path(temporary).iterdir():
+            if program != result:
+                program.rename(result / program.name)
+        result.rename(folder)

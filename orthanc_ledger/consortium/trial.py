@@ -1,0 +1,59 @@
+"""The trial network as `make consortium` makes it: the model's organisations, a policy, and for each organisation an
+identity of its node and one of a person.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from orthanc_ledger.consortium.network import Network
+from orthanc_ledger.consortium.topology import Topology, trial
+from orthanc_ledger.ledger import Value
+from orthanc_ledger.ledger.contract.call import Assurance
+from orthanc_ledger.ledger.contract.policy import default_policy, policy_digest
+from orthanc_ledger.ledger.fabric.ledger import FabricLedger
+from orthanc_ledger.ledger.identity import load_identity
+
+MAX_CLOCK_SKEW_S = 60
+
+_KINDS: tuple[Assurance, ...] = ("person", "node")
+
+
+def trial_policy(topology: Topology) -> dict[str, Value]:
+    """The policy of a channel of these organisations; a signer's clock may differ from each endorser's by a minute."""
+    policy = default_policy({each.msp_id: each.role for each in topology.organisations})
+    return {**policy, "max_clock_skew_s": MAX_CLOCK_SKEW_S}
+
+
+def start_trial(directory: Path) -> Network:
+    """Start the trial network in its folder, from nothing or with what it kept, so that it takes transactions.
+
+    Raises ConfigError, LedgerAway as `Network.up`.
+    """
+    topology = trial()
+    policy = trial_policy(topology)
+    if directory.is_dir() and any(directory.iterdir()):
+        network = Network(directory)
+    else:
+        network = Network.create(directory, policy_digest(policy).hex(), topology)
+    network.up()
+    for organisation in network.topology.organisations:
+        for kind in _KINDS:
+            if not identity_of(network, organisation.name, kind).exists():
+                network.identity(organisation.name, kind, kind)
+    _put_in_force(network, policy)
+    return network
+
+
+def identity_of(network: Network, organisation: str, name: str) -> Path:
+    """The folder of one of an organisation's identities."""
+    return network.party(organisation) / "identities" / name
+
+
+def _put_in_force(network: Network, policy: Mapping[str, Value]) -> None:
+    """The first time; ever after a repeat, which changes nothing and shows that the network takes transactions."""
+    owner = network.topology.endorsing[0].name
+    ledger = FabricLedger(network.connection(owner), load_identity(identity_of(network, owner, "node")))
+    try:
+        ledger.submit("InitPolicy", {"policy": policy})
+    finally:
+        ledger.close()
