@@ -7,6 +7,9 @@ attribute extension, so that the same certificates can serve there:
     DIRECTORY/cacerts/ca.pem         the organisation's CA
     DIRECTORY/signcerts/cert.pem     an identity's certificate (not in a CA's folder)
     DIRECTORY/keystore/key.pem       the private key, mode 0600
+
+What others made is read as well (`load_identity`): Fabric CA's folders, with a msp.yaml put into them, and files
+anywhere, with a msp.yaml that names them.
 """
 
 import json
@@ -98,28 +101,34 @@ def issue(
     """
     if not _PSEUDONYM.fullmatch(name):
         raise ConfigError(f"identity name {name!r}: expected a pseudonym of 1 to 64 lower-case letters, digits or '-'")
-    msp_id = _read_msp_id(organisation)
-    ca = read_certificate(organisation / "cacerts" / "ca.pem")
-    ca_key = _read_key(organisation / "keystore" / "key.pem", ca)
+    msp = _read_msp(organisation)
+    ca = read_certificate(msp.ca)
+    ca_key = _key_in(msp, ca)
     key = ec.generate_private_key(ec.SECP256R1())
     attributes = json.dumps({"attrs": {"kind": kind}}, separators=(",", ":")).encode()
     certificate = (
-        _builder(_name(name, msp_id, unit="client"), ca.subject, key.public_key(), clock(), days)
+        _builder(_name(name, msp.msp_id, unit="client"), ca.subject, key.public_key(), clock(), days)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(signs_certificates=False), critical=True)
         .add_extension(x509.UnrecognizedExtension(ATTRIBUTES, attributes), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
     directory = organisation / "identities" / name
-    _write_folder(directory, msp_id, key, ca=ca, certificate=certificate)
+    _write_folder(directory, msp.msp_id, key, ca=ca, certificate=certificate)
     return directory
 
 
-def load_identity(directory: Path) -> Identity:
-    """Read an identity's folder. Raises ConfigError naming the file that is missing, unreadable or does not fit."""
-    certificate = read_certificate(directory / "signcerts" / "cert.pem")
-    key = _read_key(directory / "keystore" / "key.pem", certificate)
-    return Identity(_read_msp_id(directory), certificate.public_bytes(Encoding.DER), key)
+def load_identity(path: Path) -> Identity:
+    """Read an identity: its folder, or its msp.yaml, which may be named otherwise and lie elsewhere.
+
+    msp.yaml says `msp_id`, and with `certificate`, `key` and `ca` where the files are; what it leaves out is beside it,
+    as above, or is the only file of signcerts/ or cacerts/, or that file of keystore/ whose key is the certificate's.
+
+    Raises ConfigError naming the file that is missing, unreadable or does not fit.
+    """
+    msp = _read_msp(path)
+    certificate = read_certificate(msp.certificate)
+    return Identity(msp.msp_id, certificate.public_bytes(Encoding.DER), _key_in(msp, certificate))
 
 
 def parse_certificate(
@@ -154,9 +163,12 @@ def read_certificate(path: Path) -> x509.Certificate:
         raise ConfigError(f"{path}: not an X.509 certificate in PEM") from error
 
 
-def ca_certificate(directory: Path) -> bytes:
-    """The CA certificate (DER) in an organisation's or identity's folder, as a genesis names it. Raises ConfigError."""
-    return read_certificate(directory / "cacerts" / "ca.pem").public_bytes(Encoding.DER)
+def ca_certificate(path: Path) -> bytes:
+    """The CA certificate (DER) of an organisation or identity, as a genesis names it; path as for `load_identity`.
+
+    Raises ConfigError.
+    """
+    return read_certificate(_read_msp(path).ca).public_bytes(Encoding.DER)
 
 
 def _name(common_name: str, organisation: str, unit: str | None = None) -> x509.Name:
@@ -232,23 +244,57 @@ def _read(path: Path) -> bytes:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _read_msp_id(directory: Path) -> str:
-    path = directory / "msp.yaml"
+@dataclass(frozen=True)
+class _Msp:
+    """What a msp.yaml says, and where the files are that belong to it."""
+
+    msp_id: str
+    certificate: Path
+    keys: tuple[Path, ...]  # one of them is the certificate's
+    ca: Path
+
+
+def _read_msp(path: Path) -> _Msp:
+    file = path / "msp.yaml" if path.is_dir() else path
     try:
-        content = yaml.safe_load(_read(path))
+        content = yaml.safe_load(_read(file))
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML") from error
-    msp_id = content.get("msp_id") if isinstance(content, dict) else None
-    if not isinstance(msp_id, str) or not _MSP_ID.fullmatch(msp_id):
-        raise ConfigError(f"{path}: expected msp_id: 1 to 64 letters, digits, '.' or '-'")
-    return msp_id
+        raise ConfigError(f"{file}: not YAML") from error
+    if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
+        raise ConfigError(f"{file}: expected msp_id, and texts only, got {content!r}")
+    if unknown := content.keys() - {"msp_id", "certificate", "key", "ca"}:
+        raise ConfigError(f"{file}: {sorted(unknown)[0]}: unknown key; known here: msp_id, certificate, key, ca")
+    if not _MSP_ID.fullmatch(content.get("msp_id", "")):
+        raise ConfigError(f"{file}: expected msp_id: 1 to 64 letters, digits, '.' or '-'")
+
+    def places(key: str, usual: str) -> tuple[Path, ...]:
+        return (file.parent / content[key],) if key in content else _files(file.parent / usual)
+
+    def place(key: str, usual: str) -> Path:
+        found = places(key, usual)
+        return found[0] if len(found) == 1 else file.parent / usual
+
+    certificate, ca = place("certificate", "signcerts/cert.pem"), place("ca", "cacerts/ca.pem")
+    return _Msp(content["msp_id"], certificate, places("key", "keystore/key.pem"), ca)
 
 
-def _read_key(path: Path, certificate: x509.Certificate) -> ec.EllipticCurvePrivateKey:
+def _files(usual: Path) -> tuple[Path, ...]:
+    """The usual file where there is one, or no other; else all that lie in its folder."""
+    others = () if usual.exists() else tuple(sorted(path for path in usual.parent.glob("*") if path.is_file()))
+    return others or (usual,)
+
+
+def _key_in(msp: _Msp, certificate: x509.Certificate) -> ec.EllipticCurvePrivateKey:
+    for path in msp.keys:
+        if key := _key_of(path, certificate):
+            return key
+    raise ConfigError(f"{msp.keys[0]}: not the EC key of the certificate beside it, in PEM and not encrypted")
+
+
+def _key_of(path: Path, certificate: x509.Certificate) -> ec.EllipticCurvePrivateKey | None:
+    """The private key in a PEM file when it is the certificate's."""
     try:
         key = load_pem_private_key(_read(path), password=None)
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{path}: not an unencrypted private key in PEM") from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
-        raise ConfigError(f"{path}: not the EC key of the certificate beside it")
-    return key
+    except (ValueError, TypeError):
+        return None
+    return key if isinstance(key, ec.EllipticCurvePrivateKey) and key.public_key() == certificate.public_key() else None
