@@ -47,7 +47,7 @@ class Approval:
     request: bytes
     studies: StudyList | Collection[bytes]
     sop_classes: Collection[str]
-    covered_until: int | None
+    covered_until: int | Mapping[str, int] | None
 
 
 @dataclass(frozen=True)

@@ -179,7 +179,7 @@ class RandomStory:
             "id": [UNKNOWN, *(record["id"] for _, record in host.scan("request/"))],
             "state": ("open", "approved", "expired", "denied", "revoked", "no such"),
             "organisation": (OWNER, CUSTODIAN, LAB),
-            "key": ("policy", "approvals", "node/none"),
+            "key": ("policy", "datasetApprovals", "node/none"),
             **dict.fromkeys(("from", "until"), (now, now - DAY)),
             **dict.fromkeys(("offset", "limit"), (1, 2, 1000)),
         }

@@ -60,9 +60,9 @@ def test_approved_studies_are_those_of_running_approvals_of_the_node(channel: Ch
             "future": False,
         }
     ]
-    assert channel.ask("AnchorsOfStudy", study=STUDY)[0]["approvals"] < covered
+    assert channel.ask("AnchorsOfStudy", study=STUDY)[0]["number"] < covered[STUDY.hex()]
     channel.anchor()
-    assert channel.ask("AnchorsOfStudy", study=STUDY)[1]["approvals"] == covered
+    assert channel.ask("AnchorsOfStudy", study=STUDY)[1]["number"] == covered[STUDY.hex()]
     assert channel.ask("ApprovedStudies", node=OTHER_NODE) == []
     channel.wait(10 * DAY)
     assert channel.ask("ApprovedStudies", node=LAB_NODE) == []

@@ -7,8 +7,8 @@ from orthanc_ledger.ledger.contract.call import Effect, Question, State, Transac
 from orthanc_ledger.ledger.contract.paging import page
 from orthanc_ledger.ledger.contract.standing import check_not_erased
 
+DATASET_APPROVALS = "datasetApprovals"
 _ANCHORS = "anchor/"
-_APPROVALS = "approvals"
 _CONTENT = ("study", "root", "count", "kind", "from", "profile")
 
 
@@ -23,11 +23,12 @@ def anchor(tx: Transaction) -> Effect:
     _check_kind(tx)
     study: bytes = args["study"]
     check_not_erased(tx.state, study)
-    number, change = _numbered(tx.state, study)
-    order = {"number": number, "approvals": approvals_so_far(tx.state)}
+    number = anchors_so_far(tx.state, study)  # puts a study's anchors in order: of two endorsed at once one is refused
+    order = {"number": number, "datasetApprovals": dataset_approvals(tx.state)}
     record = {**args, **order, "time": tx.call.time, "sequence": tx.call.sequence}
     index = f"studyAnchor/{study.hex()}/{number:010d}"
-    return Effect(_place(record), {key: record, index: args["manifestCid"], **change}, studies=(study,))
+    changes = {key: record, index: args["manifestCid"], _count_key(study): number + 1}
+    return Effect(_place(record), changes, studies=(study,))
 
 
 def confirm_stored(tx: Transaction) -> Effect:
@@ -70,21 +71,28 @@ def is_stored(state: State, manifest_cid: str) -> bool:
     return state.get(_stored_key(manifest_cid)) is not None
 
 
-def approvals_so_far(state: State) -> int:
-    """How many approvals there were that cover only what was anchored before them."""
-    count: int = state.get(_APPROVALS) or 0
+def anchors_so_far(state: State, study: bytes) -> int:
+    """How many anchors a study has: the number of its next one."""
+    count: int = state.get(_count_key(study)) or 0
     return count
 
 
-def approvals_raised(state: State) -> tuple[int, dict[str, Value]]:
-    """The number of the next such approval, from 1, and the change that makes it so."""
-    count = approvals_so_far(state) + 1
-    return count, {_APPROVALS: count}
+def dataset_approvals(state: State) -> int:
+    """How many approvals there were that cover what a dataset's studies had until then."""
+    count: int = state.get(DATASET_APPROVALS) or 0
+    return count
 
 
-def is_covered(anchored: Mapping[str, Value], covered_until: int | None) -> bool:
-    """Whether an approval covers an anchor: made before it, or the approval is for future ones too (None)."""
-    return covered_until is None or anchored["approvals"] < covered_until
+def is_covered(anchored: Mapping[str, Value], covered_until: int | Mapping[str, int] | None) -> bool:
+    """Whether an approval covers an anchor, by the request's coveredUntil: one that was made before it.
+
+    None: future ones, too. Of named studies the number of each one's next anchor; of a dataset the approval's number.
+    """
+    if covered_until is None:
+        return True
+    if isinstance(covered_until, int):
+        return int(anchored["datasetApprovals"]) < covered_until
+    return int(anchored["number"]) < covered_until[anchored["study"].hex()]
 
 
 def _check_kind(tx: Transaction) -> None:
@@ -103,13 +111,8 @@ def _shown(question: Question, record: Value) -> Value:
     return {**record, "stored": is_stored(question.records, record["manifestCid"])}
 
 
-def _numbered(state: State, study: bytes) -> tuple[int, dict[str, Value]]:
-    """The number of the study's next anchor, from 0, and the change that takes it. Reading it puts a study's anchors in
-    order: of two that are endorsed at once one is refused.
-    """
-    key = f"studyAnchors/{study.hex()}"
-    number: int = state.get(key) or 0
-    return number, {key: number + 1}
+def _count_key(study: bytes) -> str:
+    return f"studyAnchors/{study.hex()}"
 
 
 def _stored_key(manifest_cid: str) -> str:

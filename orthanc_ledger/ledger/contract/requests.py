@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from orthanc_ledger.errors import ContractError
-from orthanc_ledger.ledger.contract.anchors import approvals_raised
+from orthanc_ledger.ledger.contract.anchors import DATASET_APPROVALS, anchors_so_far, dataset_approvals
 from orthanc_ledger.ledger.contract.call import Effect, Question, Records, State, Transaction, Value, differing
 from orthanc_ledger.ledger.contract.datasets import dataset_stands, find_dataset
 from orthanc_ledger.ledger.contract.nodes import node_head, node_path, node_stands
@@ -149,9 +149,19 @@ def _approved(tx: Transaction, request: Value, others: list[Value]) -> tuple[Val
     until = min([tx.args["until"], *(other["until"] for other in others)])
     if tx.call.time >= until:
         raise ContractError("EXPIRED", "until", "the other approval has run out: a new request is needed")
-    covered, change = (None, {}) if request["future"] else approvals_raised(tx.state)
+    covered, change = _covered(tx, request)
     approved = {**request, "state": "approved", "until": until, "coveredUntil": covered}
     return approved, {_request_key(request["id"]): approved, **change}
+
+
+def _covered(tx: Transaction, request: Value) -> tuple[Value, dict[str, Value]]:
+    """What an approval covers (`anchors.is_covered`), and the change that tells later anchors of it."""
+    if request["future"]:
+        return None, {}
+    if "dataset" not in request:
+        return {study.hex(): anchors_so_far(tx.state, study) for study in named_studies(request)}, {}
+    number = dataset_approvals(tx.state) + 1
+    return number, {DATASET_APPROVALS: number}
 
 
 def _end(tx: Transaction, kind: str, state: str, from_states: tuple[str, ...]) -> Effect:

@@ -58,9 +58,12 @@ def approve(t: Turn) -> Value:
     t.refuse(any(other and other["until"] <= now for other in others), "EXPIRED", "until")
     if all(others):
         until = min([t["until"], *(other["until"] for other in others)])
-        covered = None if request["future"] else (t.get("approvals") or 0) + 1
-        if covered:
-            t.put("approvals", covered)
+        covered = None
+        if not request["future"] and "dataset" in request:
+            covered = (t.get("datasetApprovals") or 0) + 1
+            t.put("datasetApprovals", covered)
+        elif not request["future"]:
+            covered = {study.hex(): t.get("studyAnchors", study) or 0 for study in request["studies"]}
         request = request | {"state": "approved", "until": until, "coveredUntil": covered}
         t.put(key("request", t["id"]), request)
     result = {"id": t["id"], "state": request["state"], "until": request["until"]}
@@ -103,8 +106,7 @@ def log_release(t: Turn) -> Value:
     t.refuse(t["standingVersion"] != t.standing(t["study"]), "WRONG_STATE", "standingVersion")
     for cid in t["anchors"]:
         anchor = t.manifest("anchors", t["study"], cid)
-        covered = request["future"] or anchor["approvals"] < request["coveredUntil"]
-        t.refuse(not covered, "WRONG_STATE", "anchors")
+        t.refuse(not request["future"] and _is_later(anchor, request), "WRONG_STATE", "anchors")
         t.refuse(t.policy["require_stored"] and t.get("stored", cid) is None, "WRONG_STATE", "stored")
     if t["renews"] is not None:
         first = t.need("renews", "release", t["renews"])
@@ -115,6 +117,13 @@ def log_release(t: Turn) -> Value:
     t.put(where, t.kept | {"leaseEnd": lease_end})
     t.about(t["study"])
     return {"release": t.id, "leaseEnd": lease_end}
+
+
+def _is_later(anchor: dict[str, Value], request: dict[str, Value]) -> bool:
+    """Whether an anchor was made after the request's approval."""
+    if "dataset" in request:
+        return anchor["datasetApprovals"] >= request["coveredUntil"]
+    return anchor["number"] >= request["coveredUntil"][anchor["study"].hex()]
 
 
 def names(state: dict[str, Value], request: dict[str, Value], study: bytes, proof: Value) -> bool:

@@ -14,7 +14,7 @@ def anchor(t: Turn) -> Value:
     t.state_is_not(t.erasure(t["study"]), "erased")
     result = {"sequence": t.call.sequence, "time": t.call.time}
     number = t.get("studyAnchors", t["study"]) or 0
-    t.put(where, t.call.args | result | {"number": number, "approvals": t.get("approvals") or 0})
+    t.put(where, t.call.args | result | {"number": number, "datasetApprovals": t.get("datasetApprovals") or 0})
     t.put(key("studyAnchors", t["study"]), number + 1)
     t.put(key("studyAnchor", t["study"], f"{number:010d}"), t["manifestCid"])
     t.about(t["study"])

@@ -43,6 +43,7 @@ def stories() -> list[Story]:
         _order_of_refusals(),
         _covered_by_order(),
         _covered_by_one_and_not_the_other(),
+        _covered_by_one_dataset_approval_and_not_the_other(),
         _future(),
         _stored(),
         _several_studies(),
@@ -155,8 +156,9 @@ def _covered_by_order() -> Story:
     story.does(OWNER, "LogRelease", release(anchors=[NEW, M1]), at=now)
     story.refused("WRONG_STATE anchors", OWNER, "LogRelease", release(anchors=[ELSEWHERE]), at=now)
     covered = story.asks("GetRequest", {"id": REQUEST})["coveredUntil"]
-    counts = [story.asks("GetAnchor", {"manifestCid": cid})["approvals"] for cid in (NEW, ELSEWHERE)]
-    assert counts == [covered - 1, covered]
+    numbers = [story.asks("GetAnchor", {"manifestCid": cid})["number"] for cid in (NEW, ELSEWHERE)]
+    assert covered == {STUDY.hex(): 4}
+    assert numbers == [3, 4]
     return story
 
 
@@ -171,6 +173,25 @@ def _covered_by_one_and_not_the_other() -> Story:
     story.does(OWNER, "LogRelease", release(second, study=STUDY2, anchors=[ELSEWHERE]))
     numbers = [story.asks("GetAnchor", {"manifestCid": cid})["number"] for cid in (M1, M2, NEW, ELSEWHERE)]
     assert numbers == [0, 1, 3, 0]
+    assert "datasetApprovals" not in story.ledger.state
+    return story
+
+
+def _covered_by_one_dataset_approval_and_not_the_other() -> Story:
+    story = after("dataset approved", "an approval on a dataset covers what any study had, one of the future all")
+    story.does(OWNER, "Anchor", anchor(NEW))
+    future = numbered(story, request(on=ON_DATASET, future=True), nonce=1)
+    later = numbered(story, request(on=ON_DATASET), nonce=2)
+    approved(story, future)
+    assert story.ledger.state["datasetApprovals"] == 1
+    approved(story, later)
+    assert story.ledger.state["datasetApprovals"] == 2
+    for number, given in ((DATASET_REQUEST, False), (later, True), (future, True)):
+        asked = release(number, anchors=[NEW], proof=proof(STUDY))
+        if given:
+            story.does(OWNER, "LogRelease", asked)
+        else:
+            story.refused("WRONG_STATE anchors", OWNER, "LogRelease", asked)
     return story
 
 
@@ -181,7 +202,6 @@ def _future() -> Story:
     story.does(OWNER, "Anchor", anchor(NEW))
     story.does(OWNER, "LogRelease", release(number, anchors=[NEW, M1]))
     assert story.asks("GetRequest", {"id": number})["coveredUntil"] is None
-    assert "approvals" not in story.ledger.state
     assert story.asks("ApprovedStudies", {"node": node(LAB)})[0]["coveredUntil"] is None
     return story
 
