@@ -7,9 +7,11 @@ from typing import Any
 
 import yaml
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_pem_x509_certificate
 
 from orthanc_ledger.errors import ConfigError
-from orthanc_ledger.ledger.identity import read_certificate
+from orthanc_ledger.ledger.fabric.authorities import check_trial_authority
+from orthanc_ledger.ledger.identity import parse_certificate, read_certificate
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def read_connection(path: Path) -> Connection:
     """Read a connection file (YAML; relative paths count from its folder).
 
     Raises ConfigError naming file and key when it is missing, is not YAML, has an unknown, missing or mistyped key, or
-    names a certificate that cannot be read.
+    names a certificate that cannot be read or is of a trial network, with a peer elsewhere (`check_trial_authority`).
     """
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -60,7 +62,7 @@ def read_connection(path: Path) -> Connection:
     keys = _Keys(
         path, "", raw, {"channel", "chaincode", "peers", "organisations"}, {"envelopes", "in_flight", *deadlines}
     )
-    return Connection(
+    connection = Connection(
         keys.text("channel"),
         keys.text("chaincode"),
         tuple(_own_peer(path, number, peer) for number, peer in enumerate(keys.filled("peers", list))),
@@ -69,6 +71,8 @@ def read_connection(path: Path) -> Connection:
         Deadlines(**{name: keys.positive(name, float) for name in sorted(deadlines & raw.keys())}),
         keys.positive("in_flight", int) if "in_flight" in raw else Connection.in_flight,
     )
+    _check_authorities(connection)
+    return connection
 
 
 def _own_peer(path: Path, number: int, raw: Any) -> OwnPeer:
@@ -86,6 +90,13 @@ def _organisations(path: Path, raw: dict[Any, Any]) -> dict[str, bytes]:
     return {
         msp_id: read_certificate(path.parent / keys.text(msp_id)).public_bytes(Encoding.DER) for msp_id in sorted(raw)
     }
+
+
+def _check_authorities(connection: Connection) -> None:
+    organisations = [parse_certificate(der) for der in connection.organisations.values()]
+    for peer in connection.peers:
+        for certificate in (load_pem_x509_certificate(peer.tls_ca), *organisations):
+            check_trial_authority(certificate, peer.endpoint)
 
 
 class _Keys:
