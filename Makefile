@@ -1,6 +1,6 @@
 # On a fresh Debian 12 a person types `make demo` or `make test`; everything is installed into .venv/ of this clone.
 .DEFAULT_GOAL := help
-.PHONY: help demo test torture bench lint types lock clean
+.PHONY: help demo test torture bench consortium consortium-down lint types lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,7 +8,7 @@ INSTALLED := .venv/installed
 SOURCES := orthanc_ledger dicom_scp
 
 help: ## list the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 8
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 16
 
 demo: $(INSTALLED) ## show one scan's whole way on this machine, a minute at most
 	$(BIN)/orthanc-ledger demo
@@ -24,6 +24,12 @@ torture: $(INSTALLED) ## kill a process of a node under load, ROUNDS times (100;
 bench: $(INSTALLED) ## speed beside other SCPs, twenty minutes, into bench/RESULTS.md; QUICK=1 takes three minutes and prints only
 	scripts/debian-packages dcmtk:storescp orthanc:Orthanc
 	$(BIN)/python -m bench $(if $(QUICK),--quick)
+
+consortium: $(INSTALLED) ## start a Hyperledger Fabric network on this machine, in .consortium/ (Go builds it the first time, some minutes)
+	$(BIN)/python -m orthanc_ledger.consortium up
+
+consortium-down: $(INSTALLED) ## end that network's servers; what is on its ledger stays
+	$(BIN)/python -m orthanc_ledger.consortium down
 
 lint: $(INSTALLED) ## lint rules and formatting
 	$(BIN)/ruff check .

@@ -7,11 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orthanc_ledger.commands.terminal import add_json, show
+from orthanc_ledger.consortium.compose import ENVIRONMENT, compose_yaml, prepare_compose
 from orthanc_ledger.consortium.network import Network
-from orthanc_ledger.consortium.topology import FABRIC_VERSION, Server
-from orthanc_ledger.consortium.trial import identity_of, start_trial
+from orthanc_ledger.consortium.page import with_table
+from orthanc_ledger.consortium.topology import FABRIC_VERSION, Server, trial
+from orthanc_ledger.consortium.trial import identity_of, put_in_use, start_trial, trial_policy_sha256
 from orthanc_ledger.errors import DataError, ServiceAway
 
+ROOT = Path(__file__).resolve().parents[2]
+COMPOSE = ROOT / "docker" / "compose.yaml"
+PAGE = ROOT / "docs" / "fabric.md"
 DEFAULT_DIRECTORY = Path(".consortium")
 
 _NEXT = """\
@@ -51,13 +56,16 @@ def _parser() -> argparse.ArgumentParser:
         ("up", _up, "start it; the first time build, join, deploy and put the policy in force"),
         ("down", _down, "end its servers, and no other process; what they keep stays"),
         ("status", _status, "show its servers; exit 1 when one does not run"),
+        ("prepare", _prepare, "write the files for docker/compose.yaml instead; nothing is started"),
+        ("join", _join, "once those containers run: join, deploy and put the policy in force"),
+        ("render", _render, "write docker/compose.yaml and the table of docs/fabric.md anew from the model"),
     ):
         command = subparsers.add_parser(name, help=text)
         command.add_argument(
             "--dir", type=Path, default=DEFAULT_DIRECTORY, metavar="DIR", help="its folder (default: %(default)s)"
         )
         command.set_defaults(run=run)
-    add_json(command)
+    add_json(subparsers.choices["status"])
     return parser
 
 
@@ -94,11 +102,31 @@ def _status(args: argparse.Namespace) -> int:
     return 0 if all(row["pid"] for row in rows) else 1
 
 
+def _prepare(args: argparse.Namespace) -> int:
+    topology = trial()
+    prepare_compose(args.dir.resolve(), topology, trial_policy_sha256(topology))
+    print(f"docker compose --env-file {args.dir / ENVIRONMENT} -f docker/compose.yaml up -d")
+    return 0
+
+
+def _join(args: argparse.Namespace) -> int:
+    network = Network(args.dir)
+    network.establish()
+    put_in_use(network)
+    return 0
+
+
+def _render(_: argparse.Namespace) -> int:
+    COMPOSE.write_text(compose_yaml(trial()))
+    PAGE.write_text(with_table(PAGE.read_text(), trial()))
+    return 0
+
+
 def _row(network: Network, server: Server) -> dict[str, object]:
     processes = network.processes
-    leads = server.name == network.leader()
-    log = str(processes.log(server.name))
-    return {"name": server.name, "port": server.port, "pid": processes.pid(server.name), "leads": leads, "log": log}
+    pid, log = processes.pid(server.name), str(processes.log(server.name))
+    leads = pid is not None and server.name == network.leader()
+    return {"name": server.name, "port": server.port, "pid": pid, "leads": leads, "log": log}
 
 
 if __name__ == "__main__":

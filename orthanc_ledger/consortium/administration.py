@@ -4,17 +4,23 @@ By Fabric's own commands, `peer` and `osnadmin`, run on the machine on which all
 """
 
 import os
+import re
 import subprocess
+import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from orthanc_ledger.consortium.servers import Places, admin_environment
-from orthanc_ledger.consortium.topology import CHANNEL, LOOPBACK, Orderer, Peer, Topology
+from orthanc_ledger.consortium import files
+from orthanc_ledger.consortium.processes import until
+from orthanc_ledger.consortium.servers import admin_environment
+from orthanc_ledger.consortium.topology import CHAINCODE, CHANNEL, LOOPBACK, Orderer, Peer, Topology
 from orthanc_ledger.errors import LedgerAway
 
 _PATIENCE_S = 60
+_ANSWER_S = 2.0
+_LEADER = re.compile(rb'^consensus_etcdraft_is_leader\{channel="[^"]+"\} 1$', re.MULTILINE)
 
 
 class Administration:
@@ -23,48 +29,63 @@ class Administration:
     Everything raises LedgerAway, with what Fabric's command said, when it does not succeed.
     """
 
-    def __init__(self, topology: Topology, binaries: Path, places: Places) -> None:
+    def __init__(self, directory: Path, topology: Topology, binaries: Path) -> None:
+        self._directory = directory
         self._topology = topology
         self._binaries = binaries
-        self._places = places
+        self._places = files.places(directory)
 
-    def join(self, block: Path) -> None:
-        """Have all orderers and peers join the channel of this first block."""
-        command = ("channel", "join", "-b", str(block))
-        _at_once(
-            *(partial(self._join_orderer, orderer, block) for orderer in self._topology.orderers),
-            *(partial(self._on_peer, peer, command) for peer in self._topology.peers),
-        )
+    def establish(self) -> None:
+        """Make a network of servers that were just started: all join the channel, and the chaincode is deployed."""
+        self._join()
+        self._install()
+        self.wait_for_leader()
+        self.define(CHAINCODE)
 
-    def install(self, packages: Mapping[str, Path]) -> None:
-        """Install each organisation's package, a file by the organisation's name, on its own peers."""
-        command = ("lifecycle", "chaincode", "install")
-        _at_once(
-            *(
-                partial(self._on_peer, peer, (*command, str(packages[organisation.name])))
-                for organisation in self._topology.organisations
-                for peer in organisation.peers
-            )
-        )
-
-    def define(self, name: str, package_ids: Mapping[str, str], orderer: Orderer) -> None:
+    def define(self, name: str) -> None:
         """Approve a definition of the chaincode for every organisation, and commit it; returns once the peers of owner
         and custodian have it. Its endorsement policy is the channel's.
 
         Research approves, too: not because it counts, but so that its own peer knows its own package, for queries.
         """
-        definition = ("-C", CHANNEL, "--name", name, "--version", "1", "--sequence", "1", *self._by_way_of(orderer))
+        definition = ("-C", CHANNEL, "--name", name, "--version", "1", "--sequence", "1", *self._by_way_of_leader())
         approve = ("lifecycle", "chaincode", "approveformyorg", *definition, "--package-id")
         _at_once(
             *(
-                partial(self._on_peers, each.peers, (*approve, package_ids[each.name]))
+                partial(self._on_peers, each.peers, (*approve, files.package_id(self._directory, each)))
                 for each in self._topology.organisations
             )
         )
         peers = [peer for each in self._topology.endorsing for peer in each.peers]
         self._on_peers(peers, ("lifecycle", "chaincode", "commit", *definition))
 
-    def _join_orderer(self, orderer: Orderer, block: Path) -> None:
+    def leader(self) -> str | None:
+        """The name of the orderer that leads, by its own word; None while nobody does."""
+        return next((each.name for each in self._topology.orderers if _leads(each)), None)
+
+    def wait_for_leader(self) -> str:
+        """The same, once there is one; LedgerAway after a minute."""
+        return until(self.leader, _PATIENCE_S, lambda: LedgerAway("no orderer leads the channel: look at their logs"))
+
+    def _join(self) -> None:
+        command = ("channel", "join", "-b", str(files.block(self._directory)))
+        _at_once(
+            *(partial(self._join_orderer, orderer) for orderer in self._topology.orderers),
+            *(partial(self._on_peer, peer, command) for peer in self._topology.peers),
+        )
+
+    def _install(self) -> None:
+        command = ("lifecycle", "chaincode", "install")
+        _at_once(
+            *(
+                partial(self._on_peer, peer, (*command, str(files.package(self._directory, organisation))))
+                for organisation in self._topology.organisations
+                for peer in organisation.peers
+            )
+        )
+
+    def _join_orderer(self, orderer: Orderer) -> None:
+        block = files.block(self._directory)
         users = f"{self._places.crypto}/ordererOrganizations/{orderer.domain}/users/Admin@{orderer.domain}/tls"
         said = self._run(
             [
@@ -77,7 +98,9 @@ class Administration:
         if "Status: 201" not in said:  # osnadmin exits with 0 whatever the orderer answered
             raise LedgerAway(f"{orderer.name}: osnadmin channel join: expected status 201, got:\n{said}")
 
-    def _by_way_of(self, orderer: Orderer) -> tuple[str, ...]:
+    def _by_way_of_leader(self) -> tuple[str, ...]:
+        name = self.wait_for_leader()
+        (orderer,) = [each for each in self._topology.orderers if each.name == name]
         authority = f"{self._places.orderer(orderer)}/tls/ca.crt"
         return ("-o", f"{LOOPBACK}:{orderer.port}", "--tls", "--cafile", authority)
 
@@ -119,3 +142,12 @@ def _at_once(*calls: Callable[[], None]) -> None:
     with ThreadPoolExecutor(len(calls)) as pool:
         for call in [pool.submit(call) for call in calls]:
             call.result()
+
+
+def _leads(orderer: Orderer) -> bool:
+    try:
+        address = f"http://{LOOPBACK}:{orderer.operations_port}/metrics"
+        with urllib.request.urlopen(address, timeout=_ANSWER_S) as answer:
+            return bool(_LEADER.search(answer.read()))
+    except OSError:
+        return False

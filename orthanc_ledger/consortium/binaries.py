@@ -21,6 +21,7 @@ FABRIC_SOURCE = Path(__file__).parent / "fabric"
 CHAINCODE_SOURCE = Path(__file__).resolve().parents[2] / "chaincode"
 
 _FABRIC_FLAGS = ("-ldflags", f"-s -w -X github.com/hyperledger/fabric/common/metadata.Version={FABRIC_VERSION}")
+_WITHOUT_C = {"CGO_ENABLED": "0"}  # with a C compiler or without: the same program
 _OTHER_BUILDER_S = 1800.0
 _LAST_LINES = 20
 
@@ -52,16 +53,17 @@ def _built(name: str, source: Path, package: str, flags: Iterable[str]) -> Path:
     if folder.is_dir():
         return folder
     cache.mkdir(parents=True, exist_ok=True)
-    busy = LedgerAway(f"{folder}.lock: somebody else has been building {name} for {_OTHER_BUILDER_S:.0f} s")
-    with sole(folder.with_suffix(".lock"), busy, _OTHER_BUILDER_S):
+    lock = cache / f"{name}.lock"
+    busy = LedgerAway(f"{lock}: somebody else has been building for {_OTHER_BUILDER_S:.0f} s")
+    with sole(lock, busy, _OTHER_BUILDER_S):
         if not folder.is_dir():
             _build(name, source, package, flags, folder)
     return folder
 
 
 def _digest(source: Path, flags: Iterable[str]) -> str:
-    """SHA-256 over the flags, and name and content of every Go file under ``source``, tests left out."""
-    digest = hashlib.sha256("\0".join(flags).encode())
+    """SHA-256 over flags, and name and content of every Go file under ``source``, tests left out."""
+    digest = hashlib.sha256("\0".join((*flags, *_WITHOUT_C)).encode())
     files = (*source.rglob("*.go"), *source.glob("go.*"))
     for path in sorted(path for path in files if not path.name.endswith("_test.go")):
         content = path.read_bytes()
@@ -76,7 +78,9 @@ def _build(name: str, source: Path, package: str, flags: Iterable[str], folder: 
     log.info("building %s, once: minutes for Fabric, less for chaincode", name)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         command = [go, "build", "-C", str(source), *flags, "-o", f"{temporary}/", package]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        done = subprocess.run(
+            command, env={**os.environ, **_WITHOUT_C}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         if done.returncode:
             last = "\n".join(done.stdout.splitlines()[-_LAST_LINES:])
             raise ConfigError(f"{source}: go build failed; its last lines:\n{last}")

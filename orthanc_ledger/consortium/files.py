@@ -107,6 +107,11 @@ def package(directory: Path, organisation: Organisation) -> Path:
     return directory / "packages" / f"{organisation.name}.tar.gz"
 
 
+def package_id(directory: Path, organisation: Organisation) -> str:
+    """The id of that package, by which peers and service know each other."""
+    return lifecycle.package_id(organisation, package(directory, organisation).read_bytes())
+
+
 def party(directory: Path, name: str) -> Path:
     """What an organisation's nodes and people use."""
     return directory / "parties" / name

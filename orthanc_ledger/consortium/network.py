@@ -1,27 +1,25 @@
 """A network whose servers are processes of this machine: started, joined, deployed, stopped and frozen by name."""
 
-import re
 import shutil
 import signal
 import socket
-import urllib.request
 from collections.abc import Mapping
-from functools import partial
+from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 
-from orthanc_ledger.consortium import files, lifecycle
+from orthanc_ledger.consortium import files
 from orthanc_ledger.consortium.administration import Administration
 from orthanc_ledger.consortium.binaries import chaincode_binary, fabric_binaries
 from orthanc_ledger.consortium.keys import issue_identity
-from orthanc_ledger.consortium.processes import Processes, until
+from orthanc_ledger.consortium.processes import Processes
 from orthanc_ledger.consortium.servers import chaincode_environment, orderer_environment, peer_environment
 from orthanc_ledger.consortium.topology import CHAINCODE, DEFAULTS, LOOPBACK, Orderer, Peer, Server, Settings, Topology
-from orthanc_ledger.errors import ConfigError, LedgerAway
+from orthanc_ledger.errors import ConfigError
 from orthanc_ledger.ledger.contract.call import Assurance
 
 _READY_S = 60.0
 _ANSWER_S = 2.0
-_LEADER = re.compile(rb'^consensus_etcdraft_is_leader\{channel="[^"]+"\} 1$', re.MULTILINE)
 
 
 class Network:
@@ -36,9 +34,8 @@ class Network:
         self.topology, self._policy_sha256 = files.read_state(self.directory)
         self.processes = Processes(self.directory)
         self._servers = {server.name: server for server in self.topology.servers}
+        self._deployed = self.directory / "deployed"
         self._places = files.places(self.directory)
-        self._binaries = fabric_binaries()
-        self._administration = Administration(self.topology, self._binaries, self._places)
 
     @classmethod
     def create(
@@ -55,23 +52,24 @@ class Network:
 
         Raises ConfigError when a port is taken, LedgerAway when a server does not come up.
         """
-        deployed = self.directory / "deployed"
-        if not deployed.exists():  # nothing of value yet: a first start that came to grief is begun again
+        if not self._deployed.exists():  # nothing of value yet: a first start that came to grief is begun again
             self.down()
             shutil.rmtree(self._places.data, ignore_errors=True)
         idle = [server for server in self.topology.servers if self.processes.pid(server.name) is None]
-        try:
+        with ExitStack() as otherwise:
             for server in idle:
+                otherwise.callback(self.processes.end, server.name)
                 self._spawn(server, (programs or {}).get(self.topology.organisation(server.name).name))
             for server in idle:
                 self._wait_ready(server)
-            if not deployed.exists():
-                self._join_and_deploy()
-                deployed.touch()
-        except (ConfigError, LedgerAway):
-            for server in reversed(idle):
-                self.processes.end(server.name)
-            raise
+            self.establish()
+            otherwise.pop_all()
+
+    def establish(self) -> None:
+        """Join the channel and deploy the chaincode, once, on servers that run, whoever started them."""
+        if not self._deployed.exists():
+            self._administration.establish()
+            self._deployed.touch()
 
     def down(self) -> None:
         """End every server, services first, so that nobody waits for another. What they keep stays in the folder."""
@@ -82,7 +80,7 @@ class Network:
 
     def deploy(self, name: str) -> None:
         """Define the chaincode under a further name: a ledger of its own, in the same channel."""
-        self._administration.define(name, self._package_ids(), self._orderer())
+        self._administration.define(name)
         for organisation in self.topology.organisations:
             files.write_connection(self.directory, self.topology, organisation, name)
 
@@ -126,20 +124,15 @@ class Network:
 
     def leader(self) -> str | None:
         """The orderer that leads, by its own word; None while nobody does."""
-        return next((each.name for each in self.topology.orderers if self._leads(each)), None)
+        return self._administration.leader()
 
     def wait_for_leader(self) -> str:
-        """The orderer that leads, once there is one. Raises LedgerAway after a minute."""
-        first = self.topology.orderers[0].name
-        return until(self.leader, _READY_S, partial(self.processes.not_ready, first, "no orderer leads the channel"))
+        """The same, once there is one. Raises LedgerAway after a minute."""
+        return self._administration.wait_for_leader()
 
-    def _join_and_deploy(self) -> None:
-        self._administration.join(files.block(self.directory))
-        self._administration.install(
-            {each.name: files.package(self.directory, each) for each in self.topology.organisations}
-        )
-        self.wait_for_leader()
-        self.deploy(CHAINCODE)
+    @cached_property
+    def _administration(self) -> Administration:
+        return Administration(self.directory, self.topology, fabric_binaries())
 
     def _spawn(self, server: Server, program: Path | None) -> None:
         for what, port in vars(server).items():
@@ -147,40 +140,19 @@ class Network:
                 _check_free(server.name, what, port)
         organisation = self.topology.organisation(server.name)
         if isinstance(server, Orderer):
-            command, environment = [str(self._binaries / "orderer")], orderer_environment(server, self._places)
+            command, environment = [str(fabric_binaries() / "orderer")], orderer_environment(server, self._places)
         elif isinstance(server, Peer):
-            command = [str(self._binaries / "peer"), "node", "start"]
+            command = [str(fabric_binaries() / "peer"), "node", "start"]
             environment = peer_environment(organisation, server, self._places)
         else:
             command = [str(program or chaincode_binary())]
-            package_id = self._package_ids()[organisation.name]
+            package_id = files.package_id(self.directory, organisation)
             environment = chaincode_environment(organisation, package_id, self._policy_sha256, self._places)
         self.processes.start(server.name, command, environment)
 
     def _wait_ready(self, server: Server) -> None:
         ports = [server.admin_port, server.port] if isinstance(server, Orderer) else [server.port]
         self.processes.wait_ready(server.name, lambda: all(_takes_connections(port) for port in ports), _READY_S)
-
-    def _package_ids(self) -> dict[str, str]:
-        return {
-            each.name: lifecycle.package_id(each, files.package(self.directory, each).read_bytes())
-            for each in self.topology.organisations
-        }
-
-    def _orderer(self) -> Orderer:
-        """One that runs, to submit to."""
-        running = (each for each in self.topology.orderers if self.processes.pid(each.name))
-        return next(running, self.topology.orderers[0])
-
-    def _leads(self, orderer: Orderer) -> bool:
-        if self.processes.pid(orderer.name) is None:
-            return False
-        try:
-            address = f"http://{LOOPBACK}:{orderer.operations_port}/metrics"
-            with urllib.request.urlopen(address, timeout=_ANSWER_S) as answer:
-                return bool(_LEADER.search(answer.read()))
-        except OSError:
-            return False
 
 
 def _check_free(name: str, what: str, port: int) -> None:

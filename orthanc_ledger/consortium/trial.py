@@ -2,7 +2,6 @@
 identity of its node and one of a person.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from orthanc_ledger.consortium.network import Network
@@ -24,36 +23,42 @@ def trial_policy(topology: Topology) -> dict[str, Value]:
     return {**policy, "max_clock_skew_s": MAX_CLOCK_SKEW_S}
 
 
+def trial_policy_sha256(topology: Topology) -> str:
+    """The digest of that policy, which chaincode services are started with."""
+    return policy_digest(trial_policy(topology)).hex()
+
+
 def start_trial(directory: Path) -> Network:
     """Start the trial network in its folder, from nothing or with what it kept, so that it takes transactions.
 
     Raises ConfigError, LedgerAway as `Network.up`.
     """
-    topology = trial()
-    policy = trial_policy(topology)
     if directory.is_dir() and any(directory.iterdir()):
         network = Network(directory)
     else:
-        network = Network.create(directory, policy_digest(policy).hex(), topology)
+        topology = trial()
+        network = Network.create(directory, trial_policy_sha256(topology), topology)
     network.up()
+    put_in_use(network)
+    return network
+
+
+def put_in_use(network: Network) -> None:
+    """Issue the identities that are missing, and put the policy in force: a repeat of that changes nothing, and shows
+    that the network takes transactions. Raises LedgerAway when it does not.
+    """
     for organisation in network.topology.organisations:
         for kind in _KINDS:
             if not identity_of(network, organisation.name, kind).exists():
                 network.identity(organisation.name, kind, kind)
-    _put_in_force(network, policy)
-    return network
+    owner = network.topology.endorsing[0].name
+    ledger = FabricLedger(network.connection(owner), load_identity(identity_of(network, owner, "node")))
+    try:
+        ledger.submit("InitPolicy", {"policy": trial_policy(network.topology)})
+    finally:
+        ledger.close()
 
 
 def identity_of(network: Network, organisation: str, name: str) -> Path:
     """The folder of one of an organisation's identities."""
     return network.party(organisation) / "identities" / name
-
-
-def _put_in_force(network: Network, policy: Mapping[str, Value]) -> None:
-    """The first time; ever after a repeat, which changes nothing and shows that the network takes transactions."""
-    owner = network.topology.endorsing[0].name
-    ledger = FabricLedger(network.connection(owner), load_identity(identity_of(network, owner, "node")))
-    try:
-        ledger.submit("InitPolicy", {"policy": policy})
-    finally:
-        ledger.close()

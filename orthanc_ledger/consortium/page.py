@@ -1,0 +1,52 @@
+"""The table in `docs/fabric.md`: who runs what, and which rules bind them."""
+
+from orthanc_ledger.consortium.topology import CHAINCODE, CHANNEL, Orderer, Peer, Server, Topology
+
+BEGIN, END = "<!-- topology, made from the model -->\n", "<!-- end of topology -->\n"
+
+
+def topology_table(topology: Topology) -> str:
+    """The text between the page's two marks."""
+    servers = [
+        f"| {each.name} ({each.role}) | `{server.name}` | {_msp_id(each.msp_id, server)} | {_ports(server)} |"
+        for each in topology.organisations
+        for server in each.servers
+    ]
+    rules = (
+        ("transactions and the chaincode's definition", topology.endorsement),
+        ("changes of the channel, its members and rules", topology.admins),
+        ("changes of the ordering service", topology.orderer_admins),
+    )
+    lines = [
+        f"Channel `{CHANNEL}`, chaincode `{CHAINCODE}`.",
+        "",
+        "| organisation (role) | server | MSP ID | ports on 127.0.0.1 |",
+        "|---|---|---|---|",
+        *servers,
+        "",
+        "| what | who must sign |",
+        "|---|---|",
+        *(f"| {what} | `{rule}` |" for what, rule in rules),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def with_table(page: str, topology: Topology) -> str:
+    """The page with the model's table between its marks."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}{topology_table(topology)}{END}{after}"
+
+
+def _msp_id(own: str, server: Server) -> str:
+    return server.msp_id if isinstance(server, Orderer) else own
+
+
+def _ports(server: Server) -> str:
+    if isinstance(server, Orderer):
+        return (
+            f"{server.port} (TLS), {server.admin_port} administration (mutual TLS), {server.operations_port} operations"
+        )
+    if isinstance(server, Peer):
+        return f"{server.port} (TLS), {server.operations_port} operations"
+    return f"{server.port} (mutual TLS, for the organisation's own peers)"
