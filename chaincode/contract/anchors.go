@@ -6,7 +6,8 @@ import "fmt"
 
 const (
 	anchorPrefix = "anchor/"
-	approvalsKey = "approvals"
+	// How many approvals there were that cover what a dataset's studies had until then.
+	datasetApprovals = "datasetApprovals"
 )
 
 func anchor(tx *transaction) (effect, error) {
@@ -23,13 +24,12 @@ func anchor(tx *transaction) (effect, error) {
 	if err := notErased(tx.reader, study); err != nil {
 		return effect{}, err
 	}
-	// Reading the study's counter puts its anchors in order: of two that are endorsed at once one is refused.
-	number := tx.counter(anchorsKey(study))
+	number := anchorsSoFar(tx.reader, study) // puts a study's anchors in order: of two endorsed at once one is refused
 	record := tx.Args.With(Map{
-		"number":    number,
-		"approvals": tx.counter(approvalsKey),
-		"time":      tx.Time,
-		"sequence":  tx.Sequence,
+		"number":           number,
+		"datasetApprovals": tx.counter(datasetApprovals),
+		"time":             tx.Time,
+		"sequence":         tx.Sequence,
 	})
 	return about(study, placeOf(record), Map{
 		anchorKey(cid): record,
@@ -97,16 +97,21 @@ func checkAnchored(tx *transaction, name string) error {
 	return nil
 }
 
-// approvalsRaised is the number of the next approval that covers only what was anchored before it, from 1, and the
-// change that makes it so.
-func approvalsRaised(state reader) (int64, Map) {
-	count := state.counter(approvalsKey) + 1
-	return count, Map{approvalsKey: count}
+// anchorsSoFar is how many anchors a study has: the number of its next one.
+func anchorsSoFar(state reader, study []byte) int64 {
+	return state.counter(anchorsKey(study))
 }
 
-// isCovered tells whether an approval covers an anchor: made before it, or the approval is for future ones too (null).
-func isCovered(anchor Map, request Map) bool {
-	return request["coveredUntil"] == nil || anchor.Int("approvals") < request.Int("coveredUntil")
+// isCovered tells whether an approved request covers an anchor: by its coveredUntil, one that was made before it. Null:
+// future ones, too. Of a dataset the approval's number; of named studies the number of each one's next anchor.
+func isCovered(anchor, request Map) bool {
+	switch {
+	case request["coveredUntil"] == nil:
+		return true
+	case request.Has("dataset"):
+		return anchor.Int("datasetApprovals") < request.Int("coveredUntil")
+	}
+	return anchor.Int("number") < request.Map("coveredUntil").Int(token(anchor.Bytes("study")))
 }
 
 func isStored(state reader, cid string) bool {

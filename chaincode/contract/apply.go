@@ -55,18 +55,11 @@ func Answer(records Records, name string, args Map, time int64) (answer Value, e
 	return query.run(&question{scanner, policy, args, time})
 }
 
-// Functions is the names of the contract's functions, Queries of its queries; both sorted.
+// Functions is the names of the contract's functions, sorted.
 func Functions() []string { return slices.Sorted(maps.Keys(functions)) }
 
-// Queries: see Functions.
+// Queries is the names of its queries, sorted.
 func Queries() []string { return slices.Sorted(maps.Keys(queries)) }
-
-// Knows tells whether there is a function or a query of this name.
-func Knows(name string) bool {
-	_, isFunction := functions[name]
-	_, isQuery := queries[name]
-	return isFunction || isQuery
-}
 
 // admitted is the call once it has passed the checks that follow those of its form.
 func admitted(state reader, call Call, permitted []string) (*transaction, error) {

@@ -232,13 +232,26 @@ func decided(tx *transaction, request Map, needs []string) (Map, Map, error) {
 	if tx.Time >= until {
 		return nil, nil, refuse(Expired, "until", "the other approval has run out: a new request is needed")
 	}
-	approved := request.With(Map{"state": "approved", "until": until, "coveredUntil": nil})
-	changes := Map{}
-	if !request.Bool("future") {
-		approved["coveredUntil"], changes = approvalsRaised(tx.reader)
-	}
+	covered, changes := coverage(tx.reader, request)
+	approved := request.With(Map{"state": "approved", "until": until, "coveredUntil": covered})
 	changes[requestKey(request.Bytes("id"))] = approved
 	return approved, changes, nil
+}
+
+// coverage is what an approval covers (isCovered), and the change that tells later anchors of it.
+func coverage(state reader, request Map) (Value, Map) {
+	if request.Bool("future") {
+		return nil, Map{}
+	}
+	if request.Has("dataset") {
+		number := state.counter(datasetApprovals) + 1
+		return number, Map{datasetApprovals: number}
+	}
+	covered := Map{}
+	for _, study := range namedStudies(request) {
+		covered[token(study)] = anchorsSoFar(state, study)
+	}
+	return covered, Map{}
 }
 
 // end ends a request that is in one of these states.

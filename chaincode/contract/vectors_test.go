@@ -1,10 +1,10 @@
 package contract_test
 
 import (
-	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"iter"
 	"maps"
 	"slices"
@@ -98,9 +98,10 @@ func (t teller) told(name string) *ledger {
 	before := t.begun(told)
 	after := before.copied()
 	for number, step := range told.Steps {
-		same(t, after.take(step), step.Then.Value, "%s, step %d: %s%s", name, number, step.Function, step.Query)
+		where := fmt.Sprintf("%s, step %d: %s%s", name, number, step.Function, step.Query)
+		story.Same(t, t.take(after, step), step.Then.Value, where)
 	}
-	same(t, after.state(), before.state().With(told.State.Map()), "%s: the state afterwards", name)
+	story.Same(t, after.state(), before.state().With(told.State.Map()), name+": the state afterwards")
 	t.ledgers[name] = after
 	return after
 }
@@ -113,7 +114,7 @@ func (t teller) begun(told story.Story) *ledger {
 }
 
 // take is what the contract makes of a step, as the vectors say it; changes are written.
-func (l *ledger) take(step story.Step) ipld.Map {
+func (t teller) take(l *ledger, step story.Step) ipld.Map {
 	if step.Query != "" {
 		answer, err := contract.Answer(l, step.Query, step.Args.Map(), step.At)
 		if err != nil {
@@ -129,6 +130,7 @@ func (l *ledger) take(step story.Step) ipld.Map {
 		return ipld.Map{"result": applied.Result, "repeats": l.writes[applied.Repeats][0].Sequence}
 	}
 	l.commit(applied)
+	story.Same(t, applied.Event.Payload, l.state()[contract.EventKey(l.commits)], "the event of "+applied.Event.Name)
 	return ipld.Map{"result": applied.Result, "sequence": l.commits}
 }
 
@@ -155,11 +157,4 @@ func refused(err error) ipld.Map {
 		return ipld.Map{"failed": err.Error()}
 	}
 	return ipld.Map{"error": ipld.List{string(refusal.Code), refusal.Field}}
-}
-
-func same(t testing.TB, came, expected ipld.Value, where string, values ...any) {
-	t.Helper()
-	if got, want := ipld.EncodeJSON(came), ipld.EncodeJSON(expected); !bytes.Equal(got, want) {
-		t.Errorf(where+"\n got %s\nwant %s", append(values, got, want)...)
-	}
 }

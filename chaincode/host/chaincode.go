@@ -33,9 +33,10 @@ type Custody struct {
 }
 
 // chaincode takes exactly the names of the contract. The contract API alone would take anchor for Anchor, and has its
-// own words for a name in another namespace.
+// own words for a name in another namespace and for missing arguments.
 type chaincode struct {
 	*contractapi.ContractChaincode
+	arguments map[string]int // how many each function takes
 }
 
 // New is the chaincode. InitPolicy takes the policy with this SHA-256 (of its DAG-CBOR); now is the clock that a
@@ -48,14 +49,22 @@ func New(policySHA256 []byte, now func() time.Time) (shim.Chaincode, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the contract API refuses the contract: %w", err)
 	}
-	return chaincode{api}, nil
+	arguments := map[string]int{getMetadata: 0}
+	for _, function := range contract.Functions() {
+		arguments[function] = 2
+	}
+	for _, query := range contract.Queries() {
+		arguments[query] = 1
+	}
+	return chaincode{api, arguments}, nil
 }
 
 // Invoke runs one transaction or query.
 func (c chaincode) Invoke(stub shim.ChaincodeStubInterface) *peer.Response {
-	name, _ := stub.GetFunctionAndParameters()
-	if name != getMetadata && !contract.Knows(name) {
-		unknown := contract.Refusal{Code: contract.Invalid, Field: "function", Detail: fmt.Sprintf("unknown: %q", name)}
+	name, given := stub.GetFunctionAndParameters()
+	if wanted, known := c.arguments[name]; !known || len(given) != wanted {
+		unknown := &contract.Refusal{Code: contract.Invalid, Field: "function"}
+		unknown.Detail = fmt.Sprintf("none of this name and number of arguments: %q with %d", name, len(given))
 		return shim.Error(unknown.Error())
 	}
 	return c.ContractChaincode.Invoke(stub)

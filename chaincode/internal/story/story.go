@@ -5,8 +5,11 @@ package story
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"testing"
 
 	"orthanc-ledger/chaincode/ipld"
@@ -93,4 +96,28 @@ func NonceOf(step Step) []byte {
 		return make([]byte, 16)
 	}
 	return step.Nonce.Value.([]byte)
+}
+
+// Same demands that a value is the vectors', and tells the first place where it is not.
+func Same(t testing.TB, came, expected ipld.Value, where string) {
+	t.Helper()
+	place, a, b := differing(where, came, expected)
+	if got, want := ipld.EncodeJSON(a), ipld.EncodeJSON(b); !bytes.Equal(got, want) {
+		t.Errorf("%s\n got %s\nwant %s", place, got, want)
+	}
+}
+
+// differing is the innermost place under which two values differ, and what is there.
+func differing(place string, came, expected ipld.Value) (string, ipld.Value, ipld.Value) {
+	a, isMap := came.(ipld.Map)
+	b, areMaps := expected.(ipld.Map)
+	if !isMap || !areMaps || !maps.EqualFunc(a, b, func(ipld.Value, ipld.Value) bool { return true }) {
+		return place, came, expected
+	}
+	for _, name := range slices.Sorted(maps.Keys(b)) {
+		if !reflect.DeepEqual(a[name], b[name]) {
+			return differing(place+" › "+name, a[name], b[name])
+		}
+	}
+	return place, nil, nil
 }
