@@ -29,6 +29,10 @@ class Disagreed(LedgerAway):
         self.refusal = refusal
 
 
+class OwnPeerAway(LedgerAway):
+    """The peer that was asked did not do its part; with what others said it would have told their words."""
+
+
 class NeverOrdered(LedgerAway):
     """The ordering service will not take this envelope, however often it is sent."""
 
@@ -37,30 +41,37 @@ class NeverOrdered(LedgerAway):
 class Word:
     """What one peer or orderer said."""
 
-    speaker: str
+    speaker: str  # HOST:PORT
     msp_id: str
     text: str
-
-    def __str__(self) -> str:
-        return f"{self.speaker} ({self.msp_id}): {self.text}" if self.msp_id else f"{self.speaker}: {self.text}"
 
 
 def fault_of(step: str, own_msp_id: str, endpoint: str, error: grpc.RpcError) -> ContractError | LedgerAway:
     """What to raise for a failed request to an own peer at `endpoint`; whoever raises it adds `from error`."""
     code, text, details = _status(error)
-    words = [*details, Word(endpoint, "", f"{code} {text}")]
-    message = f"{step}: " + "; ".join(map(str, words))
+    words = [*details, Word(endpoint, own_msp_id, f"{code} {text}")]
+    message = f"{step}: {_told(words)}"
     refusals = [(word.msp_id, found) for word in words if (found := _REFUSAL.search(word.text))]
     if refusals:
         refusal = ContractError(*(part or "" for part in refusals[0][1].groups()))
-        own = [found.groups()[:2] for msp_id, found in refusals if msp_id in (own_msp_id, "")]
-        return refusal if own and len(set(own)) == 1 else Disagreed(refusal, message)
-    whole = " ".join(word.text for word in words)
-    if _BAD_IDENTITY.search(whole) or code == grpc.StatusCode.PERMISSION_DENIED.name:
+        own = {found.groups()[:2] for msp_id, found in refusals if msp_id == own_msp_id}
+        return refusal if len(own) == 1 else Disagreed(refusal, message)
+    if _BAD_IDENTITY.search(message) or code == grpc.StatusCode.PERMISSION_DENIED.name:
         return ContractError("NOT_PERMITTED", "certificate", message)
-    if _BAD_TIME.search(whole):
+    if _BAD_TIME.search(message):
         return ContractError("SKEW", "time", message)
-    return NeverOrdered(message) if _NOT_ORDERED.search(whole) and code == "ABORTED" else LedgerAway(message)
+    if _NOT_ORDERED.search(message) and code == grpc.StatusCode.ABORTED.name:
+        return NeverOrdered(message)
+    return LedgerAway(message) if details else OwnPeerAway(message)
+
+
+def _told(words: list[Word]) -> str:
+    """All words, each once: peers of one organisation often say the same."""
+    speakers: dict[str, list[str]] = {}
+    for word in words:
+        text = word.text.removeprefix("rpc error: code = Unknown desc = ")
+        speakers.setdefault(text, []).append(f"{word.speaker} ({word.msp_id})")
+    return "; ".join(f"{', '.join(names)}: {text}" for text, names in speakers.items())
 
 
 def _status(error: grpc.RpcError) -> tuple[str, str, list[Word]]:

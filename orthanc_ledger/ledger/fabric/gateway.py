@@ -12,9 +12,9 @@ from fabric_protos.gateway import gateway_pb2, gateway_pb2_grpc
 from fabric_protos.orderer import ab_pb2
 from fabric_protos.peer import proposal_pb2, transaction_pb2
 
-from orthanc_ledger.errors import ContractError, LedgerAway
+from orthanc_ledger.errors import LedgerAway
 from orthanc_ledger.ledger.fabric.connection import Connection, OwnPeer
-from orthanc_ledger.ledger.fabric.faults import Disagreed, NeverOrdered, fault_of
+from orthanc_ledger.ledger.fabric.faults import OwnPeerAway, fault_of
 from orthanc_ledger.ledger.fabric.proposal import Proposal, Signer
 
 _MOST_BYTES = 100 << 20  # of a message, as Fabric's own default
@@ -34,8 +34,8 @@ _OPTIONS = (
 class Gateway:
     """Requests to a channel through whichever own peer answers. For several threads.
 
-    Each peer gets an equal share of a request's deadline; the one that answered last is asked first. Connections are
-    made at the first request of a process: one that forks must not have made any.
+    Each peer gets an equal share of a request's deadline; one that could not do it is asked last the next time.
+    Connections are made at the first request: a process that forks must not have made any.
 
     Every request raises ContractError when the chaincode refuses, or the peers do not take the identity (NOT_PERMITTED
     `certificate`) or the time (SKEW `time`); LedgerAway, with the peers' words, when nobody could do it in time.
@@ -76,8 +76,9 @@ class Gateway:
             transaction_id=transaction_id, channel_id=self._connection.channel, identity=self._signer.creator
         ).SerializeToString()
         signed = gateway_pb2.SignedCommitStatusRequest(request=request, signature=self._signer.sign(request))
-        name: str = transaction_pb2.TxValidationCode.Name(self._call("CommitStatus", signed, timeout_s).result)
-        return name
+        code: int = self._call("CommitStatus", signed, timeout_s).result
+        known = transaction_pb2.TxValidationCode.DESCRIPTOR.values_by_number
+        return str(known[code].name if code in known else code)
 
     def evaluate(self, proposal: Proposal, timeout_s: float) -> bytes:
         """What a chaincode function answers on an own peer: another organisation's word is not asked for."""
@@ -103,12 +104,12 @@ class Gateway:
             after_transaction_id=after,
         ).SerializeToString()
         signed = gateway_pb2.SignedChaincodeEventsRequest(request=request, signature=self._signer.sign(request))
-        peer = self._in_order()[0]
+        peer, *others = self._in_order()
         stream = self._stub(peer).ChaincodeEvents(signed)
         try:
             yield from stream
         except grpc.RpcError as error:
-            self._pass_over(peer)
+            self._prefer(others[0] if others else peer)
             raise fault_of("ChaincodeEvents", self._signer.msp_id, peer.endpoint, error) from error
         finally:
             stream.cancel()
@@ -127,20 +128,21 @@ class Gateway:
     def _call(self, step: str, request: Any, timeout_s: float) -> Any:
         end = time.monotonic() + timeout_s
         with self._place(step, timeout_s):
-            peers, faults = self._in_order(), []
+            peers, away = self._in_order(), []
             for turn, peer in enumerate(peers):
                 share_s = (end - time.monotonic()) / (len(peers) - turn)
                 try:
                     answer = getattr(self._stub(peer), step)(request, timeout=max(share_s, 0.0))
                 except grpc.RpcError as error:
                     fault = fault_of(step, self._signer.msp_id, peer.endpoint, error)
-                    if isinstance(fault, (ContractError, Disagreed, NeverOrdered)):
+                    if isinstance(fault, LedgerAway):
+                        self._prefer(peers[(turn + 1) % len(peers)])
+                    if not isinstance(fault, OwnPeerAway):  # others' words: an own peer more would hear the same
                         raise fault from error
-                    faults.append(fault)
+                    away.append(fault)
                 else:
-                    self._prefer(peer)
                     return answer
-        raise faults[0] if len(faults) == 1 else LedgerAway("; ".join(map(str, faults))) from faults[-1]
+        raise LedgerAway("; ".join(map(str, away))) from away[-1]
 
     @contextmanager
     def _place(self, step: str, timeout_s: float) -> Iterator[None]:
@@ -157,9 +159,6 @@ class Gateway:
 
     def _prefer(self, peer: OwnPeer) -> None:
         self._first = self._connection.peers.index(peer)
-
-    def _pass_over(self, peer: OwnPeer) -> None:
-        self._first = (self._connection.peers.index(peer) + 1) % len(self._connection.peers)
 
     def _stub(self, peer: OwnPeer) -> Any:
         with self._lock:
