@@ -26,6 +26,7 @@ import (
 type channel struct {
 	rows     map[string][]modification // every write of every key
 	commits  int
+	reads    int   // keys that the last proposal read
 	pageMost int32 // rows of a range that the peer gives at once, whatever was asked for
 }
 
@@ -44,7 +45,7 @@ func (c *channel) copied() *channel {
 	for key, list := range c.rows {
 		rows[key] = slices.Clone(list)
 	}
-	return &channel{rows, c.commits, c.pageMost}
+	return &channel{rows: rows, commits: c.commits, pageMost: c.pageMost}
 }
 
 func (c *channel) latest(key string) []byte {
@@ -71,7 +72,6 @@ type stub struct {
 	query   bool // only queries may scan
 	writes  map[string][]byte
 	event   *peer.ChaincodeEvent
-	gets    int
 	failing error // of every read
 }
 
@@ -83,6 +83,7 @@ func (c *channel) run(cc shim.Chaincode, p proposal, isQuery bool) (*peer.Respon
 		digest := sha256.Sum256(fmt.Append(nil, c.commits, p.args))
 		p.txID = fmt.Sprintf("%05x", c.commits) + hex.EncodeToString(digest[:])[5:]
 	}
+	c.reads = 0
 	stub := &stub{proposal: p, channel: c, query: isQuery, writes: map[string][]byte{}}
 	return cc.Invoke(stub), stub
 }
@@ -108,7 +109,7 @@ func (s *stub) GetCreator() ([]byte, error) { return s.creator, nil }
 func (s *stub) GetTxTimestamp() (*timestamppb.Timestamp, error) { return timestamppb.New(s.at), nil }
 
 func (s *stub) GetState(key string) ([]byte, error) {
-	s.gets++
+	s.channel.reads++
 	return s.channel.latest(key), s.failing
 }
 
