@@ -1,11 +1,16 @@
-"""What the tests of the Fabric client share: peers that endorse, and an identity that signs."""
+"""What the tests of the Fabric client share: peers that endorse, an identity that signs, a live network."""
 
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from orthanc_ledger.consortium.network import Network
+from orthanc_ledger.consortium.topology import trial
 from orthanc_ledger.ledger.identity import Identity, issue, load_identity
+from tests.consortium.live import running
+from tests.fabric.live import Ledgers
 from tests.fabric.peers import OWNER, Peers
 
 
@@ -17,3 +22,17 @@ def peers(tmp_path: Path) -> Peers:
 @pytest.fixture
 def identity(peers: Peers) -> Identity:
     return load_identity(issue(peers.folder / OWNER, "node-1", "node"))
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[Network]:
+    """A live network of three organisations, one for all tests of a file."""
+    with running(tmp_path_factory.mktemp("network"), trial().with_ports(free_port)) as started:
+        yield started
+
+
+@pytest.fixture
+def ledgers(network: Network, free_port: Callable[[], int]) -> Iterator[Ledgers]:
+    ledgers = Ledgers(network, free_port)
+    yield ledgers
+    ledgers.close()

@@ -156,9 +156,7 @@ def test_what_is_always_in_vain_is_away_with_the_code(world: World) -> None:
 def test_orderers_away_keep_the_envelope_and_the_next_submit_sends_the_same_bytes(world: World) -> None:
     for double in world.doubles:
         double.submitted = once(AWAY, world.chain.commit)
-    with pytest.raises(
-        LedgerAway, match=r"^Submit: o:7050 \(\): gone; 127\.0\.0\.1:\d+ \(HospitalMSP\): UNAV"
-    ):
+    with pytest.raises(LedgerAway, match=r"^Submit: o:7050 \(\): gone; 127\.0\.0\.1:\d+ \(HospitalMSP\): UNAV"):
         world.ledger(0.0).submit("RequestErase", ARGS)
     assert world.kept() == 1
     committed = world.ledger().submit("RequestErase", ARGS)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from orthanc_ledger.clock import Clock, system_clock
 from orthanc_ledger.errors import ConfigError, ContractError, LedgerAway
@@ -17,6 +18,8 @@ from orthanc_ledger.ledger.fabric.faults import Disagreed
 from orthanc_ledger.ledger.fabric.patience import Patience
 from orthanc_ledger.ledger.fabric.submission import Call, Submission
 from orthanc_ledger.ledger.identity import Identity
+
+T = TypeVar("T")
 
 _DISAGREEMENTS = 5  # tries until others' refusal is believed: a peer that was a block behind has caught up by then
 
@@ -57,26 +60,12 @@ class FabricLedger:
         or clock (SKEW `time`) for wrong, as on the embedded ledger; ConfigError without an identity.
         """
         call = Call(function, _text(args), None if nonce is None else nonce.hex())
-        submission, patience = Submission(self._member(), self._envelopes, call), self._patience()
-        while True:
-            try:
-                return submission.run(patience)
-            except Disagreed as error:
-                if patience.tries >= _DISAGREEMENTS or not patience.again():
-                    raise error.refusal from error
-            except LedgerAway:
-                if not patience.again():
-                    raise
+        return self._tried(Submission(self._member(), self._envelopes, call).run)
 
     def query(self, function: str, args: Mapping[str, Value]) -> Value:
         """As the port says, by the word of a peer of one's own. Raises as `submit`."""
-        text, channel, patience = _text(args), self._member(), self._patience()
-        while True:
-            try:
-                return channel.evaluate(function, text, patience.deadline(self._deadlines.evaluate_s))
-            except LedgerAway:
-                if not patience.again():
-                    raise
+        text, channel, most_s = _text(args), self._member(), self._deadlines.evaluate_s
+        return self._tried(lambda patience: channel.evaluate(function, text, patience.deadline(most_s)))
 
     def authorities(self) -> Mapping[str, bytes]:
         """As the port says: the connection file's."""
@@ -100,15 +89,29 @@ class FabricLedger:
         Raises as `query`.
         """
         channel, args = self._member(), _text({"manifestCid": manifest_cid})
-        return Evidence(channel.endorse("GetAnchor", args, timeout_s=self._deadlines.endorse_s)[1])
+
+        def ask(patience: Patience) -> Evidence:
+            timeout_s = patience.deadline(self._deadlines.endorse_s)
+            return Evidence(channel.endorse("GetAnchor", args, timeout_s=timeout_s)[1])
+
+        return self._tried(ask)
+
+    def _tried(self, ask: Callable[[Patience], T]) -> T:
+        """What comes of asking, again and again while the ledger is away and there is patience."""
+        patience = Patience(self._patience_s, self._wait)
+        while True:
+            try:
+                return ask(patience)
+            except LedgerAway as error:
+                if isinstance(error, Disagreed) and patience.tries == _DISAGREEMENTS:
+                    raise error.refusal from error
+                if not patience.again():
+                    raise
 
     def _member(self) -> Channel:
         if self._channel is None:
             raise ConfigError("this ledger was opened without an identity: on Fabric one is needed for queries, too")
         return self._channel
-
-    def _patience(self) -> Patience:
-        return Patience(self._patience_s, self._wait)
 
 
 def _text(args: Mapping[str, Value]) -> str:
