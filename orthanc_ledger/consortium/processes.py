@@ -9,7 +9,7 @@ import os
 import select
 import signal as signals
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +17,6 @@ from orthanc_ledger.errors import LedgerAway
 
 T = TypeVar("T")
 
-_TERMINATE_S = 10.0
 _POLL_S = 0.02
 _LAST_LINES = 12
 
@@ -25,7 +24,9 @@ _LAST_LINES = 12
 class Processes:
     """The processes of a network's folder: `run/NAME.json` says which, `logs/NAME.log` what they said."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, terminate_s: float = 10.0) -> None:
+        """``terminate_s``: how long one may take to end before it is killed."""
+        self._terminate_s = terminate_s
         self._run = directory / "run"
         self._logs = directory / "logs"
 
@@ -39,10 +40,13 @@ class Processes:
             known = json.loads((self._run / f"{name}.json").read_text())
         except FileNotFoundError:
             return None
+        pid, started = int(known["pid"]), known["started"]
+        with _watched(pid) as descriptor:
+            if descriptor is not None and not _ended(descriptor, 0.0) and _started(pid) == started:
+                return pid
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(known["pid"], os.WNOHANG)  # ours and dead: nobody else will ask for its end
-        started = _started(known["pid"])
-        return known["pid"] if started is not None and started == known["started"] else None
+            os.waitpid(pid, os.WNOHANG)  # ours and dead: nobody else will ask for its exit code
+        return None
 
     def names(self) -> list[str]:
         """The servers that run."""
@@ -71,19 +75,15 @@ class Processes:
                 os.killpg(pid, number)
 
     def end(self, name: str, first: signals.Signals = signals.SIGTERM) -> None:
-        """End a server and return when it has ended: by ``first``, or by SIGKILL if that takes more than 10 s."""
+        """End a server and return when it has ended: by ``first``, or by SIGKILL if that takes too long."""
         pid = self.pid(name)
         if pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                descriptor = os.pidfd_open(pid)
-                try:
-                    self.signal(name, first)
-                    self.signal(name, signals.SIGCONT)
-                    if not _ended(descriptor, _TERMINATE_S):
-                        self.signal(name, signals.SIGKILL)
-                        _ended(descriptor, None)
-                finally:
-                    os.close(descriptor)
+            with _watched(pid) as descriptor:
+                self.signal(name, first)
+                self.signal(name, signals.SIGCONT)
+                if descriptor is not None and not _ended(descriptor, self._terminate_s):
+                    self.signal(name, signals.SIGKILL)
+                    _ended(descriptor, None)
             self.pid(name)  # reaps it
         (self._run / f"{name}.json").unlink(missing_ok=True)
 
@@ -124,12 +124,25 @@ def until(ask: Callable[[], T | None], timeout_s: float, otherwise: Callable[[],
 
 
 def _started(pid: int) -> int | None:
-    """Start time of a process in clock ticks since boot; None when there is none, or only its exit code is left."""
+    """Start time of a process in clock ticks since boot; None when there is none."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return None if fields[0] in "ZX" else int(fields[19])
+
+
+@contextlib.contextmanager
+def _watched(pid: int) -> Iterator[int | None]:
+    """A descriptor by which a process's end is seen (pidfd_open(2)): when all its threads are gone, not the first."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        yield None
+        return
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _ended(descriptor: int, timeout_s: float | None) -> bool:

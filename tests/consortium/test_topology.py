@@ -1,0 +1,153 @@
+"""The model, and what is made from it: settings, compose file, the docs' table."""
+
+import re
+import tarfile
+from collections.abc import Callable
+from io import BytesIO
+from itertools import count
+from pathlib import Path
+
+import pytest
+import yaml
+
+from orthanc_ledger.consortium import files, lifecycle
+from orthanc_ledger.consortium.binaries import CHAINCODE_SOURCE
+from orthanc_ledger.consortium.compose import ENVIRONMENT, compose_yaml, prepare_compose
+from orthanc_ledger.consortium.page import with_table
+from orthanc_ledger.consortium.settings import configtx, core_yaml
+from orthanc_ledger.consortium.topology import DEFAULTS, FABRIC_VERSION, Settings, Topology, trial
+from orthanc_ledger.errors import ConfigError
+from orthanc_ledger.ledger.fabric.connection import read_connection
+from tests.consortium.live import need_go
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "fabric.md"
+COMPOSE = ROOT / "docker" / "compose.yaml"
+AGAIN = "changed: run python -m orthanc_ledger.consortium render"
+
+
+def ports(topology: Topology) -> list[int]:
+    return [port for each in topology.servers for name, port in vars(each).items() if name.endswith("port")]
+
+
+def test_the_compose_file_is_what_the_model_makes() -> None:
+    assert COMPOSE.read_text() == compose_yaml(trial()), AGAIN
+
+
+def test_the_page_s_table_is_what_the_model_makes() -> None:
+    page = PAGE.read_text()
+    assert with_table(page, trial()) == page, AGAIN
+    assert len(page.splitlines()) <= 150
+
+
+def test_owner_and_custodian_must_both_sign_whatever_else_the_channel_has() -> None:
+    profile = configtx(trial(("hospital", "custodian", "lab", "clinic")), DEFAULTS, "crypto")["Profiles"]["Custody"]
+    both = {
+        kind: {"Type": "Signature", "Rule": f"AND('HospitalMSP.{kind}', 'CustodianMSP.{kind}')"}
+        for kind in ("peer", "admin")
+    }
+    application = profile["Application"]["Policies"]
+    assert application["Endorsement"] == application["LifecycleEndorsement"] == both["peer"]
+    assert application["Admins"] == profile["Policies"]["Admins"] == both["admin"]
+    rule = "AND('HospitalOrdererMSP.admin', 'CustodianOrdererMSP.admin')"
+    assert profile["Orderer"]["Policies"]["Admins"] == {"Type": "Signature", "Rule": rule}
+
+
+def test_three_orderers_belong_to_three_organisations_that_cannot_act_for_them() -> None:
+    topology = trial()
+    msp_ids = [each.msp_id for each in topology.orderers] + [each.msp_id for each in topology.organisations]
+    assert len(topology.orderers) == 3
+    assert len(set(msp_ids)) == 6
+
+
+def test_any_number_of_research_organisations_and_ports_of_one_s_own() -> None:
+    topology = trial(("hospital", "custodian", "lab", "clinic")).with_ports(count(20_000).__next__)
+    assert [each.role for each in topology.organisations] == ["owner", "custodian", "research", "research"]
+    assert sorted(ports(topology)) == list(range(20_000, 20_000 + len(ports(topology))))
+    assert len(set(ports(trial()))) == len(ports(trial()))
+    with pytest.raises(ValueError, match="hospital and custodian first"):
+        trial(("custodian", "hospital"))
+
+
+@pytest.mark.parametrize(("window_s", "listed"), [(300, True), (None, False)])
+def test_the_time_window_filter_is_listed_unless_switched_off(window_s: int | None, listed: bool) -> None:
+    peer = core_yaml(Settings(time_window_s=window_s), "builder")["peer"]
+    assert ({"name": "TimeWindowCheck"} in peer["handlers"]["authFilters"]) is listed
+    assert peer["authentication"]["timewindow"] == f"{window_s or 0}s"
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files for the containers."""
+    need_go()
+    folder = tmp_path_factory.mktemp("containers")
+    prepare_compose(folder, trial(), "5" * 64)
+    return folder
+
+
+@pytest.mark.timeout(1200)
+def test_every_file_that_a_container_is_told_of_is_mounted_into_it(prepared: Path) -> None:
+    variables = dict(line.split("=", 1) for line in (prepared / ENVIRONMENT).read_text().splitlines())
+    text = re.sub(r"\$\{(\w+):\?\}", lambda found: variables[found[1]], COMPOSE.read_text())
+    services = yaml.safe_load(text)["services"]
+    assert set(services) == {each.name for each in trial().servers}
+    for name, service in services.items():
+        mounts = [mount.split(":")[:2] for mount in service["volumes"]]
+        told = re.findall(r"/consortium/[\w./]+", " ".join(map(str, service["environment"].values())))
+        assert told
+        for path in told:
+            (source, target) = next(each for each in mounts if f"{path}/".startswith(f"{each[1]}/"))
+            if source != name:  # a volume of its own
+                assert (Path(source) / path.removeprefix(target).lstrip("/")).exists(), f"{name}: {path}"
+        assert [mount for mount in mounts if mount[0].endswith("/crypto")] == []  # nobody has all keys
+        images = service.get("image", f":{FABRIC_VERSION}")
+        assert images.endswith(f":{FABRIC_VERSION}")
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
+
+
+def test_the_chaincode_s_image_has_the_go_that_its_module_asks_for() -> None:
+    module = re.search(r"^go (\d+)\.(\d+)", (CHAINCODE_SOURCE / "go.mod").read_text(), re.MULTILINE)
+    image = re.search(
+        r"^FROM golang:(\d+)\.(\d+)", (ROOT / "docker" / "chaincode.Dockerfile").read_text(), re.MULTILINE
+    )
+    assert module is not None
+    assert image is not None
+    assert tuple(map(int, image.groups())) >= tuple(map(int, module.groups()))
+
+
+@pytest.mark.timeout(1200)
+def test_a_package_is_the_same_bytes_each_time_and_holds_its_organisation_s_keys_alone(prepared: Path) -> None:
+    hospital, custodian = trial().with_hosts(lambda name: name).organisations[:2]
+    keys = prepared / "crypto" / "chaincode"
+    packed = lifecycle.package(hospital, keys / "hospital")
+    assert packed == files.package(prepared, hospital).read_bytes()
+    with (
+        tarfile.open(fileobj=BytesIO(packed)) as outer,
+        tarfile.open(fileobj=outer.extractfile("code.tar.gz")) as inner,
+    ):
+        connection = yaml.safe_load(inner.extractfile("connection.json") or b"")
+    assert connection["address"] == "chaincode.hospital:7059"
+    assert connection["tls_required"] is connection["client_auth_required"] is True
+    assert connection["client_key"] == (keys / "hospital" / "client.key").read_text()
+    assert lifecycle.package_id(hospital, packed).startswith("custody_hospital:")
+    assert lifecycle.package(custodian, keys / "custodian") != packed
+
+
+@pytest.mark.timeout(1200)
+def test_a_party_s_connection_file_is_read_by_its_nodes_and_names_its_own_peers(prepared: Path) -> None:
+    connection = read_connection(files.connection(prepared, "hospital"))
+    assert [peer.endpoint for peer in connection.peers] == ["127.0.0.1:7053", "127.0.0.1:7056"]
+    assert set(connection.organisations) == {"HospitalMSP", "CustodianMSP", "ResearchMSP"}
+    other = files.write_connection(prepared, trial(), trial().organisations[0], "second")
+    assert read_connection(other).chaincode == "second"
+
+
+@pytest.mark.timeout(1200)
+def test_a_folder_with_something_in_it_is_left_alone(prepared: Path) -> None:
+    with pytest.raises(ConfigError, match="expected a new or empty folder"):
+        prepare_compose(prepared, trial(), "5" * 64)
+
+
+def test_a_folder_that_is_no_network_is_named(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    with pytest.raises(ConfigError, match=r"expected the folder of a network, with network\.json"):
+        files.read_state(tmp_path)
