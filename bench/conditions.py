@@ -21,8 +21,8 @@ _ENTRIES = 300_000
 PACE = f"a dict of {_ENTRIES:,} texts in Python"
 
 
-def conditions() -> dict[str, str]:
-    """What a reader must know to compare, by name."""
+def machine() -> dict[str, str]:
+    """What a reader must know of this machine, by name."""
     folder = Path(tempfile.gettempdir())
     load_1_min, *_ = os.getloadavg()
     return {
@@ -34,6 +34,13 @@ def conditions() -> dict[str, str]:
         "load before": f"{load_1_min:.2f} in the last minute",
         "orthanc-ledger": f"{__version__}, commit {_commit()}",
         "Python": f"{platform.python_version()}, pydicom {version('pydicom')}, pynetdicom {version('pynetdicom')}",
+    }
+
+
+def conditions() -> dict[str, str]:
+    """What a reader must know to compare nodes, by name."""
+    return {
+        **machine(),
         "dcmtk": _first_version(_said(tool("dcmsend"), "--version")),
         "Orthanc": _first_version(_said(tool("Orthanc"), "--version")),
         "slices": f"mosaics of {len(series())} real GE slices",

@@ -62,7 +62,7 @@ const OPERATIONS = {
         };
         const status = await workload.transaction('research', 'RequestAccess', args);
         if (status.IsCommitted()) {
-            made.open.push({ id: JSON.parse(status.GetResult().toString()).result.id, ...anchored });
+            made.open.push({ id: JSON.parse(Buffer.from(status.GetResult()).toString()).result.id, ...anchored });
         }
     },
 

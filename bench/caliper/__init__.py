@@ -1,0 +1,1 @@
+"""The contract under Hyperledger Caliper: `python -m bench.caliper` (`make caliper`)."""

@@ -1,0 +1,176 @@
+"""`make caliper`: the published design's operations as Hyperledger Caliper workloads on a trial network, eight minutes.
+
+    python -m bench.caliper [--seconds N] [--out FILE]
+
+Prints Caliper's figures as a table; with --out, into that file too. npm has put Caliper into this folder.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench.conditions import PACE, machine, pace_s
+from bench.peers import BenchError
+from bench.report import table
+from orthanc_ledger.consortium.network import Network
+from orthanc_ledger.consortium.topology import CHAINCODE, CHANNEL, trial
+from orthanc_ledger.consortium.trial import trial_policy
+from orthanc_ledger.ledger.contract.policy import policy_digest
+from orthanc_ledger.ledger.fabric.ledger import FabricLedger
+from orthanc_ledger.ledger.identity import load_identity
+
+HERE = Path(__file__).resolve().parent
+OPERATIONS = ("upload", "request", "approve", "check", "release")
+RATES = (10, 50, 100)
+AT_ONCE = 100  # calls in flight in the rounds without a rate
+MOST_CALLS = 2000
+NODE = "RESEARCH1"
+COLUMNS = ("round", "succeeded", "failed", "sent/s", "slowest s", "fastest s", "mean s", "done/s")
+_ROW = re.compile(r"^\|\s*(\w+ \S+)\s*" + r"\|\s*([\d.-]+)\s*" * 7 + r"\|", re.MULTILINE)
+
+
+def rounds(seconds: int) -> Iterator[dict[str, Any]]:
+    """Each operation at each rate, then as fast as it goes."""
+    for operation in OPERATIONS:
+        for rate in RATES:
+            control = {"type": "fixed-rate", "opts": {"tps": rate}}
+            yield {"label": f"{operation} {rate}/s", "txDuration": seconds, "rateControl": control}
+        control = {"type": "fixed-load", "opts": {"transactionLoad": AT_ONCE}}
+        yield {"label": f"{operation} maximum", "txNumber": MOST_CALLS, "rateControl": control}
+
+
+def benchmark(network: Network, seconds: int) -> dict[str, Any]:
+    """Caliper's benchmark file."""
+    parties = {each.name: {"name": "node", "mspId": each.msp_id} for each in network.topology.organisations}
+    node = {"organisation": network.topology.organisation("research").msp_id, "aeTitle": NODE}
+    told = {"contract": CHAINCODE, "parties": parties, "node": node}
+    module = str(HERE / "operations.js")
+    found = []
+    for each in rounds(seconds):
+        operation = each["label"].split()[0]
+        found.append({**each, "workload": {"module": module, "arguments": {**told, "operation": operation}}})
+    return {"test": {"name": "custody", "workers": {"number": 1}, "rounds": found}}
+
+
+def caliper_network(network: Network) -> dict[str, Any]:
+    """Caliper's network file: every organisation with its node's identity, by way of its first peer."""
+    organisations = []
+    for each in network.topology.organisations:
+        identity = network.party(each.name) / "identities" / "node"
+        connection = yaml.safe_load(network.connection(each.name).read_text())
+        peer = connection["peers"][0]
+        tls_ca = network.connection(each.name).parent / peer["tls_ca"]
+        certificate = {
+            "name": "node",
+            "clientPrivateKey": {"path": str(identity / "keystore" / "key.pem")},
+            "clientSignedCert": {"path": str(identity / "signcerts" / "cert.pem")},
+        }
+        organisations.append(
+            {
+                "mspid": each.msp_id,
+                "identities": {"certificates": [certificate]},
+                "peers": [{"endpoint": peer["endpoint"], "tlsCACerts": {"path": str(tls_ca)}}],
+            }
+        )
+    channel = {"channelName": CHANNEL, "contracts": [{"id": CHAINCODE}]}
+    return {
+        "name": "custody",
+        "version": "2.0.0",
+        "caliper": {"blockchain": "fabric"},
+        "channels": [channel],
+        "organizations": organisations,
+    }
+
+
+def make_network(folder: Path) -> Network:
+    """A trial network whose research node may ask."""
+    topology = trial()
+    policy = trial_policy(topology)
+    network = Network.create(folder, policy_digest(policy).hex(), topology)
+    network.up()
+    steps = (
+        ("hospital", "InitPolicy", {"policy": policy}),
+        ("research", "RegisterNode", {"aeTitle": NODE, "role": "research", "certDigests": []}),
+        ("custodian", "ConfirmNode", {"node": {"organisation": "ResearchMSP", "aeTitle": NODE}, "version": 1}),
+    )
+    for name, function, args in steps:
+        ledger = FabricLedger(network.connection(name), load_identity(network.identity(name, "node", "node")))
+        ledger.submit(function, args)
+        ledger.close()
+    return network
+
+
+def measure(seconds: int) -> str:
+    """The report as Markdown. Raises BenchError when Caliper fails."""
+    with tempfile.TemporaryDirectory(prefix="orthanc-ledger-caliper-") as name:
+        folder, pace = Path(name), pace_s()
+        network = make_network(folder / "network")
+        try:
+            (folder / "network.yaml").write_text(yaml.safe_dump(caliper_network(network)))
+            (folder / "benchmark.yaml").write_text(yaml.safe_dump(benchmark(network, seconds)))
+            said = _caliper(folder)
+        finally:
+            network.down()
+    rows = {match[1]: dict(zip(COLUMNS, match.groups(), strict=True)) for match in _ROW.finditer(said)}
+    expected = [each["label"] for each in rounds(seconds)]
+    if list(rows) != expected:
+        raise BenchError(f"expected the rounds {expected}, Caliper told of {list(rows)}:\n{said[-2000:]}")
+    facts = {**machine(), PACE: f"{pace * 1e3:.0f} ms before, {pace_s() * 1e3:.0f} ms after"}
+    conditions = [{"condition": name, "value": value} for name, value in facts.items()]
+    return "\n".join((_introduction(seconds), table([*rows.values()]), "", table(conditions), ""))
+
+
+def _caliper(folder: Path) -> str:
+    command = ["npx", "--no-install", "caliper", "launch", "manager", "--caliper-flow-only-test"]
+    for option, value in (
+        ("workspace", folder),
+        ("networkconfig", "network.yaml"),
+        ("benchconfig", "benchmark.yaml"),
+        ("report-path", folder / "report.html"),
+    ):
+        command += [f"--caliper-{option}", str(value)]
+    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True)
+    if done.returncode:
+        raise BenchError(f"Caliper ended with {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")
+    return done.stdout
+
+
+def _introduction(seconds: int) -> str:
+    return f"""\
+# Results of `make caliper`
+
+Generated. Hyperledger Caliper 0.6.0 sends the operations of the published design to a trial network on one machine:
+three Raft orderers, four peers and three chaincode services, TLS everywhere, endorsement by hospital and custodian.
+Each round with a rate lasts {seconds} s; *maximum* keeps {AT_ONCE} of {MOST_CALLS:,} calls in flight. Upload is Anchor
+of a manifest of 256 objects, check is the query CheckAccess, approve alternates between custodian and hospital.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.caliper", description=__doc__)
+    parser.add_argument("--seconds", type=int, default=20, help="of each round with a rate (default: 20)")
+    parser.add_argument("--out", type=Path, help="write the report here, too")
+    args = parser.parse_args(arguments)
+    began = time.monotonic()
+    try:
+        text = measure(args.seconds)
+    except BenchError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(text)
+    if args.out:
+        args.out.write_text(text)
+    print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
