@@ -1,0 +1,57 @@
+"""`python -m orthanc_ledger.consortium`, as `make consortium` and `make consortium-down` run it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from orthanc_ledger.consortium.__main__ import main
+from orthanc_ledger.consortium.network import Network
+from orthanc_ledger.ledger.fabric.connection import read_connection
+from orthanc_ledger.ledger.identity import load_identity
+
+pytestmark = pytest.mark.timeout(1200)  # with what is built the first time
+
+
+def run(network: Network, command: str, *options: str) -> int:
+    return main([command, "--dir", str(network.directory), *options])
+
+
+def test_down_ends_it_up_starts_it_and_tells_what_a_node_s_configuration_needs(
+    network: Network, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(network, "down") == 0
+    assert run(network, "status", "--json") == 1
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()[1:]]
+    assert {row["pid"] for row in rows} == {None}
+    assert run(network, "up") == 0
+    told = capsys.readouterr().out
+    for name in ("hospital", "custodian", "research"):
+        _, _, lines = told.partition(f"  {name}:\n")
+        organisation, ledger, identity = (line.strip().partition(": ")[2] for line in lines.splitlines()[:3])
+        assert load_identity(Path(identity)).msp_id == organisation
+        assert organisation in read_connection(Path(ledger.removeprefix("fabric:"))).organisations
+    assert run(network, "up") == 0  # and once more is nothing
+    assert run(network, "join") == 0
+    capsys.readouterr()
+    assert run(network, "status") == 0
+    shown = capsys.readouterr().out
+    assert sum("True" in line or "yes" in line for line in shown.splitlines()) == 1  # one leads
+
+
+def test_a_folder_that_is_no_network_is_wrong_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["down", "--dir", str(tmp_path)]) == 2
+    assert "expected the folder of a network" in capsys.readouterr().err
+
+
+def test_a_server_that_does_not_come_up_is_a_service_away(network: Network, capsys: pytest.CaptureFixture[str]) -> None:
+    log = network.processes.log("chaincode.research")
+    network.stop("chaincode.research")
+    keys = network.directory / "crypto" / "chaincode" / "research"
+    (keys / "server.key").rename(keys / "lost")
+    try:
+        assert run(network, "up") == 3
+        assert f"{log} ends:" in capsys.readouterr().err
+    finally:
+        (keys / "lost").rename(keys / "server.key")
+    assert len(network.processes.names()) == len(network.topology.servers) - 1  # what ran before runs on
