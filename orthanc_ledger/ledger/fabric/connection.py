@@ -43,7 +43,7 @@ class Connection:
     organisations: Mapping[str, bytes]  # MSP ID to CA certificate, DER
     envelopes: Path
     deadlines: Deadlines = Deadlines()
-    in_flight: int = 100  # requests at once of a process; a peer takes 500 of all its clients together
+    in_flight: int = 100  # requests at once; a peer takes 500 of all its clients together
 
 
 def read_connection(path: Path) -> Connection:

@@ -60,6 +60,11 @@ class Envelopes:
         with self._usable("NORMAL") as database, database.write() as rows:
             rows.execute("DELETE FROM envelopes WHERE call = ? AND envelope = ?", (call, envelope))
 
+    def close(self) -> None:
+        """Close this thread's connection to the file."""
+        if self._database is not None:
+            self._database.close()
+
     @contextlib.contextmanager
     def _usable(self, synchronous: Literal["FULL", "NORMAL"] = "FULL") -> Iterator[Database]:
         try:

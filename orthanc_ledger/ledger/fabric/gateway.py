@@ -45,7 +45,7 @@ class Gateway:
         self._connection, self._signer = connection, signer
         self._places = threading.BoundedSemaphore(connection.in_flight)
         self._lock = threading.Lock()
-        self._channels: dict[OwnPeer, grpc.Channel] = {}
+        self._connected: dict[OwnPeer, tuple[grpc.Channel, Any]] = {}  # with the stub of its Gateway
         self._first = 0
 
     def endorse(self, proposal: Proposal, timeout_s: float) -> bytes:
@@ -117,8 +117,8 @@ class Gateway:
     def close(self) -> None:
         """End the connections, and what still waits for them; a later request makes new ones."""
         with self._lock:
-            channels, self._channels = list(self._channels.values()), {}
-        for channel in channels:
+            connected, self._connected = self._connected, {}
+        for channel, _ in connected.values():
             channel.close()
 
     def _signed(self, proposal: Proposal) -> Any:
@@ -162,11 +162,9 @@ class Gateway:
 
     def _stub(self, peer: OwnPeer) -> Any:
         with self._lock:
-            if peer not in self._channels:
-                name = ("grpc.ssl_target_name_override", peer.server_name)
-                self._channels[peer] = grpc.secure_channel(
-                    peer.endpoint,
-                    grpc.ssl_channel_credentials(peer.tls_ca),
-                    options=[*_OPTIONS, *([name] if peer.server_name else [])],
-                )
-            return gateway_pb2_grpc.GatewayStub(self._channels[peer])
+            if peer not in self._connected:
+                name = [("grpc.ssl_target_name_override", peer.server_name)] if peer.server_name else []
+                credentials = grpc.ssl_channel_credentials(peer.tls_ca)
+                channel = grpc.secure_channel(peer.endpoint, credentials, options=[*_OPTIONS, *name])
+                self._connected[peer] = channel, gateway_pb2_grpc.GatewayStub(channel)
+            return self._connected[peer][1]

@@ -73,6 +73,7 @@ class FabricLedger:
 
     def close(self) -> None:
         """As the port says."""
+        self._envelopes.close()
         if self._channel is not None:
             self._channel.gateway.close()
 
