@@ -55,7 +55,7 @@ func getAnchor(q *question) (Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	return shownAnchor(q.reader, record), nil
+	return shownAnchors(q.reader, List{record})[0], nil
 }
 
 // allAnchors is all anchors by manifest CID, so that a sweep can go on where it stopped.
@@ -64,25 +64,13 @@ func allAnchors(q *question) (Value, error) {
 	if q.args.Has("from") {
 		start = anchorKey(q.args.Text("from"))
 	}
-	return page(func(yield func(Value) bool) {
-		for key, value := range q.scan(anchorPrefix, start) {
-			if !yield(shownAnchor(q.reader, asRecord(key, value))) {
-				return
-			}
-		}
-	}, q.args), nil
+	return shownAnchors(q.reader, page(valuesOf(q.scan(anchorPrefix, start)), q.args)), nil
 }
 
 // anchorsOfStudy is by number: in the order of their commits.
 func anchorsOfStudy(q *question) (Value, error) {
-	return page(func(yield func(Value) bool) {
-		for place, cid := range q.scan(studyAnchorPrefix(q.args.Bytes("study")), "") {
-			record := q.find(anchorKey(Map{place: cid}.Text(place)))
-			if !yield(shownAnchor(q.reader, record)) {
-				return
-			}
-		}
-	}, q.args), nil
+	cids := page(valuesOf(q.scan(studyAnchorPrefix(q.args.Bytes("study")), "")), q.args)
+	return shownAnchors(q.reader, q.getAll(keysOf(texts(cids), anchorKey))), nil
 }
 
 // checkAnchored is NOT_FOUND when the manifest an argument names has no anchor, INVALID for another study's.
@@ -133,8 +121,26 @@ func placeOf(record Map) Map {
 	return record.Only("sequence", "time")
 }
 
-func shownAnchor(state reader, record Map) Map {
-	return record.With(Map{"stored": isStored(state, record.Text("manifestCid"))})
+// shownAnchors is anchors and whether each is stored.
+func shownAnchors(state reader, anchors List) List {
+	records := items[Map](anchors)
+	cids := make([]string, len(records))
+	for i, record := range records {
+		cids[i] = record.Text("manifestCid")
+	}
+	shown := make(List, len(records))
+	for i, stored := range state.getAll(keysOf(cids, storedKey)) {
+		shown[i] = records[i].With(Map{"stored": stored != nil})
+	}
+	return shown
+}
+
+func keysOf(cids []string, key func(cid string) string) []string {
+	keys := make([]string, len(cids))
+	for i, cid := range cids {
+		keys[i] = key(cid)
+	}
+	return keys
 }
 
 func anchorKey(cid string) string { return anchorPrefix + cid }

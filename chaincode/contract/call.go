@@ -56,8 +56,8 @@ type Applied struct {
 
 // State is what a contract function may read: single keys, so that two peers read the same (no scans in writes).
 type State interface {
-	// Get is the value last committed under the key, or nil.
-	Get(key string) (Value, error)
+	// Get is the values last committed under the keys, one for each; nil where there is none.
+	Get(keys ...string) ([]Value, error)
 }
 
 // Entry is a key of the state and its value.

@@ -14,7 +14,12 @@ var errAway = errors.New("the peer went away")
 // away cannot be read.
 type away struct{ *ledger }
 
-func (away) Get(string) (contract.Value, error) { return nil, errAway }
+func (away) Get(...string) ([]contract.Value, error) { return nil, errAway }
+
+// silent gives fewer values than it was asked for, and no error: as Fabric 3.1 peers do when their database fails.
+type silent struct{ *ledger }
+
+func (silent) Get(...string) ([]contract.Value, error) { return nil, nil }
 
 func TestAStateThatCannotBeReadIsNoRefusal(t *testing.T) {
 	_, err := contract.Apply(away{}, confirmation())
@@ -23,6 +28,8 @@ func TestAStateThatCannotBeReadIsNoRefusal(t *testing.T) {
 		t.Errorf("the peer's words are lost: %v", err)
 	}
 	_, err = contract.Answer(away{}, "GetPolicy", ipld.Map{}, 0)
+	fault(t, err)
+	_, err = contract.Apply(silent{}, confirmation())
 	fault(t, err)
 }
 

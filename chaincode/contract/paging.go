@@ -26,3 +26,14 @@ func page(items iter.Seq[Value], args Map) List {
 	}
 	return found
 }
+
+// valuesOf is what stands under the keys of a scan.
+func valuesOf(rows iter.Seq2[string, Value]) iter.Seq[Value] {
+	return func(yield func(Value) bool) {
+		for _, value := range rows {
+			if !yield(value) {
+				return
+			}
+		}
+	}
+}

@@ -31,13 +31,21 @@ func faults(err *error) {
 	}
 }
 
-// get is the value under a key, or nil.
-func (r reader) get(key string) Value {
-	value, err := r.state.Get(key)
+// getAll is the values under the keys, in one go; nil where there is none.
+func (r reader) getAll(keys []string) []Value {
+	values, err := r.state.Get(keys...)
+	if err == nil && len(values) != len(keys) {
+		err = fmt.Errorf("expected the values of %d keys, got %d", len(keys), len(values))
+	}
 	if err != nil {
 		panic(fault{err})
 	}
-	return value
+	return values
+}
+
+// get is the value under a key, or nil.
+func (r reader) get(key string) Value {
+	return r.getAll([]string{key})[0]
 }
 
 func (r reader) has(key string) bool {

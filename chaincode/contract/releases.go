@@ -71,16 +71,23 @@ func covers(state reader, request Map, study []byte, args Map) bool {
 }
 
 func checkAnchors(tx *transaction, request Map) error {
-	for _, cid := range texts(tx.Args.List("anchors")) {
-		record, err := tx.record(anchorKey(cid), "anchors")
+	cids := texts(tx.Args.List("anchors"))
+	records := tx.getAll(keysOf(cids, anchorKey))
+	stored := records // as good as stored, where the policy does not ask for it
+	if tx.policy.Bool("require_stored") {
+		stored = tx.getAll(keysOf(cids, storedKey))
+	}
+	for i, cid := range cids {
+		if records[i] == nil {
+			return refuse(NotFound, "anchors", "no record %s", anchorKey(cid))
+		}
+		record := asRecord(anchorKey(cid), records[i])
 		switch {
-		case err != nil:
-			return err
 		case differing(record, tx.Args, "study") != "":
 			return refuse(Invalid, "anchors", "%s is anchored for another study", cid)
 		case !isCovered(record, request):
 			return refuse(WrongState, "anchors", "%s was anchored after the approval", cid)
-		case tx.policy.Bool("require_stored") && !isStored(tx.reader, cid):
+		case stored[i] == nil:
 			return refuse(WrongState, "stored", "%s is not confirmed as stored", cid)
 		}
 	}

@@ -23,19 +23,21 @@ type ledger struct {
 	policy  ipld.Value
 }
 
-func (l *ledger) Get(key string) (contract.Value, error) {
-	writes := l.writes[key]
-	if len(writes) == 0 {
-		return nil, nil
+func (l *ledger) Get(keys ...string) ([]contract.Value, error) {
+	values := make([]contract.Value, len(keys))
+	for i, key := range keys {
+		if writes := l.writes[key]; len(writes) > 0 {
+			values[i] = writes[len(writes)-1].Value
+		}
 	}
-	return writes[len(writes)-1].Value, nil
+	return values, nil
 }
 
 func (l *ledger) Scan(prefix, start string) iter.Seq2[contract.Entry, error] {
 	return func(yield func(contract.Entry, error) bool) {
 		for _, key := range slices.Sorted(maps.Keys(l.writes)) {
-			value, err := l.Get(key)
-			if strings.HasPrefix(key, prefix) && key >= start && !yield(contract.Entry{Key: key, Value: value}, err) {
+			values, err := l.Get(key)
+			if strings.HasPrefix(key, prefix) && key >= start && !yield(contract.Entry{Key: key, Value: values[0]}, err) {
 				return
 			}
 		}

@@ -122,6 +122,7 @@ func commit(stub shim.ChaincodeStubInterface, sequence int64, applied contract.A
 	if taken != nil {
 		return fmt.Errorf("FAILED sequence: %d is another transaction's: send it anew", sequence)
 	}
+	stub.StartWriteBatch() // one message for all; sent at the end
 	for _, key := range slices.Sorted(maps.Keys(applied.Changes)) {
 		if err := stub.PutState(key, ipld.EncodeJSON(applied.Changes[key])); err != nil {
 			return fmt.Errorf("FAILED write of %s: %w", key, err)

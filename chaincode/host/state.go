@@ -21,13 +21,22 @@ type worldState struct {
 	stub shim.ChaincodeStubInterface
 }
 
-// Get is the value last committed under the key, or nil.
-func (s worldState) Get(key string) (contract.Value, error) {
-	text, err := s.stub.GetState(key)
-	if err != nil || text == nil {
+// Get is the values last committed under the keys; nil where there is none. A peer that can takes one message for all.
+func (s worldState) Get(keys ...string) ([]contract.Value, error) {
+	texts, err := s.stub.GetMultipleStates(keys...)
+	if err != nil {
 		return nil, err
 	}
-	return decodeRecord(key, text)
+	values := make([]contract.Value, len(texts))
+	for i, text := range texts {
+		if text == nil {
+			continue
+		}
+		if values[i], err = decodeRecord(keys[i], text); err != nil {
+			return nil, err
+		}
+	}
+	return values, nil
 }
 
 // Scan gives all keys ≥ start that begin with the prefix, ascending by their bytes.

@@ -113,6 +113,16 @@ func (s *stub) GetState(key string) ([]byte, error) {
 	return s.channel.latest(key), s.failing
 }
 
+func (s *stub) GetMultipleStates(keys ...string) ([][]byte, error) {
+	values := make([][]byte, len(keys))
+	for i, key := range keys {
+		values[i], _ = s.GetState(key)
+	}
+	return values, s.failing
+}
+
+func (s *stub) StartWriteBatch() {}
+
 func (s *stub) PutState(key string, value []byte) error {
 	s.writes[key] = value
 	return nil
