@@ -67,13 +67,22 @@ class EmbeddedEvidence:
 
 
 @dataclass(frozen=True)
+class FabricEvidence:
+    """The answer of GetAnchor with the signatures of peers (`ledger/fabric/evidence.py`). ``authorities``: as above."""
+
+    answer: bytes
+    authorities: tuple[bytes, ...]
+    kind: Literal["fabric"] = "fabric"
+
+
+@dataclass(frozen=True)
 class Receipt:
     """One receipt: the record (dag-cbor), its place under the anchored record root, the evidence, the contents."""
 
     record: bytes
     index: int
     proof: tuple[bytes, ...]
-    evidence: EmbeddedEvidence
+    evidence: EmbeddedEvidence | FabricEvidence
     content: Leaves | Elements
     v: Literal[1] = 1
 

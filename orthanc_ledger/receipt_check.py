@@ -5,39 +5,17 @@ Every function returns or raises ``IntegrityError``, which says what does not fi
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
-from orthanc_ledger.errors import ContractError, IntegrityError
+from orthanc_ledger.errors import IntegrityError
 from orthanc_ledger.fingerprint import combined, metadata_leaves, read_pixels
 from orthanc_ledger.instance import Instance
 from orthanc_ledger.leaves import ITEM_COUNT, VALUE, Leaf, leaf_hashes
-from orthanc_ledger.ledger import Value
-from orthanc_ledger.ledger.admission import SIGNED_AHEAD_S, SIGNED_BEFORE_S
-from orthanc_ledger.ledger.checkpoint import Note, open_note
-from orthanc_ledger.ledger.contract import FUNCTIONS
-from orthanc_ledger.ledger.contract.arguments import check_arguments
-from orthanc_ledger.ledger.members import Members
-from orthanc_ledger.ledger.transaction import SignedTransaction
 from orthanc_ledger.manifest import Record, decode_record
-from orthanc_ledger.merkle import Tree, leaf_hash, verify_inclusion
-from orthanc_ledger.receipt import Element, EmbeddedEvidence, Leaves, Receipt, SaltedLeaf
-
-_Found = TypeVar("_Found")
-
-
-@dataclass(frozen=True)
-class Anchored:
-    """The Anchor that a receipt's evidence shows. ``authorities``: the CA certificates (DER) that its signer's and the
-    checkpoint's certificates were checked against, each once.
-    """
-
-    args: Mapping[str, Value]
-    time: int  # the ledger's, UTC seconds: its host's word
-    position: int
-    checkpoint: Note
-    authorities: tuple[bytes, ...]
+from orthanc_ledger.merkle import Tree, leaf_hash
+from orthanc_ledger.receipt import Element, Leaves, Receipt, SaltedLeaf
+from orthanc_ledger.receipt_evidence import Anchored, check_evidence, check_inclusion
 
 
 @dataclass(frozen=True)
@@ -50,14 +28,15 @@ class Proven:
 
 def check(receipt: Receipt, authorities: Sequence[bytes]) -> Proven:
     """Check everything but a file. ``authorities``: CA certificates (DER), one of which must have issued each signer's
-    certificate: those of the one organisation that anchors, before and after it changed its CA.
+    certificate: of an embedded ledger those of the one organisation that anchors, before and after it changed its CA;
+    on Fabric those of owner and custodian, a peer of each must have signed.
 
     Raises IntegrityError when anything does not fit; ConfigError when one of ``authorities`` is no CA certificate.
     """
     record = _record(receipt.record)
-    anchor = _check_embedded(receipt.evidence, authorities)  # of the only kind so far
+    anchor = check_evidence(receipt.evidence, authorities)
     count, root = anchor.args["count"], anchor.args["root"]
-    _check_inclusion("record", leaf_hash(receipt.record), receipt.index, count, receipt.proof, root)
+    check_inclusion("record", leaf_hash(receipt.record), receipt.index, count, receipt.proof, root)
     if not isinstance(receipt.content, Leaves):
         _check_elements(receipt.content.elements, record)
     return Proven(record, anchor)
@@ -81,51 +60,6 @@ def check_file(leaves: Leaves, record: Record, instance: Instance) -> None:
                 f"file: expected the {name} root {root.hex()} over {size} leaves, got {tree.root().hex()} over "
                 f"{tree.size}: another file, a changed one, or changed salts"
             )
-
-
-def _check_embedded(evidence: EmbeddedEvidence, authorities: Sequence[bytes]) -> Anchored:
-    """docs/ledger.md, "The embedded log", as far as one entry shows it."""
-    try:
-        time, transaction = SignedTransaction.decode_entry(evidence.entry)
-        if transaction.function != "Anchor":
-            raise IntegrityError(f"entry: expected an Anchor, got {transaction.function!a:.80}")
-        check_arguments(FUNCTIONS["Anchor"].arguments, transaction.args)
-    except ContractError as error:
-        raise IntegrityError(f"entry: {error}") from error
-    if not time - SIGNED_BEFORE_S <= transaction.time <= time + SIGNED_AHEAD_S:
-        raise IntegrityError(f"entry: signed at {transaction.time}, too far from the entry's time {time}")
-
-    def signer(ca: Mapping[str, bytes]) -> None:
-        Members(ca).verify(transaction.certificate, transaction.signature, transaction.payload, time)
-
-    _, issuer = _under("entry", authorities, signer)
-    note, note_issuer = _under(
-        "checkpoint", authorities, lambda ca: open_note(evidence.checkpoint, transaction.log, ca)
-    )
-    size, root = note.checkpoint.size, note.checkpoint.root
-    _check_inclusion("entry", leaf_hash(evidence.entry), evidence.position, size, evidence.proof, root)
-    issuers = tuple(dict.fromkeys((issuer, note_issuer)))
-    return Anchored(transaction.args, time, evidence.position, note, issuers)
-
-
-def _under(
-    what: str, authorities: Sequence[bytes], verify: Callable[[Mapping[str, bytes]], _Found]
-) -> tuple[_Found, bytes]:
-    """What ``verify`` gives, and the authority under which it did not raise. One at a time: two may have one name."""
-    failure: Exception | None = None
-    for authority in authorities:
-        try:
-            return verify({"--trust": authority}), authority
-        except (ContractError, IntegrityError) as error:
-            failure = error
-    raise IntegrityError(f"{what}: not signed under a --trust certificate: {failure}") from failure
-
-
-def _check_inclusion(what: str, leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> None:
-    try:
-        verify_inclusion(leaf, index, size, proof, root)
-    except IntegrityError as error:
-        raise IntegrityError(f"{what}: {error}") from error
 
 
 def _record(data: bytes) -> Record:
@@ -152,7 +86,7 @@ def _check_elements(elements: Sequence[Element], record: Record) -> None:
         leaf = Leaf(element.path, element.kind, len(element.value), element.value)
         (digest,) = leaf_hashes(leaf, [element.salt])
         size, root = record.metadata_leaves, record.metadata_root
-        _check_inclusion(name, digest, element.index, size, element.proof, root)
+        check_inclusion(name, digest, element.index, size, element.proof, root)
 
 
 def _tree(name: str, leaves: Iterable[Leaf], expected: Sequence[SaltedLeaf]) -> Tree:

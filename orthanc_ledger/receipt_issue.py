@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orthanc_ledger import merkle, tokens
 from orthanc_ledger.arrival import encode_head, read_head, section
@@ -29,11 +29,15 @@ from orthanc_ledger.receipt import (
     Element,
     Elements,
     EmbeddedEvidence,
+    FabricEvidence,
     Leaves,
     Receipt,
     SaltedLeaf,
 )
 from orthanc_ledger.verify import open_verified
+
+if TYPE_CHECKING:
+    from orthanc_ledger.ledger.fabric.evidence import Evidence
 
 
 class Issued(NamedTuple):
@@ -92,7 +96,7 @@ class Receipts:
             )
         hashes = [merkle.leaf_hash(encode_record(other)) for other in manifest.records]
         proof = tuple(merkle.inclusion_proof(hashes, index))
-        receipt = Receipt(encode_record(record), index, proof, self._evidence(anchor["sequence"]), content)
+        receipt = Receipt(encode_record(record), index, proof, self._evidence(anchor), content)
         return Issued(receipt, supersedes)
 
     def _current(self, study: StudyKeys, token: bytes, sop_uid: str) -> tuple[Mapping[str, Any], Manifest, int, bool]:
@@ -121,10 +125,14 @@ class Receipts:
             unit.seek(0)
             yield open_instance(section(unit, read_head(unit).part10_offset))
 
-    def _evidence(self, position: int) -> EmbeddedEvidence:
-        """What the ledger gives for the anchor at a position; the one place that knows which kind it is."""
+    def _evidence(self, anchor: Mapping[str, Any]) -> EmbeddedEvidence | FabricEvidence:
+        """What the ledger gives for an anchor; the one place that knows which kind it is."""
         if isinstance(self._ledger, EmbeddedLedger):
-            return _embedded_evidence(self._ledger, position, self._identity, self._clock())
+            return _embedded_evidence(self._ledger, anchor["sequence"], self._identity, self._clock())
+        from orthanc_ledger.ledger.fabric.ledger import FabricLedger  # here, because few need what it imports
+
+        if isinstance(self._ledger, FabricLedger):
+            return _fabric_evidence(self._ledger.anchor_evidence(anchor["manifestCid"]), self._ledger.authorities())
         raise ConfigError("receipts: this node's ledger is of a kind that gives none")
 
 
@@ -187,6 +195,11 @@ def _embedded_evidence(ledger: EmbeddedLedger, position: int, identity: Identity
     authorities = _authorities(ledger, (transaction.certificate, identity.certificate))
     note = sign_note(checkpoint, ledger.log_id, time, identity)
     return EmbeddedEvidence(position, entry, tuple(proof), note, authorities)
+
+
+def _fabric_evidence(answer: "Evidence", authorities: Mapping[str, bytes]) -> FabricEvidence:
+    issuers = [authorities[msp_id] for msp_id, _ in answer.signers() if msp_id in authorities]
+    return FabricEvidence(answer.encode(), tuple(dict.fromkeys(issuers)))
 
 
 def _authorities(ledger: EmbeddedLedger, certificates: Iterable[bytes]) -> tuple[bytes, ...]:

@@ -16,9 +16,11 @@ from orthanc_ledger.commands.terminal import add_json, moment, open_node, show, 
 from orthanc_ledger.errors import ConfigError, IntegrityError, Unreadable
 from orthanc_ledger.instance import open_instance
 from orthanc_ledger.leaves import ITEM_COUNT, show_path
+from orthanc_ledger.ledger.checkpoint import Note
 from orthanc_ledger.ledger.identity import load_identity, parse_certificate, read_certificate
 from orthanc_ledger.receipt import Element, Leaves, Receipt, parse_path
-from orthanc_ledger.receipt_check import Anchored, Proven, check, check_file
+from orthanc_ledger.receipt_check import Proven, check, check_file
+from orthanc_ledger.receipt_evidence import Anchored, Peers
 from orthanc_ledger.receipt_issue import Receipts
 from orthanc_ledger.spool import TEMPORARY
 from orthanc_ledger.values import is_text
@@ -58,7 +60,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         default=[],
         metavar="CA.pem",
         help="CA certificate of the organisation whose anchors you believe, got from itself (again for one it had "
-        "before)",
+        "before; on Fabric those of owner and custodian)",
     )
     add_json(verify)
     verify.set_defaults(run=_verify)
@@ -74,15 +76,14 @@ def _issue(args: argparse.Namespace) -> int:
             file.write(issued.receipt.encode())
     except OSError as error:
         raise ConfigError(f"--out {args.out}: cannot be written: {error.strerror}") from error
-    anchor = proven.anchor
     row = {"file": args.out, "supersedes": issued.supersedes, **_anchor(proven)}
     which = ", which superseded an earlier one" if issued.supersedes else ""
     content = f"{len(paths)} elements" if paths else "the whole file"
     tell(
         args,
         row,
-        f"{args.out}: proves {content}, by the anchor of {moment(anchor.time)} (entry {anchor.position}, manifest "
-        f"{anchor.args['manifestCid']}){which}; checked up to a checkpoint of {row['checkpoint_size']} entries",
+        f"{args.out}: proves {content}, by the anchor of {row['anchored']} ({_place(row)}, manifest "
+        f"{row['manifest']}){which}; {_checked(row)}",
     )
     return 0
 
@@ -143,21 +144,33 @@ def _check_file(path: Path, leaves: Leaves, proven: Proven) -> str:
 
 
 def _anchor(proven: Proven) -> dict[str, Any]:
-    anchor, note = proven.anchor, proven.anchor.checkpoint
+    anchor, kept_by = proven.anchor, proven.anchor.kept_by
     return {
         "anchored": moment(anchor.time),
-        "entry": anchor.position,
-        "log": note.log_id,
+        **(_peers(anchor.position, kept_by) if isinstance(kept_by, Peers) else _log(anchor.position, kept_by)),
         "manifest": anchor.args["manifestCid"],
         "study": anchor.args["study"],
         "instance": proven.record.instance,
         "kind": anchor.args["kind"],
         "origin": proven.record.origin,
+        "trust_roots": _subjects(anchor),
+    }
+
+
+def _log(position: int, note: Note) -> dict[str, Any]:
+    """Where it stands in an embedded ledger."""
+    return {
+        "entry": position,
+        "log": note.log_id,
         "checkpoint_size": note.checkpoint.size,
         "checkpoint_root": note.checkpoint.root,
         "checkpoint_signed": moment(note.time),
-        "trust_roots": _subjects(anchor),
     }
+
+
+def _peers(sequence: int, peers: Peers) -> dict[str, Any]:
+    """Where it stands on Fabric, and by whose word."""
+    return {"sequence": sequence, "channel": peers.channel, "peers": peers.serials, "asked": moment(peers.time)}
 
 
 def _subjects(anchor: Anchored) -> list[dict[str, str]]:
@@ -192,11 +205,10 @@ def _lines(row: dict[str, Any]) -> Iterator[str]:
     else:
         yield "what        these elements of one object; of the rest of it, nothing"
         yield from (f"            {element['element']} = {element['value']}" for element in row["elements"])
-    yield f"anchored    {row['anchored']} by the ledger's clock, as entry {row['entry']} of log {row['log'].hex()}"
+    yield f"anchored    {row['anchored']} by the ledger's clock, {_place(row)}"
     yield f"as          instance {row['instance'].hex()} of study {row['study'].hex()}, {row['kind']}, {row['origin']}"
     yield f"manifest    {row['manifest']}"
-    checkpoint = f"{row['checkpoint_size']} entries, root {row['checkpoint_root'].hex()}"
-    yield f"checkpoint  {checkpoint}, signed {row['checkpoint_signed']}"
+    yield _keepers(row)
     yield f"trust root  {roots}" if row["trusted"] else f"it names    {roots}: believe it when its owner confirms it"
     yield "not said    what happened after the checkpoint; whether the ledger was rolled back since (docs/receipt.md)"
 
@@ -206,3 +218,23 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise Unreadable(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _place(row: dict[str, Any]) -> str:
+    if "log" in row:
+        return f"as entry {row['entry']} of log {row['log'].hex()}"
+    return f"as {row['sequence']} on channel {row['channel']!a}"
+
+
+def _checked(row: dict[str, Any]) -> str:
+    if "log" in row:
+        return f"checked up to a checkpoint of {row['checkpoint_size']} entries"
+    return f"signed by peers of {' and '.join(row['peers'])}"
+
+
+def _keepers(row: dict[str, Any]) -> str:
+    if "log" in row:
+        checkpoint = f"{row['checkpoint_size']} entries, root {row['checkpoint_root'].hex()}"
+        return f"checkpoint  {checkpoint}, signed {row['checkpoint_signed']}"
+    peers = ", ".join(f"{msp_id!a} (certificate {serial})" for msp_id, serial in row["peers"].items())
+    return f"peers       {peers}, asked {row['asked']}"

@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from fabric_protos.common import common_pb2
 from fabric_protos.msp import identities_pb2
@@ -83,6 +84,11 @@ class Evidence:
                 if found.encode() == data:
                     return found
         raise IntegrityError("expected evidence of version 1, got something else")
+
+    def signers(self) -> list[tuple[str, bytes]]:
+        """MSP ID and certificate (DER) of every endorser, by their own word. Raises IntegrityError."""
+        found = (_identity(endorsement.endorser) for endorsement in self.endorsed.endorsements)
+        return [(msp_id, certificate.public_bytes(Encoding.DER)) for msp_id, certificate in found]
 
     def verify(self, authorities: Mapping[str, bytes], signed_by: Collection[str]) -> Statement:
         """What was signed, once a peer of each of the organisations `signed_by` did.
