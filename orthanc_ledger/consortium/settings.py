@@ -75,15 +75,11 @@ def _gossip() -> dict[str, Any]:
         "aliveExpirationTimeout": "10s",
         "publishStateInfoInterval": "1s",
         "requestStateInfoInterval": "1s",
-        # An organisation's approval of a definition is private data of its own peers: all of them need it, one that
-        # was down meanwhile as well, or it can run no chaincode. It asks the others for it, and no block waits long.
+        # An organisation's approval of a definition goes to its other peer as private data, for which 0 s (what is not
+        # set) is too short. Nothing else here is private; a block that lacks some waits for nothing.
         "pvtData": {
             "implicitCollectionDisseminationPolicy": {"requiredPeerCount": 0, "maxPeerCount": 1},
             "pushAckTimeout": "3s",
-            "pullRetryThreshold": "2s",
-            "reconciliationEnabled": True,
-            "reconcileBatchSize": 10,
-            "reconcileSleepInterval": "5s",
             "transientstoreMaxBlockRetention": 20_000,
         },
     }
