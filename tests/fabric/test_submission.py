@@ -197,6 +197,19 @@ def test_what_an_orderer_took_and_lost_is_sent_again_within_the_same_call(world:
     assert len(set(world.chain.ordered)) == 1
 
 
+def test_a_kept_envelope_that_turns_out_invalid_is_endorsed_anew_at_once(world: World) -> None:
+    for double in world.doubles:
+        double.submitted = once(AWAY, world.chain.commit)
+    with pytest.raises(LedgerAway):
+        world.ledger(0.0).submit("RequestErase", ARGS)
+    first = open_envelope(world.chain.ordered[0]).proposal.transaction_id
+    world.chain.commit(first, "MVCC_READ_CONFLICT")
+    for double in world.doubles:
+        double.submitted = world.chain.commit
+    assert world.ledger(0.0).submit("RequestErase", ARGS).tx_id.hex() != first
+    assert world.kept() == 0
+
+
 def test_another_call_is_not_taken_for_the_kept_one(world: World) -> None:
     for double in world.doubles:
         double.submitted = once(AWAY, world.chain.commit)
@@ -347,7 +360,10 @@ def _varint(number: int) -> bytes:
     return octets + bytes([number])
 
 
-@pytest.mark.parametrize("answer", ["null", '{"result":1}', '{"result":1,"sequence":"7"}', "7.5"])
+@pytest.mark.parametrize(
+    "answer",
+    ["null", '{"result":1}', '{"result":1,"sequence":"7"}', '{"repeats":"key","result":1,"sequence":7}', "7.5"],
+)
 def test_an_answer_that_is_not_the_contracts_is_refused(world: World, answer: str) -> None:
     world.doubles[0].endorse = lambda *call: answer
     with pytest.raises(IntegrityError):
