@@ -18,9 +18,7 @@ from orthanc_ledger.ledger.fabric.proposal import Endorsed, open_envelope, seal
 SENT_AGAIN_S = 3600
 """An older envelope is not sent again, its record's time would be far from its commit's: the call is endorsed anew."""
 
-_SETTLED_S = (
-    0.5  # within which peers tell the status of what is committed; else it is sent once more, which is harmless
-)
+_SETTLED_S = 0.5  # in which peers tell what is committed; else it is sent once more, which is harmless
 
 
 class Invalidated(LedgerAway):
