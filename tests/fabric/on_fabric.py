@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from orthanc_ledger.ledger.contract.policy import policy_digest
 from orthanc_ledger.ledger.fabric.events import Event
 from orthanc_ledger.ledger.fabric.ledger import FabricLedger
 from orthanc_ledger.ledger.identity import Identity, load_identity
+from tests.conftest import wait_until
 from tests.consortium.live import need_go
 from tests.ledger.channel import LAB, OWNER, START, policy
 
 NAMES = ("hospital", "custodian", "lab", "otherlab")
+WITHIN_S = 60
 ONE_BY_ONE = Settings(max_message_count=1, time_window_s=None)  # a block for each transaction, at any time
 
 
@@ -24,7 +27,7 @@ ONE_BY_ONE = Settings(max_message_count=1, time_window_s=None)  # a block for ea
 def network_of_tests(directory: Path, free_port: Callable[[], int]) -> Iterator[tuple[Network, Mapping[str, Identity]]]:
     """A network under the tests' default policy, on which time may be moved, and a person of each organisation."""
     need_go()
-    topology = trial(NAMES).with_ports(free_port)
+    topology = trial(NAMES, hospital_peers=1).with_ports(free_port)
     network = Network.create(directory, policy_digest(policy()).hex(), topology, ONE_BY_ONE)
     try:
         network.up()
@@ -53,7 +56,11 @@ class OnFabric:
         }
 
     def submit(self, organisation: str, function: str, args: Mapping[str, Any], nonce: bytes) -> Committed:
-        return self._ledgers[organisation].submit(function, args, nonce)
+        committed = self._ledgers[organisation].submit(function, args, nonce)
+        event = {"key": f"event/{committed.position:020d}"}
+        for ledger in self._ledgers.values():  # whoever endorses the next call shall have this one
+            wait_until(partial(ledger.query, "HistoryOf", event), WITHIN_S, "every organisation's peer has it")
+        return committed
 
     def query(self, function: str, args: Mapping[str, Any]) -> Any:
         return self._ledgers[LAB].query(function, args)

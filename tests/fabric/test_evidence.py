@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from orthanc_ledger.content import cbor
 from orthanc_ledger.errors import IntegrityError
@@ -44,6 +45,11 @@ def test_it_says_what_both_peers_signed(evidence: Evidence, proposal: Proposal, 
         OWNER: serial_of(peers.owner.certificate),
         CUSTODIAN: serial_of(peers.custodian.certificate),
     }
+
+
+def test_it_names_its_signers_unproven(evidence: Evidence, peers: Peers) -> None:
+    certificates = [peer.certificate.public_bytes(Encoding.DER) for peer in (peers.owner, peers.custodian)]
+    assert evidence.signers() == list(zip(BOTH, certificates, strict=True))
 
 
 def test_every_changed_byte_is_refused(evidence: Evidence, peers: Peers) -> None:

@@ -115,6 +115,27 @@ def test_an_own_peer_that_is_down_is_passed_over(ledgers: Ledgers, peer: str) ->
         network.start(peer)
 
 
+def test_who_reads_events_goes_on_at_the_other_own_peer(ledgers: Ledgers) -> None:
+    ledger, network = ledgers.open(), ledgers.network
+    committed = [ledger.submit("Anchor", anchoring()).position for _ in range(3)]
+    reader = ledgers.open()
+    events = reader.events()
+    seen = [next(events)]
+    network.kill(OWN_PEERS[0])
+    try:
+        with pytest.raises(LedgerAway, match="ChaincodeEvents: "):
+            seen.extend(events)  # keeps what came before the end
+        events = reader.events(seen[-1].place)
+        while seen[-1].record["sequence"] < committed[-1]:
+            seen.append(next(events))
+        events.close()  # type: ignore[attr-defined]  # a generator
+    finally:
+        network.start(OWN_PEERS[0])
+    sequences = [each.record["sequence"] for each in seen]
+    assert sorted(sequences) == [each["sequence"] for each in ledger.query("Audit", {})]
+    assert sequences[-3:] == committed
+
+
 def test_with_both_own_peers_frozen_the_deadline_ends_it(ledgers: Ledgers) -> None:
     ledger, network, args = ledgers.open(patience_s=0.0), ledgers.network, anchoring()
     ledger.query("GetPolicy", {})
