@@ -9,6 +9,7 @@ from typing import Any
 
 from orthanc_ledger.consortium.network import Network
 from orthanc_ledger.consortium.topology import Settings, trial
+from orthanc_ledger.errors import ContractError
 from orthanc_ledger.ledger import Committed
 from orthanc_ledger.ledger.contract.policy import policy_digest
 from orthanc_ledger.ledger.fabric.events import Event
@@ -57,9 +58,8 @@ class OnFabric:
 
     def submit(self, organisation: str, function: str, args: Mapping[str, Any], nonce: bytes) -> Committed:
         committed = self._ledgers[organisation].submit(function, args, nonce)
-        event = {"key": f"event/{committed.position:020d}"}
         for ledger in self._ledgers.values():  # whoever endorses the next call shall have this one
-            wait_until(partial(ledger.query, "HistoryOf", event), WITHIN_S, "every organisation's peer has it")
+            wait_until(partial(_has, ledger, committed.position), WITHIN_S, "every organisation's peer has it")
         return committed
 
     def query(self, function: str, args: Mapping[str, Any]) -> Any:
@@ -72,3 +72,10 @@ class OnFabric:
     def close(self) -> None:
         for ledger in self._ledgers.values():
             ledger.close()
+
+
+def _has(ledger: FabricLedger, sequence: int) -> bool:
+    try:
+        return bool(ledger.query("HistoryOf", {"key": f"event/{sequence:020d}"}))
+    except ContractError:  # before there is a policy
+        return False

@@ -18,7 +18,7 @@ from orthanc_ledger.ledger.embedded import EmbeddedLedger, create_ledger
 from orthanc_ledger.ledger.identity import Identity, ca_certificate, create_organisation, issue, load_identity
 from orthanc_ledger.merkle import inclusion_proof, leaf_hash, root
 
-OWNER, CUSTODIAN, LAB, OTHER_LAB = "OwnerMSP", "CustodianMSP", "LabMSP", "OtherLabMSP"
+OWNER, CUSTODIAN, LAB, OTHER_LAB = "HospitalMSP", "CustodianMSP", "LabMSP", "OtherlabMSP"
 ROLES = {OWNER: "owner", CUSTODIAN: "custodian", LAB: "research", OTHER_LAB: "research"}
 START = 1_800_000_000
 DAY = 86_400

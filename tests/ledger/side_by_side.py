@@ -5,7 +5,7 @@ caller's serial is left out.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,7 +86,7 @@ class SideBySide:
         expected = self._model.outcome(*call)
         self.outcomes[function, expected[0]] += 1
         for name, seen in self._seen.items():
-            assert seen.outcome(*call) == expected, (name, call)
+            assert (name, *call, seen.outcome(*call)) == (name, *call, expected)
         if expected[0] not in (YES, SAME):
             raise ContractError(*expected)
         return Committed(b"", expected[2], expected[3], expected[1])
@@ -94,7 +94,7 @@ class SideBySide:
     def query(self, function: str, args: Mapping[str, Any]) -> Any:
         expected = self._model.answer(function, args)
         for name, seen in self._seen.items():
-            assert seen.answer(function, args) == expected, (name, function, args)
+            assert (name, function, args, seen.answer(function, args)) == (name, function, args, expected)
         return self.model.query(function, args)
 
     def compare_state(self) -> int:
@@ -105,6 +105,12 @@ class SideBySide:
             for name, seen in self._seen.items():
                 assert seen.history(key, self._model) == expected, (name, key)
         return len(keys)
+
+    def compare_events(self, name: str, events: Iterable[tuple[str, Any]]) -> None:
+        """Compare what a host announced, in the order of its commits, with the model's."""
+        expected = [self._model.plain(record) for _, record in self.model.scan("event/")]
+        found = [(event, self._seen[name].plain(record)) for event, record in events]
+        assert found == [(record["function"], record) for record in expected]
 
     def judge(self, organisation: str, function: str, args: Mapping[str, Any], nonce: bytes) -> Applied:
         return self.model.judge(organisation, function, args, nonce)

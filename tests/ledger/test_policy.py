@@ -70,10 +70,10 @@ def test_a_second_policy_is_refused_and_the_same_again_changes_nothing(new_chann
         ("require_stored", 1),
         ("max_clock_skew_s", -1),
         ("excluded_origins", ["email"]),
-        ("certificates", {"OtherLabMSP": b""}),
-        ("certificates", {"OtherLabMSP": b"x" * 4097}),
+        ("certificates", {"OtherlabMSP": b""}),
+        ("certificates", {"OtherlabMSP": b"x" * 4097}),
         ("certificates", {"Other/Lab": b"x"}),
-        ("certificates", {"OtherLabMSP": "PEM"}),
+        ("certificates", {"OtherlabMSP": "PEM"}),
         ("surprise", 1),
     ],
 )

@@ -41,8 +41,10 @@ Schema = Mapping[str, Argument]
 
 
 def check_arguments(schema: Schema, args: Mapping[str, Value]) -> None:
-    """Raises ContractError INVALID with the name of the first argument that is unknown, missing or malformed."""
-    for name in args:
+    """Raises ContractError INVALID with the name of the first argument that is unknown (in the order of dag-cbor, in
+    which they travel), or else missing or malformed (in the schema's).
+    """
+    for name in sorted(args, key=lambda name: (len(name.encode()), name.encode())):
         if name not in schema:
             raise ContractError("INVALID", name, "unknown argument")
     for name, argument in schema.items():

@@ -140,9 +140,9 @@ class Row:
 
     def wrong(self, args: Value) -> str | None:
         """The argument that is at fault, or None: unknown ones first, then in the table's order."""
-        for name in args:
-            if name not in self.forms:
-                return name
+        unknown = [name for name in args if name not in self.forms]
+        if unknown:
+            return min(unknown, key=lambda name: (len(name.encode()), name.encode()))
         for name, form in self.forms.items():
             if (name in self.required) if name not in args else not form(args[name]):
                 return name
