@@ -22,7 +22,7 @@ const (
 )
 
 var (
-	// CIDv1, dag-cbor, sha2-256, 32 bytes, base32: the four bytes 01 71 12 20 and the two unused bits at the end are fixed.
+	// CIDv1, dag-cbor, sha2-256, 32 bytes, base32: the four bytes 01 71 12 20 and two unused bits at the end are fixed.
 	manifestCID = regexp.MustCompile(`^bafyrei[a-h][a-z2-7]{50}[aeimquy4]$`)
 	mspID       = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,63}$`)
 	aeTitle     = regexp.MustCompile(`^[ -\[\]-~]{1,16}$`)                    // PS3.5 6.2 AE: no backslash

@@ -67,8 +67,9 @@ func revokeNode(tx *transaction) (effect, error) {
 		return repeat(nodeKey("nodeRevocation", node, head.Int("revocations")), nil)
 	}
 	revocations := head.Int("revocations") + 1
+	revoked := head.With(Map{"proposed": nil, "confirmed": nil, "revocations": revocations})
 	return effect{changes: Map{
-		nodeKey("node", node):                        head.With(Map{"proposed": nil, "confirmed": nil, "revocations": revocations}),
+		nodeKey("node", node):                        revoked,
 		nodeKey("nodeRevocation", node, revocations): tx.stamp(),
 	}}, nil
 }

@@ -7,8 +7,8 @@ import (
 	"orthanc-ledger/chaincode/ipld"
 )
 
-// reader reads records for the rules. What keeps it from that is no rule's business: it panics with a fault, which Apply
-// and Answer give back as an error.
+// reader reads records for the rules. What keeps it from that is no rule's business: it panics with a fault, which
+// Apply and Answer give back as an error.
 type reader struct {
 	state State
 }

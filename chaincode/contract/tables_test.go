@@ -36,7 +36,8 @@ func TestNamesRolesAndCodesAreThoseOfTheFileThatBothImplementationsAreHeldAgains
 	if err := json.Unmarshal(text, &wanted); err != nil {
 		t.Fatal(err)
 	}
-	here.Codes.AnchorKinds, here.Codes.DenialReasons, here.Codes.DUO = anchorKinds, denialReasons, slices.Sorted(slices.Values(duo))
+	here.Codes.AnchorKinds, here.Codes.DenialReasons = anchorKinds, denialReasons
+	here.Codes.DUO = slices.Sorted(slices.Values(duo))
 	here.Codes.Origins, here.Codes.Profiles, here.Codes.Reasons = origins, profiles, reasons
 	here.Codes.ReleaseForms, here.Codes.RetrievalOutcomes = releaseForms, retrievalOutcomes
 	here.Codes.RevocationReasons, here.Codes.Roles, here.Codes.States = revocationReasons, roles, states

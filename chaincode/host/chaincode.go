@@ -1,17 +1,15 @@
 // Package host runs the contract as Fabric chaincode, by the official contract API: transactions and queries named like
 // the contract's functions, Call and State out of the stub, a service with mutual TLS.
 //
-// A transaction takes two strings: its arguments as canonical DAG-JSON, and a nonce of 32 lower-case hexadecimal digits.
-// It answers {"result", "sequence"}, or {"result", "repeats": KEY}: then it has written nothing, and ordering it is not
-// needed. A query takes its arguments and answers in DAG-JSON. The error of a refusal is `CODE field: detail`; what is
-// no refusal begins with FAILED.
+// A transaction takes two strings: its arguments as canonical DAG-JSON, and a nonce of 32 lower-case hexadecimal
+// digits. It answers {"result", "sequence"}, or {"result", "repeats": KEY}: then it has written nothing, and ordering
+// it is not needed. A query takes its arguments and answers in DAG-JSON. The error of a refusal is `CODE field: detail`;
+// what is no refusal begins with FAILED.
 package host
 
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/hyperledger/fabric-chaincode-go/v2/shim"
@@ -122,9 +120,9 @@ func commit(stub shim.ChaincodeStubInterface, sequence int64, applied contract.A
 	if taken != nil {
 		return fmt.Errorf("FAILED sequence: %d is another transaction's: send it anew", sequence)
 	}
-	stub.StartWriteBatch() // one message for all; sent at the end
-	for _, key := range slices.Sorted(maps.Keys(applied.Changes)) {
-		if err := stub.PutState(key, ipld.EncodeJSON(applied.Changes[key])); err != nil {
+	stub.StartWriteBatch()                    // one message for all; sent at the end
+	for key, value := range applied.Changes { // in any order: what peers sign is sorted
+		if err := stub.PutState(key, ipld.EncodeJSON(value)); err != nil {
 			return fmt.Errorf("FAILED write of %s: %w", key, err)
 		}
 	}

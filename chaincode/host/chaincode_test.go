@@ -92,7 +92,6 @@ func TestACertificateWithoutAKindIsRefusedAndCrashesNothing(t *testing.T) {
 		"too long a serial": s.ca.client("1"+strings.Repeat("0", 40), []byte(person)),
 		"no certificate":    inPEM("CERTIFICATE", []byte("no DER")),
 		"no PEM":            []byte("no PEM"),
-		"nothing":           nil,
 	} {
 		t.Run(name, func(t *testing.T) {
 			creator := creatorOf(t, "OwnerMSP", certificate)
@@ -100,6 +99,13 @@ func TestACertificateWithoutAKindIsRefusedAndCrashesNothing(t *testing.T) {
 			refused(t, response, "NOT_PERMITTED certificate")
 		})
 	}
+}
+
+func TestAnIdentityWithoutACertificateIsRefused(t *testing.T) {
+	s := start(t)
+	idemix := creatorOf(t, "OwnerMSP", nil) // the library takes it for an empty Idemix credential
+	response, _ := s.run(s.cc, s.by(idemix, "RevokeCertificate", serial, nonce), false)
+	refused(t, response, "NOT_PERMITTED certificate: expected an X.509 certificate")
 }
 
 func TestASerialNumberIsLowerCaseHexWithoutLeadingZeros(t *testing.T) {
@@ -129,7 +135,8 @@ func TestASequenceIsTimeInMillisecondsAndTheTransactionsIDAndTimeIsWholeSeconds(
 
 func TestTwoCommitsNeverShareASequence(t *testing.T) {
 	s := start(t)
-	first, second := s.by(s.owner, "RevokeCertificate", serial, nonce), s.by(s.owner, "RevokeCertificate", `{"serial":"ac"}`, nonce)
+	first := s.by(s.owner, "RevokeCertificate", serial, nonce)
+	second := s.by(s.owner, "RevokeCertificate", `{"serial":"ac"}`, nonce)
 	first.txID, second.txID = "aaaaa0"+strings.Repeat("0", 58), "aaaaa1"+strings.Repeat("0", 58)
 	s.submit(s.cc, first)
 	response, stub := s.submit(s.cc, second)
@@ -181,17 +188,21 @@ func TestOnlyTheContractsNamesAreTaken(t *testing.T) {
 
 func TestArgumentsHaveOneText(t *testing.T) {
 	s := start(t)
-	for _, args := range []string{``, `{"serial": "ab"}`, `{"serial":"ab","serial":"ab"}`, `{"serial":1.0}`, `[]`, `null`, "{\"serial\":\"\xff\"}"} {
-		for _, proposed := range []proposal{s.by(s.owner, "RevokeCertificate", args, nonce), s.by(s.owner, "GetPolicy", args)} {
-			response, _ := s.run(s.cc, proposed, isQuery(proposed.args[0]))
-			refused(t, response, "FAILED args")
-		}
+	for _, args := range []string{
+		``, `{"serial": "ab"}`, `{"serial":"ab","serial":"ab"}`, `{"serial":1.0}`, `[]`, `null`, "{\"serial\":\"\xff\"}",
+	} {
+		response, _ := s.run(s.cc, s.by(s.owner, "RevokeCertificate", args, nonce), false)
+		refused(t, response, "FAILED args")
+		response, _ = s.run(s.cc, s.by(s.owner, "GetPolicy", args), true)
+		refused(t, response, "FAILED args")
 	}
 }
 
 func TestANonceIs32LowerCaseHexadecimalDigits(t *testing.T) {
 	s := start(t)
-	for _, other := range []string{``, nonce[2:], nonce + "00", nonce[1:], strings.ToUpper(nonce), strings.Repeat("x", 32), strings.Repeat("\xff", 32)} {
+	for _, other := range []string{
+		``, nonce[2:], nonce + "00", nonce[1:], strings.ToUpper(nonce), strings.Repeat("x", 32), strings.Repeat("\xff", 32),
+	} {
 		response, _ := s.run(s.cc, s.by(s.owner, "RevokeCertificate", serial, other), false)
 		refused(t, response, "INVALID nonce")
 	}
@@ -236,7 +247,9 @@ func TestEveryMethodRunsTheFunctionOfItsName(t *testing.T) {
 func TestAStateThatCannotBeReadIsNoRefusal(t *testing.T) {
 	s := start(t)
 	away := errors.New("the peer went away")
-	for _, args := range [][]string{{"RevokeCertificate", serial, nonce}, {"Audit", `{}`}, {"HistoryOf", `{"key":"policy"}`}} {
+	for _, args := range [][]string{
+		{"RevokeCertificate", serial, nonce}, {"Audit", `{}`}, {"HistoryOf", `{"key":"policy"}`},
+	} {
 		stub := &stub{proposal: s.by(s.owner, args...), channel: s.channel, query: len(args) == 2, failing: away}
 		stub.txID = strings.Repeat("0", 64)
 		refused(t, s.cc.Invoke(stub), "FAILED state: the peer went away")

@@ -38,13 +38,14 @@ func environment(t *testing.T, ca authority) map[string]string {
 func TestOnlyPeersWithACertificateOfTheCAAreServed(t *testing.T) {
 	ca, stranger := newAuthority(t), newAuthority(t)
 	address := serve(t, environment(t, ca))
+	strangers := []tls.Certificate{pairOf(t, stranger)}
 	mutual := &tls.Config{RootCAs: poolOf(ca), Certificates: []tls.Certificate{pairOf(t, ca)}}
 	if id, err := registered(t, address, credentials.NewTLS(mutual), true); err != nil || id != packageID {
 		t.Errorf("a peer of the CA: expected %s to register, got %q, %v", packageID, id, err)
 	}
 	for name, refused := range map[string]credentials.TransportCredentials{
 		"no certificate":    credentials.NewTLS(&tls.Config{RootCAs: poolOf(ca)}),
-		"of another CA":     credentials.NewTLS(&tls.Config{RootCAs: poolOf(ca), Certificates: []tls.Certificate{pairOf(t, stranger)}}),
+		"of another CA":     credentials.NewTLS(&tls.Config{RootCAs: poolOf(ca), Certificates: strangers}),
 		"no TLS at all":     insecure.NewCredentials(),
 		"another server CA": credentials.NewTLS(&tls.Config{RootCAs: poolOf(stranger), Certificates: mutual.Certificates}),
 	} {
