@@ -3,8 +3,8 @@
 //
 // A transaction takes two strings: its arguments as canonical DAG-JSON, and a nonce of 32 lower-case hexadecimal
 // digits. It answers {"result", "sequence"}, or {"result", "repeats": KEY}: then it has written nothing, and ordering
-// it is not needed. A query takes its arguments and answers in DAG-JSON. The error of a refusal is `CODE field: detail`;
-// what is no refusal begins with FAILED.
+// it is not needed. A query takes its arguments and answers in DAG-JSON. The error of a refusal is the text
+// `CODE field: detail`; what is no refusal begins with FAILED.
 package host
 
 import (
