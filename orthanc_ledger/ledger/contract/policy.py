@@ -45,7 +45,7 @@ def _certificates(value: Value) -> bool:
     return all(type(der) is bytes and 1 <= len(der) <= MAX_CERTIFICATE_BYTES for der in value.values())
 
 
-_POLICY = arguments(
+POLICY = arguments(
     organisations=_organisations,
     approvals=_APPROVERS,
     identified_needs=_APPROVERS,
@@ -78,7 +78,7 @@ def default_policy(organisations: Mapping[str, str]) -> dict[str, Value]:
 
 def policy_digest(policy: Mapping[str, Value]) -> bytes:
     """SHA-256 of the policy's dag-cbor. Raises ContractError INVALID with the name of the field that is wrong."""
-    check_arguments(_POLICY, policy)
+    check_arguments(POLICY, policy)
     return hashlib.sha256(dag_cbor.encode(dict(policy))).digest()
 
 
