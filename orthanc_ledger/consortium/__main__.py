@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orthanc_ledger.commands.terminal import add_json, show
+from orthanc_ledger.consortium.binaries import chaincode_binary, fabric_binaries
 from orthanc_ledger.consortium.compose import ENVIRONMENT, compose_yaml, prepare_compose
 from orthanc_ledger.consortium.network import Network
 from orthanc_ledger.consortium.page import with_table
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, run, text in (
         ("up", _up, "start it; the first time build, join, deploy and put the policy in force"),
+        ("build", _build, "only build the programs, where they are not in the cache"),
         ("down", _down, "end its servers, and no other process; what they keep stays"),
         ("status", _status, "show its servers; exit 1 when one does not run"),
         ("prepare", _prepare, "write the files for docker/compose.yaml instead; nothing is started"),
@@ -85,6 +87,12 @@ def _up(args: argparse.Namespace) -> int:
             lines=lines,
         )
     )
+    return 0
+
+
+def _build(_: argparse.Namespace) -> int:
+    print(fabric_binaries())
+    print(chaincode_binary())
     return 0
 
 

@@ -3,22 +3,21 @@
 By Fabric's own commands, `peer` and `osnadmin`, run on the machine on which all servers publish their ports.
 """
 
-import os
 import re
-import subprocess
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from orthanc_ledger.consortium import files
+from orthanc_ledger.consortium.binaries import run_program
 from orthanc_ledger.consortium.processes import until
 from orthanc_ledger.consortium.servers import admin_environment
 from orthanc_ledger.consortium.topology import CHAINCODE, CHANNEL, LOOPBACK, Orderer, Peer, Topology
 from orthanc_ledger.errors import LedgerAway
 
-_PATIENCE_S = 60
+_LEADER_S = 60.0
 _ANSWER_S = 2.0
 _LEADER = re.compile(rb'^consensus_etcdraft_is_leader\{channel="[^"]+"\} 1$', re.MULTILINE)
 
@@ -65,7 +64,7 @@ class Administration:
 
     def wait_for_leader(self) -> str:
         """The same, once there is one; LedgerAway after a minute."""
-        return until(self.leader, _PATIENCE_S, lambda: LedgerAway("no orderer leads the channel: look at their logs"))
+        return until(self.leader, _LEADER_S, lambda: LedgerAway("no orderer leads the channel: look at their logs"))
 
     def _join(self) -> None:
         command = ("channel", "join", "-b", str(files.block(self._directory)))
@@ -87,13 +86,11 @@ class Administration:
     def _join_orderer(self, orderer: Orderer) -> None:
         block = files.block(self._directory)
         users = f"{self._places.crypto}/ordererOrganizations/{orderer.domain}/users/Admin@{orderer.domain}/tls"
-        said = self._run(
-            [
-                *("osnadmin", "channel", "join", "--channelID", CHANNEL, "--config-block", str(block)),
-                *("-o", f"{LOOPBACK}:{orderer.admin_port}", "--ca-file", f"{users}/ca.crt"),
-                *("--client-cert", f"{users}/client.crt", "--client-key", f"{users}/client.key"),
-            ],
-            {},
+        said = run_program(
+            self._binaries / "osnadmin",
+            *("channel", "join", "--channelID", CHANNEL, "--config-block", str(block)),
+            *("-o", f"{LOOPBACK}:{orderer.admin_port}", "--ca-file", f"{users}/ca.crt"),
+            *("--client-cert", f"{users}/client.crt", "--client-key", f"{users}/client.key"),
         )
         if "Status: 201" not in said:  # osnadmin exits with 0 whatever the orderer answered
             raise LedgerAway(f"{orderer.name}: osnadmin channel join: expected status 201, got:\n{said}")
@@ -108,7 +105,7 @@ class Administration:
         """Run `peer` against one peer, signed by its organisation's administrator."""
         organisation = self._topology.organisation(peer.name)
         admin = admin_environment(organisation, peer, f"{LOOPBACK}:{peer.port}", self._places)
-        self._run(["peer", *command], admin)
+        run_program(self._binaries / "peer", *command, environment=admin)
 
     def _on_peers(self, peers: Sequence[Peer], command: Sequence[str]) -> None:
         """The same, endorsed and awaited on several peers."""
@@ -117,24 +114,6 @@ class Administration:
             authority = f"{self._places.peer(self._topology.organisation(peer.name), peer)}/tls/ca.crt"
             targets += ["--peerAddresses", f"{LOOPBACK}:{peer.port}", "--tlsRootCertFiles", authority]
         self._on_peer(peers[0], (*command, *targets))
-
-    def _run(self, command: Sequence[str], environment: Mapping[str, str]) -> str:
-        program, *words = command
-        what = " ".join([program, *words[:3]])
-        try:
-            done = subprocess.run(
-                [self._binaries / program, *words],
-                env={**os.environ, **environment},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                timeout=_PATIENCE_S,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise LedgerAway(f"{what}: no answer in {_PATIENCE_S} s") from error
-        if done.returncode:
-            raise LedgerAway(f"{what}: {done.stdout.strip()}")
-        return done.stdout
 
 
 def _at_once(*calls: Callable[[], None]) -> None:

@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from orthanc_ledger.consortium.topology import FABRIC_VERSION
@@ -24,6 +24,7 @@ _FABRIC_FLAGS = ("-ldflags", f"-s -w -X github.com/hyperledger/fabric/common/met
 _WITHOUT_C = {"CGO_ENABLED": "0"}  # with a C compiler or without: the same program
 _OTHER_BUILDER_S = 1800.0
 _LAST_LINES = 20
+_PROGRAM_S = 60
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,28 @@ def chaincode_binary(source: Path = CHAINCODE_SOURCE) -> Path:
         raise ConfigError(f"{source}: expected a Go module; the network is started from a clone of the project")
     (program,) = _built("chaincode", source, ".", ()).iterdir()
     return program
+
+
+def run_program(program: Path, *words: str, environment: Mapping[str, str] | None = None) -> str:
+    """What one of these programs says, with ``environment`` over this process's.
+
+    Raises LedgerAway, with its words, when it fails or takes longer than a minute.
+    """
+    what = " ".join([program.name, *words[:3]])
+    try:
+        done = subprocess.run(
+            [program, *words],
+            env={**os.environ, **(environment or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=_PROGRAM_S,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LedgerAway(f"{what}: no answer in {_PROGRAM_S} s") from error
+    if done.returncode:
+        raise LedgerAway(f"{what}: {done.stdout.strip()}")
+    return done.stdout
 
 
 def _built(name: str, source: Path, package: str, flags: Iterable[str]) -> Path:

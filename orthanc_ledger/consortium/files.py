@@ -9,8 +9,6 @@ data/ run/ logs/          what servers keep, their pids, what they say
 """
 
 import json
-import os
-import subprocess
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 import yaml
 
 from orthanc_ledger.consortium import keys, lifecycle, settings
+from orthanc_ledger.consortium.binaries import run_program
 from orthanc_ledger.consortium.servers import Places
 from orthanc_ledger.consortium.topology import (
     CHAINCODE,
@@ -34,7 +33,6 @@ from orthanc_ledger.errors import ConfigError
 
 STATE = "network.json"
 BUILDER = Path(__file__).parent / "ccaas"
-PROGRAM_TIMEOUT_S = 60
 
 
 def prepare(
@@ -49,9 +47,9 @@ def prepare(
 
     ``builder``: the folder of the external builder, as the peers see it.
 
-    Raises ConfigError when there is something in the folder already.
+    Raises ConfigError when there is something in the folder already, LedgerAway when a program fails.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # everybody's keys are in it
     if any(directory.iterdir()):
         raise ConfigError(f"{directory}: expected a new or empty folder for the network, there is something in it")
     config = directory / "config"
@@ -60,19 +58,10 @@ def prepare(
     _write_yaml(config / "orderer.yaml", settings.orderer_yaml())
     _write_yaml(config / "configtx.yaml", settings.configtx(topology, chosen, str(directory / "crypto")))
     keys.generate(binaries / "cryptogen", topology, directory)
-    subprocess.run(
-        [
-            binaries / "configtxgen",
-            "-profile",
-            settings.PROFILE,
-            "-channelID",
-            CHANNEL,
-            "-outputBlock",
-            block(directory),
-        ],
-        env={**os.environ, "FABRIC_CFG_PATH": str(config), "FABRIC_LOGGING_SPEC": "error"},
-        check=True,
-        timeout=PROGRAM_TIMEOUT_S,
+    run_program(
+        binaries / "configtxgen",
+        *("-profile", settings.PROFILE, "-channelID", CHANNEL, "-outputBlock", str(block(directory))),
+        environment={"FABRIC_CFG_PATH": str(config), "FABRIC_LOGGING_SPEC": "error"},
     )
     (directory / "packages").mkdir()
     for organisation in topology.organisations:
@@ -88,7 +77,10 @@ def read_state(directory: Path) -> tuple[Topology, str]:
     try:
         state = json.loads((directory / STATE).read_text())
     except OSError as error:
-        raise ConfigError(f"{directory}: expected the folder of a network, with {STATE}: {error.strerror}") from error
+        raise ConfigError(
+            f"{directory}: expected the folder of a network, with {STATE} ({error.strerror}): name it with --dir, "
+            "or an empty one for a new network"
+        ) from error
     return Topology(tuple(_organisation(each) for each in state["topology"]["organisations"])), state["policy_sha256"]
 
 

@@ -6,7 +6,6 @@ Everybody's keys lie in one folder, so this is for one machine; `ledger/fabric/a
 
 import ipaddress
 import os
-import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from orthanc_ledger.clock import Clock, system_clock
+from orthanc_ledger.consortium.binaries import run_program
 from orthanc_ledger.consortium.settings import crypto_config
 from orthanc_ledger.consortium.topology import LOOPBACK, Chaincode, Organisation, Topology
 from orthanc_ledger.ledger.contract.call import Assurance
@@ -44,7 +44,7 @@ def generate(cryptogen: Path, topology: Topology, directory: Path, clock: Clock 
     plan = directory / "crypto-config.yaml"
     plan.write_text(yaml.safe_dump(crypto_config(topology)))
     crypto = directory / "crypto"
-    subprocess.run([cryptogen, "generate", "--config", plan, "--output", crypto], check=True, stdout=subprocess.PIPE)
+    run_program(cryptogen, "generate", "--config", str(plan), "--output", str(crypto))
     for organisation in topology.organisations:
         _party(organisation, crypto / "peerOrganizations" / organisation.name / "ca", directory / "parties")
         _chaincode_keys(organisation.chaincode, crypto / "chaincode" / organisation.name, clock)

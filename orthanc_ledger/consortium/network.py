@@ -52,6 +52,8 @@ class Network:
 
         Raises ConfigError when a port is taken, LedgerAway when a server does not come up.
         """
+        if any(server.host != LOOPBACK for server in self.topology.servers):
+            raise ConfigError(f"{self.directory}: its servers are containers: `docker compose` starts them")
         if not self._deployed.exists():  # nothing of value yet: a first start that came to grief is begun again
             self.down()
             shutil.rmtree(self._places.data, ignore_errors=True)

@@ -70,7 +70,8 @@ def test_an_organisation_s_own_ca_serves_anywhere(tmp_path: Path) -> None:
     ("common_name", "organisation", "usages"),
     [
         ("fabric-ca-server", "Hyperledger", ()),  # Fabric CA as it comes
-        ("ca.hospital.example", "hospital.example", ()),  # named like cryptogen's, without the usages of a server
+        ("ca.hospital.example", "hospital.example", ()),  # named like cryptogen's
+        ("ca.hospital.example", "hospital.example", TLS[:1]),
         ("Hospital Issuing CA", "Hospital", TLS),
     ],
 )

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from orthanc_ledger.consortium.binaries import FABRIC_SOURCE, chaincode_binary
-from orthanc_ledger.errors import ConfigError
+from orthanc_ledger.consortium.binaries import FABRIC_SOURCE, chaincode_binary, run_program
+from orthanc_ledger.errors import ConfigError, LedgerAway
 from tests.consortium.live import need_go
 
 MAIN = 'package main\n\nfunc main() {{ println("{}") }}\n'
@@ -80,6 +80,14 @@ def test_without_go_it_is_said_what_is_missing(cache: Path, source: Path, monkey
 def test_without_a_module_it_is_said_where_one_was_expected(cache: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected a Go module"):
         chaincode_binary(tmp_path / "nothing")
+
+
+def test_a_program_s_own_words_are_kept_when_it_fails(tmp_path: Path) -> None:
+    program = tmp_path / "osnadmin"
+    program.write_text("#!/bin/sh\necho $MOOD: no such channel >&2\nexit 1\n")
+    program.chmod(0o755)
+    with pytest.raises(LedgerAway, match=r"^osnadmin channel join -c: sorry: no such channel$"):
+        run_program(program, "channel", "join", "-c", "nowhere", environment={"MOOD": "sorry"})
 
 
 def test_fabric_is_pinned_to_the_commit_of_its_release() -> None:

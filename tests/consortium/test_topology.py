@@ -2,7 +2,6 @@
 
 import re
 import tarfile
-from collections.abc import Callable
 from io import BytesIO
 from itertools import count
 from pathlib import Path
@@ -13,6 +12,7 @@ import yaml
 from orthanc_ledger.consortium import files, lifecycle
 from orthanc_ledger.consortium.binaries import CHAINCODE_SOURCE
 from orthanc_ledger.consortium.compose import ENVIRONMENT, compose_yaml, prepare_compose
+from orthanc_ledger.consortium.network import Network
 from orthanc_ledger.consortium.page import with_table
 from orthanc_ledger.consortium.settings import configtx, core_yaml
 from orthanc_ledger.consortium.topology import DEFAULTS, FABRIC_VERSION, Settings, Topology, trial
@@ -121,6 +121,7 @@ def test_a_package_is_the_same_bytes_each_time_and_holds_its_organisation_s_keys
     keys = prepared / "crypto" / "chaincode"
     packed = lifecycle.package(hospital, keys / "hospital")
     assert packed == files.package(prepared, hospital).read_bytes()
+    assert packed[4:8] == bytes(4)  # no time of day in it: RFC 1952 2.3, MTIME
     with (
         tarfile.open(fileobj=BytesIO(packed)) as outer,
         tarfile.open(fileobj=outer.extractfile("code.tar.gz")) as inner,
@@ -148,6 +149,12 @@ def test_a_folder_with_something_in_it_is_left_alone(prepared: Path) -> None:
         prepare_compose(prepared, trial(), "5" * 64)
 
 
-def test_a_folder_that_is_no_network_is_named(tmp_path: Path, free_port: Callable[[], int]) -> None:
+@pytest.mark.timeout(1200)
+def test_containers_are_not_started_as_processes(prepared: Path) -> None:
+    with pytest.raises(ConfigError, match="its servers are containers"):
+        Network(prepared).up()
+
+
+def test_a_folder_that_is_no_network_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"expected the folder of a network, with network\.json"):
         files.read_state(tmp_path)
