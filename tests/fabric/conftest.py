@@ -12,6 +12,7 @@ from orthanc_ledger.ledger.identity import Identity, issue, load_identity
 from tests.consortium.live import running
 from tests.fabric.live import Ledgers
 from tests.fabric.peers import OWNER, Peers
+from tests.fabric.world import World
 
 
 @pytest.fixture
@@ -22,6 +23,13 @@ def peers(tmp_path: Path) -> Peers:
 @pytest.fixture
 def identity(peers: Peers) -> Identity:
     return load_identity(issue(peers.folder / OWNER, "node-1", "node"))
+
+
+@pytest.fixture
+def world(tmp_path: Path, peers: Peers, identity: Identity) -> Iterator[World]:
+    world = World(tmp_path, peers, identity)
+    yield world
+    world.close()
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import ipaddress
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from fabric_protos.common import common_pb2
 from fabric_protos.gateway import gateway_pb2, gateway_pb2_grpc
-from fabric_protos.peer import chaincode_pb2, proposal_pb2, transaction_pb2
+from fabric_protos.peer import chaincode_event_pb2, chaincode_pb2, proposal_pb2, transaction_pb2
 from google.rpc import status_pb2
 
 from orthanc_ledger.ledger.fabric.proposal import Proposal, open_envelope
@@ -71,6 +71,8 @@ class GatewayDouble(gateway_pb2_grpc.GatewayServicer):  # type: ignore[misc]  # 
         self.submitted: Callable[[str], object] = chain.commit
         self.asked: Callable[[str], object] = lambda transaction_id: None
         self.changes: Callable[[bytes], bytes] = lambda payload: payload
+        self.events: list[tuple[int, str, bytes]] = []  # block, transaction id, payload
+        self.streams_ended = threading.Semaphore(0)
 
     def Endorse(self, request: Any, context: Any) -> Any:
         proposal, call = _read(request.proposed_transaction)
@@ -99,6 +101,19 @@ class GatewayDouble(gateway_pb2_grpc.GatewayServicer):  # type: ignore[misc]  # 
             self.chain.changed.wait_for(lambda: name in self.chain.status or not context.is_active())
             code = self.chain.status.get(name, 0) if told is None else told
         return gateway_pb2.CommitStatusResponse(result=code, block_number=1)
+
+    def ChaincodeEvents(self, request: Any, context: Any) -> Iterator[Any]:
+        asked = gateway_pb2.ChaincodeEventsRequest.FromString(request.request)
+        self.calls.append(
+            f"ChaincodeEvents {asked.start_position.specified.number} {asked.after_transaction_id}".strip()
+        )
+        context.add_callback(self.streams_ended.release)
+        for block, transaction_id, payload in self.events:
+            event = chaincode_event_pb2.ChaincodeEvent(tx_id=transaction_id, event_name="Anchor", payload=payload)
+            yield gateway_pb2.ChaincodeEventsResponse(block_number=block, events=[event])
+        with self.chain.changed:
+            context.add_callback(self._wake)
+            self.chain.changed.wait_for(lambda: not context.is_active())
 
     def _wake(self) -> None:
         with self.chain.changed:
