@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -22,10 +23,10 @@ OWN_PEERS = ("peer0.hospital", "peer1.hospital")
 
 
 def test_an_answer_lost_after_the_orderer_had_it_is_made_up_for(
-    ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch
+    ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    wire, peers = ledgers.wired()
-    ledger, args = ledgers.open(patience_s=0.0, peers=peers, submit_s=1), anchoring()
+    (wire, peers), args = ledgers.wired(), anchoring()
+    settings = {"peers": peers, "envelopes": str(tmp_path / "envelopes.db")}
     sent: list[str] = []
     submit = Gateway.submit
 
@@ -37,15 +38,11 @@ def test_an_answer_lost_after_the_orderer_had_it_is_made_up_for(
 
     monkeypatch.setattr(Gateway, "submit", unanswered)
     with pytest.raises(LedgerAway, match=r"Submit: .*DEADLINE_EXCEEDED"):
-        ledger.submit("Anchor", args)
+        ledgers.open(patience_s=0.0, submit_s=1, **settings).submit("Anchor", args)
     wire.cut()
-    committed = ledgers.open(peers=peers, envelopes=str(ledger_envelopes(ledger))).submit("Anchor", args)
+    committed = ledgers.open(**settings).submit("Anchor", args)
     assert {committed.tx_id.hex()} == set(sent)
     assert times_anchored(ledgers.open(), args) == 1
-
-
-def ledger_envelopes(ledger: object) -> object:
-    return ledger._envelopes._path  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("step", ["submit", "commit_status"])

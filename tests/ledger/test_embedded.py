@@ -80,7 +80,7 @@ def test_a_url_names_the_ledger(path: Path, people: People) -> None:
     assert ledger.submit("InitPolicy", {"policy": policy()}).position == 1
 
 
-@pytest.mark.parametrize("url", ["", "embedded", "embedded:", "fabric:somewhere", "/var/lib/ledger.db"])
+@pytest.mark.parametrize("url", ["", "embedded", "embedded:", "ipfs:somewhere", "/var/lib/ledger.db"])
 def test_an_unknown_scheme_is_refused_with_the_known_ones(url: str) -> None:
     with pytest.raises(ConfigError, match="embedded:"):
         open_ledger(url)
