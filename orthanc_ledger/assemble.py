@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 from orthanc_ledger import tokens
@@ -98,16 +98,18 @@ class Node:
     @cached_property
     def ledger(self) -> Ledger:
         """The ledger as the node's own identity sees it."""
-        return self.ledger_as(self.config.identity)
+        return self.ledger_as()
 
     @cached_property
     def anchorer_ledger(self) -> Ledger:
         """The same, soon away: the anchorer tries again, and what arrives while it waits is not seen."""
-        return self.ledger_as(self.config.identity, _ANCHORER_PATIENCE_S)
+        return self.ledger_as(patience_s=_ANCHORER_PATIENCE_S)
 
-    def ledger_as(self, identity: Path | None, patience_s: float | None = None) -> OpenLedger:
-        """The ledger as an identity's folder sees it; None: queries only. ``patience_s``: as for `open_ledger`."""
-        return open_ledger(self.config.ledger, load_identity(identity) if identity else None, system_clock, patience_s)
+    def ledger_as(self, identity: Path | None = None, patience_s: float | None = None) -> OpenLedger:
+        """The ledger as an identity's folder sees it; None: the node's own. ``patience_s``: as for `open_ledger`."""
+        return open_ledger(
+            self.config.ledger, load_identity(identity or self.config.identity), system_clock, patience_s
+        )
 
     @cached_property
     def deliveries(self) -> Deliveries:
@@ -117,7 +119,7 @@ class Node:
         config = self.config
         errand = Errand(config.ae_title, config.checkpoint_sinks, config.alarm_sinks, config.checkpoint_within_s)
         identity, ca = load_identity(config.identity), ca_certificate(config.identity)
-        return Courier(partial(self.ledger_as, None), identity, ca, self.outbox, self.deliveries, errand, system_clock)
+        return Courier(self.ledger_as, identity, ca, self.outbox, self.deliveries, errand, system_clock)
 
     @cached_property
     def manifests(self) -> Manifests:
@@ -175,13 +177,13 @@ class Node:
         """
         content = PacedStore(self.content, mb_s * (1 << 20), sleep) if mb_s else self.content
         library = Library(self.spool, self.index, self.keyring, content, Manifests(content), self.outbox)
-        ledger, lock = self.ledger_as(None), self.config.data_dir / _SWEEP_LOCK
+        ledger, lock = self.ledger_as(), self.config.data_dir / _SWEEP_LOCK
         state = self.index, library, self.outbox, self.rounds
         return Sweep(ledger, self._anchors(ledger), *state, lock, system_clock, tell)
 
     def reindex(self, fresh: Index, tell: Callable[[Loss], object]) -> Reindex:
         """What makes the index anew in ``fresh``, and gives what it cannot restore to ``tell``."""
-        ledger, temporary = self.ledger_as(None), self.config.data_dir / SPOOL / TEMPORARY
+        ledger, temporary = self.ledger_as(), self.config.data_dir / SPOOL / TEMPORARY
         parts = self.keyring, self.content, self.manifests
         return Reindex(ledger, self._anchors(ledger), *parts, fresh, temporary, tell)
 

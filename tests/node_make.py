@@ -4,6 +4,7 @@ import functools
 import io
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from orthanc_ledger.setup_node import CONFIG_NAME, Plan, create_node
 from orthanc_ledger.spool import ArrivalHead, Incoming, Receipt
 
 HOUR_US = 3_600_000_000
+MOVES: list[Callable[[Path], None]] = []
+"""Each moves a new node's folder to another ledger than the embedded one: `tests/fabric/moved.py`."""
 
 
 @functools.cache
@@ -34,6 +37,8 @@ def _template() -> tempfile.TemporaryDirectory[str]:
 def make_node(tmp_path: Path, **overrides: Any) -> Node:
     """A new node with all organisations' keys; ``overrides`` replace keys of its configuration."""
     shutil.copytree(_template().name, tmp_path, dirs_exist_ok=True)
+    for move in MOVES:
+        move(tmp_path / "node")
     return open_node(tmp_path, **overrides)
 
 

@@ -45,7 +45,7 @@ def configure(tmp_path: Path, **settings: Any) -> Node:
 class TestCheckpoint:
     def test_it_prints_a_note_of_the_ledger_as_it_is(self, run: Command, node: Node) -> None:
         done = run("checkpoint")
-        with closing(node.ledger_as(None)) as ledger:
+        with closing(node.ledger_as()) as ledger:
             note = open_note(done.out, ledger.log_id, {"owner": ca_certificate(ca_file(node).parent.parent)})
             assert (done.code, note.checkpoint) == (0, ledger.checkpoint())
 

@@ -56,7 +56,7 @@ class World:
         config = self.node.config
         self.deliveries = Deliveries(config.data_dir / DELIVERIES)
         self.courier = Courier(
-            lambda: self.node.ledger_as(None),
+            self.node.ledger_as,
             load_identity(config.identity),
             ca_certificate(config.identity),
             self.node.outbox,
@@ -83,14 +83,14 @@ class World:
             self.node.ledger.submit("Anchor", {**args, "manifestCid": manifest})
 
     def checkpoint(self, size: int | None = None) -> Checkpoint:
-        with closing(self.node.ledger_as(None)) as ledger:
+        with closing(self.node.ledger_as()) as ledger:
             return ledger.checkpoint(size)
 
     def kept(self, sink: int = 0) -> list[Checkpoint]:
         return [self.open(text).checkpoint for text in kept(f"path:{self.sinks[sink]}")]
 
     def open(self, text: str) -> Note:
-        with closing(self.node.ledger_as(None)) as ledger:
+        with closing(self.node.ledger_as()) as ledger:
             return open_note(text, ledger.log_id, {"any": ca_certificate(self.node.config.identity)})
 
     def place(self, number: int = 0) -> Place:
@@ -345,7 +345,7 @@ class TestRollback:
         assert [path.name for path in world.sinks[0].iterdir()] == [f"{2:020d}"]
 
     def test_it_is_seen_while_the_ledger_is_open_elsewhere(self, world: World, short: Path) -> None:
-        with closing(world.node.ledger_as(None)) as opened:
+        with closing(world.node.ledger_as()) as opened:
             assert opened.size == 6
             world.put_back(short)
             world.look()
@@ -415,7 +415,7 @@ class TestRollback:
         world.look()
         false = world.sinks[1] / f"{99:020d}"
         identity = load_identity(world.node.config.identity)
-        with closing(world.node.ledger_as(None)) as ledger:
+        with closing(world.node.ledger_as()) as ledger:
             false.write_text(sign_note(Checkpoint(99, EMPTY_ROOT), ledger.log_id, world.began, identity))
         world.grow()
         for _ in range(2):
@@ -441,7 +441,7 @@ class TestRollback:
         world.look()
         organisations = world.node.config.data_dir.parent / "organisations"
         identity = load_identity(organisations / signer / "identities" / "person")
-        with closing(world.node.ledger_as(None)) as ledger:
+        with closing(world.node.ledger_as()) as ledger:
             log_id = ledger.log_id if signer == "custodian" else bytes(32)
         forged = sign_note(Checkpoint(99, EMPTY_ROOT), log_id, world.began, identity)
         (world.sinks[0] / f"{99:020d}").write_text(forged)
@@ -454,7 +454,7 @@ class TestRollback:
     @pytest.mark.parametrize("signer", ["a person of ours", "nobody"])
     def test_our_checkpoint_in_another_note_counts_when_we_signed_it(self, world: World, signer: str) -> None:
         person = load_identity(world.node.config.data_dir.parent / "organisations" / "owner" / "identities" / "person")
-        with closing(world.node.ledger_as(None)) as ledger:
+        with closing(world.node.ledger_as()) as ledger:
             note = sign_note(world.checkpoint(), ledger.log_id, world.began - 1, person)
         if signer == "nobody":
             note = note.rpartition(" ")[0] + " AAAA\n"

@@ -73,7 +73,7 @@ def try_again(live: LiveNode, node: Node, whole: Iterable[Slice]) -> int:
 def anchored_tokens(node: Node) -> Counter[tuple[bytes, bytes]]:
     """How often the ledger's anchors, by their manifests, name each instance: (study token, instance token)."""
     found: Counter[tuple[bytes, bytes]] = Counter()
-    for anchor in node.ledger_as(None).query("Anchors", {}):
+    for anchor in node.ledger_as().query("Anchors", {}):
         found.update((anchor["study"], record.instance) for record in node.manifests.anchored(anchor).records)
     return found
 

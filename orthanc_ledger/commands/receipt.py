@@ -94,7 +94,7 @@ def _receipts(node: Node) -> Receipts:
         node.keyring,
         node.content,
         node.manifests,
-        node.ledger_as(None),
+        node.ledger_as(),
         load_identity(node.config.identity),
         node.spool.folder / TEMPORARY,
         system_clock,

@@ -54,7 +54,7 @@ def _facts(args: argparse.Namespace, node: Node) -> dict[str, Any]:
     entries, ledger, now = None, "ready", moment(system_clock())
     try:
         alarms += [{"time": now, "kind": "keys", "text": text} for text in keys_of_others(args, node.config)]
-        with closing(node.ledger_as(None)) as log:
+        with closing(node.ledger_as()) as log:
             if isinstance(log, EmbeddedLedger):
                 entries = log.size
                 if signed := node.deliveries.signed():  # the courier may not run

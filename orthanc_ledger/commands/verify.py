@@ -57,7 +57,7 @@ def _objects(node: Node, study_uid: str | None) -> Iterator[dict[str, Any]]:
     """A row for each damaged manifest and object, and the sum of all."""
     batches = [batch for batch in node.index.anchored_batches() if study_uid in (None, batch.study_uid)]
     uids = {instance.object: instance.sop_uid for instance in node.index.select()}
-    ledger, verified, total = node.ledger_as(None), 0, sum(batch.count for batch in batches)
+    ledger, verified, total = node.ledger_as(), 0, sum(batch.count for batch in batches)
     for batch in batches:
         anchor = ledger.query("GetAnchor", {"manifestCid": batch.manifest})
         try:

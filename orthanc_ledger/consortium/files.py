@@ -136,6 +136,7 @@ def write_connection(
                 {"endpoint": f"{LOOPBACK}:{peer.port}", "tls_ca": "certificates/tls-ca.pem"}
                 for peer in organisation.peers
             ],
+            "identity": "identities/node",
             "organisations": {each.msp_id: f"certificates/{each.msp_id}.pem" for each in topology.organisations},
         },
     )

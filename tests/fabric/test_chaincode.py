@@ -1,4 +1,4 @@
-"""The chaincode's tables are the contract's: codes, reasons, arguments. `go test` holds the Go code to the same file."""
+"""The chaincode's tables are the contract's: codes, reasons, arguments; `go test` holds Go to the same file."""
 
 import json
 from typing import Any

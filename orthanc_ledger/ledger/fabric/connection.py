@@ -42,6 +42,7 @@ class Connection:
     peers: tuple[OwnPeer, ...]  # alternatives, in this order
     organisations: Mapping[str, bytes]  # MSP ID to CA certificate, DER
     envelopes: Path
+    identity: Path | None = None  # who asks where the caller names nobody
     deadlines: Deadlines = Deadlines()
     in_flight: int = 100  # requests at once; a peer takes 500 of all its clients together
 
@@ -60,7 +61,11 @@ def read_connection(path: Path) -> Connection:
         raise ConfigError(f"{path}: not YAML: {error}") from error
     deadlines = {each.name for each in fields(Deadlines)}
     keys = _Keys(
-        path, "", raw, {"channel", "chaincode", "peers", "organisations"}, {"envelopes", "in_flight", *deadlines}
+        path,
+        "",
+        raw,
+        {"channel", "chaincode", "peers", "organisations"},
+        {"envelopes", "identity", "in_flight", *deadlines},
     )
     connection = Connection(
         keys.text("channel"),
@@ -68,6 +73,7 @@ def read_connection(path: Path) -> Connection:
         tuple(_own_peer(path, number, peer) for number, peer in enumerate(keys.filled("peers", list))),
         _organisations(path, keys.filled("organisations", dict)),
         path.parent / (keys.text("envelopes") if "envelopes" in raw else f"{path.stem}.envelopes.db"),
+        path.parent / keys.text("identity") if "identity" in raw else None,
         Deadlines(**{name: keys.positive(name, float) for name in sorted(deadlines & raw.keys())}),
         keys.positive("in_flight", int) if "in_flight" in raw else Connection.in_flight,
     )

@@ -17,7 +17,7 @@ from orthanc_ledger.ledger.fabric.evidence import Evidence
 from orthanc_ledger.ledger.fabric.faults import Disagreed
 from orthanc_ledger.ledger.fabric.patience import Patience
 from orthanc_ledger.ledger.fabric.submission import Call, Submission
-from orthanc_ledger.ledger.identity import Identity
+from orthanc_ledger.ledger.identity import Identity, load_identity
 
 T = TypeVar("T")
 
@@ -42,7 +42,8 @@ class FabricLedger:
         patience_s: float | None = None,
         wait: Callable[[float], object] = time.sleep,
     ) -> None:
-        """`path`: the connection file. Without an identity only `authorities` answers: peers ask who is there.
+        """`path`: the connection file. Without an identity its own is taken; where it names none, only `authorities`
+        answers: peers ask who is there.
 
         ``patience_s``: seconds for a call with all its tries (`Patience`). Raises ConfigError when the connection file
         is wrong.
@@ -51,6 +52,8 @@ class FabricLedger:
         self._organisations, self._deadlines = connection.organisations, connection.deadlines
         self._patience_s, self._wait = patience_s, wait
         self._envelopes = Envelopes(connection.envelopes)
+        if identity is None and connection.identity is not None:
+            identity = load_identity(connection.identity)
         self._channel = None if identity is None else Channel(connection, identity, clock)
 
     def submit(self, function: str, args: Mapping[str, Value], nonce: bytes | None = None) -> Committed:
@@ -111,7 +114,7 @@ class FabricLedger:
 
     def _member(self) -> Channel:
         if self._channel is None:
-            raise ConfigError("this ledger was opened without an identity: on Fabric one is needed for queries, too")
+            raise ConfigError("on Fabric whoever asks signs, too: name an identity here or in the connection file")
         return self._channel
 
 
