@@ -1,11 +1,14 @@
 # On a fresh Debian 12 a person types `make demo` or `make test`; everything is installed into .venv/ of this clone.
 .DEFAULT_GOAL := help
-.PHONY: help demo test torture bench consortium consortium-down lint types lock clean
+.PHONY: help demo test chaincode torture bench caliper consortium consortium-down lint types lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 SOURCES := orthanc_ledger dicom_scp
+
+# Where Go is (scripts/go-toolchain); of all recipes, as nothing else is in there.
+export PATH := $(CURDIR)/.venv/tools:$(PATH)
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 16
@@ -13,9 +16,14 @@ help: ## list the targets
 demo: $(INSTALLED) ## show one scan's whole way on this machine, a minute at most
 	$(BIN)/orthanc-ledger demo
 
-test: $(INSTALLED) lint types ## lint, types and all tests; the Debian packages they need are installed when root
+test: $(INSTALLED) lint types chaincode ## lint, types and all tests; the Debian packages they need are installed when root
 	scripts/debian-packages dcmtk:storescu strace:strace orthanc:Orthanc
+	$(BIN)/python -m orthanc_ledger.consortium build
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+chaincode: $(INSTALLED) ## vet, staticcheck and tests of the chaincode
+	scripts/go-toolchain
+	cd chaincode && test -z "$$(gofmt -l .)" && go vet ./... && go tool staticcheck ./... && go test ./...
 
 torture: $(INSTALLED) ## kill a process of a node under load, ROUNDS times (100; 1000 take most of an hour), and check everything
 	scripts/debian-packages dcmtk:storescp
@@ -25,7 +33,14 @@ bench: $(INSTALLED) ## speed beside other SCPs, twenty minutes, into bench/RESUL
 	scripts/debian-packages dcmtk:storescp orthanc:Orthanc
 	$(BIN)/python -m bench $(if $(QUICK),--quick)
 
+caliper: $(INSTALLED) ## the contract on Fabric under Hyperledger Caliper, ten minutes, into bench/caliper/RESULTS.md
+	scripts/debian-packages nodejs:node npm:npm
+	scripts/go-toolchain
+	npm ci --prefix bench/caliper --no-audit --no-fund --loglevel error
+	$(BIN)/python -m bench.caliper --out bench/caliper/RESULTS.md
+
 consortium: $(INSTALLED) ## start a Hyperledger Fabric network on this machine, in .consortium/ (Go builds it the first time, some minutes)
+	scripts/go-toolchain
 	$(BIN)/python -m orthanc_ledger.consortium up
 
 consortium-down: $(INSTALLED) ## end that network's servers; what is on its ledger stays
