@@ -11,7 +11,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,7 @@ from bench.peers import BenchError
 from bench.report import table
 from orthanc_ledger.consortium.network import Network
 from orthanc_ledger.consortium.topology import CHAINCODE, CHANNEL, trial
-from orthanc_ledger.consortium.trial import trial_policy
-from orthanc_ledger.ledger.contract.policy import policy_digest
+from orthanc_ledger.consortium.trial import identity_of, put_in_use, trial_policy_sha256
 from orthanc_ledger.ledger.fabric.ledger import FabricLedger
 from orthanc_ledger.ledger.identity import load_identity
 
@@ -32,7 +33,7 @@ OPERATIONS = ("upload", "request", "approve", "check", "release")
 RATES = (10, 50, 100)
 AT_ONCE = 100  # calls in flight in the rounds without a rate
 MOST_CALLS = 2000
-NODE = "RESEARCH1"
+NODES = tuple(f"RESEARCH{number}" for number in range(100))  # AE titles that requests are for, in turn
 COLUMNS = ("round", "succeeded", "failed", "sent/s", "slowest s", "fastest s", "mean s", "done/s")
 _ROW = re.compile(r"^\|\s*(\w+ \S+)\s*" + r"\|\s*([\d.-]+)\s*" * 7 + r"\|", re.MULTILINE)
 
@@ -50,8 +51,7 @@ def rounds(seconds: int) -> Iterator[dict[str, Any]]:
 def benchmark(network: Network, seconds: int) -> dict[str, Any]:
     """Caliper's benchmark file."""
     parties = {each.name: {"name": "node", "mspId": each.msp_id} for each in network.topology.organisations}
-    node = {"organisation": network.topology.organisation("research").msp_id, "aeTitle": NODE}
-    told = {"contract": CHAINCODE, "parties": parties, "node": node}
+    told = {"contract": CHAINCODE, "parties": parties, "nodes": [node_of(title) for title in NODES]}
     module = str(HERE / "operations.js")
     found = []
     for each in rounds(seconds):
@@ -90,22 +90,28 @@ def caliper_network(network: Network) -> dict[str, Any]:
     }
 
 
+def node_of(ae_title: str) -> dict[str, str]:
+    """A research node as the contract names it."""
+    return {"organisation": "ResearchMSP", "aeTitle": ae_title}
+
+
 def make_network(folder: Path) -> Network:
-    """A trial network whose research node may ask."""
+    """A trial network whose research nodes may ask."""
     topology = trial()
-    policy = trial_policy(topology)
-    network = Network.create(folder, policy_digest(policy).hex(), topology)
+    network = Network.create(folder, trial_policy_sha256(topology), topology)
     network.up()
-    steps = (
-        ("hospital", "InitPolicy", {"policy": policy}),
-        ("research", "RegisterNode", {"aeTitle": NODE, "role": "research", "certDigests": []}),
-        ("custodian", "ConfirmNode", {"node": {"organisation": "ResearchMSP", "aeTitle": NODE}, "version": 1}),
-    )
-    for name, function, args in steps:
-        ledger = FabricLedger(network.connection(name), load_identity(network.identity(name, "node", "node")))
-        ledger.submit(function, args)
-        ledger.close()
+    put_in_use(network)
+    registrations = [{"aeTitle": title, "role": "research", "certDigests": []} for title in NODES]
+    _submit_all(network, "research", "RegisterNode", registrations)
+    confirmations = [{"node": node_of(title), "version": 1} for title in NODES]
+    _submit_all(network, "custodian", "ConfirmNode", confirmations)
     return network
+
+
+def _submit_all(network: Network, name: str, function: str, calls: Sequence[Mapping[str, Any]]) -> None:
+    ledger = FabricLedger(network.connection(name), load_identity(identity_of(network, name, "node")))
+    with closing(ledger), ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(lambda args: ledger.submit(function, args), calls))
 
 
 def measure(seconds: int) -> str:
@@ -150,7 +156,8 @@ def _introduction(seconds: int) -> str:
 Generated. Hyperledger Caliper 0.6.0 sends the operations of the published design to a trial network on one machine:
 three Raft orderers, four peers and three chaincode services, TLS everywhere, endorsement by hospital and custodian.
 Each round with a rate lasts {seconds} s; *maximum* keeps {AT_ONCE} of {MOST_CALLS:,} calls in flight. Upload is Anchor
-of a manifest of 256 objects, check is the query CheckAccess, approve alternates between custodian and hospital.
+of a manifest of 256 objects, check is the query CheckAccess, approve alternates between custodian and
+hospital; {len(NODES)} research nodes ask in turn.
 """
 
 

@@ -55,9 +55,9 @@ const OPERATIONS = {
     },
 
     async request(workload, turn) {
-        const anchored = next(made.studies, 'study', turn);
+        const anchored = { ...next(made.studies, 'study', turn), node: next(workload.nodes, 'node', turn) };
         const args = {
-            studies: [octets(anchored.study)], sopClasses: [MR_IMAGE], duo: ['DUO:0000042'], days: 30, node: workload.node,
+            studies: [octets(anchored.study)], sopClasses: [MR_IMAGE], duo: ['DUO:0000042'], days: 30, node: anchored.node,
             release: 'identified', future: false, descriptionDigest: octets(randomBytes(32)),
         };
         const status = await workload.transaction('research', 'RequestAccess', args);
@@ -82,14 +82,14 @@ const OPERATIONS = {
 
     check(workload, turn) {
         const request = next(made.approved, 'approved request', turn);
-        return workload.query('hospital', 'CheckAccess', { study: octets(request.study), node: workload.node });
+        return workload.query('hospital', 'CheckAccess', { study: octets(request.study), node: request.node });
     },
 
     release(workload, turn) {
         const request = next(made.approved, 'approved request', turn);
         return workload.transaction('hospital', 'LogRelease', {
             request: request.id, study: octets(request.study), anchors: [request.manifestCid], instancesRoot: octets(randomBytes(32)),
-            count: 256, standingVersion: 0, node: workload.node,
+            count: 256, standingVersion: 0, node: request.node,
         });
     },
 };
@@ -100,8 +100,8 @@ class Operation extends WorkloadModuleBase {
         await OPERATIONS[this.roundArguments.operation](this, this.turn);
     }
 
-    get node() {
-        return this.roundArguments.node;
+    get nodes() {
+        return this.roundArguments.nodes;
     }
 
     transaction(party, contractFunction, args) {
