@@ -33,11 +33,11 @@ bench: $(INSTALLED) ## speed beside other SCPs, twenty minutes, into bench/RESUL
 	scripts/debian-packages dcmtk:storescp orthanc:Orthanc
 	$(BIN)/python -m bench $(if $(QUICK),--quick)
 
-caliper: $(INSTALLED) ## the contract on Fabric under Hyperledger Caliper, ten minutes, into bench/caliper/RESULTS.md
-	scripts/debian-packages nodejs:node npm:npm
+caliper: $(INSTALLED) ## the contract on Fabric: Hyperledger Caliper, batches, growth; fifteen minutes, into bench/FABRIC.md
+	scripts/debian-packages nodejs:node npm:npm dcmtk:dcmsend
 	scripts/go-toolchain
 	npm ci --prefix bench/caliper --no-audit --no-fund --loglevel error
-	$(BIN)/python -m bench.caliper --out bench/caliper/RESULTS.md
+	$(BIN)/python -m bench.caliper --out bench/FABRIC.md
 
 consortium: $(INSTALLED) ## start a Hyperledger Fabric network on this machine, in .consortium/ (Go builds it the first time, some minutes)
 	scripts/go-toolchain

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -186,6 +186,11 @@ class OrthancLedger(Peer):
                 raise BenchError(f"{anchored} of {count} objects are anchored after {ANCHORED_S:.0f} s")
             time.sleep(0.02)
         return time.time()
+
+    def ledger_rows(self, query: str) -> list[Mapping[str, Any]]:
+        """All rows of a query of the ledger that takes no arguments."""
+        rows: list[Mapping[str, Any]] = self._node.ledger.query(query, {})
+        return rows
 
     def approve(self, study_uid: str) -> None:
         """Give the research peer an approval for the study."""
