@@ -1,7 +1,7 @@
 """A node whose clock is moved by hand, with parties that ask and approve; and all its exits for research."""
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +35,16 @@ class World:
     study_uid: str
     sop_uids: list[str]
     later_s: int = 0
+    _ledgers: dict[tuple[str, str], Ledger] = field(default_factory=dict, init=False)
 
     def clock(self) -> int:
         return system_clock() + self.later_s
 
     def ledger(self, who: str, kind: str = "person") -> Ledger:
-        folder = self.folder / "node" / "organisations" / who / "identities" / kind
-        return open_ledger(self.node.config.ledger, load_identity(folder), self.clock)
+        if (who, kind) not in self._ledgers:
+            folder = self.folder / "node" / "organisations" / who / "identities" / kind
+            self._ledgers[who, kind] = open_ledger(self.node.config.ledger, load_identity(folder), self.clock)
+        return self._ledgers[who, kind]
 
     @property
     def gate(self) -> Gate:
@@ -101,6 +104,12 @@ class World:
             until = self.clock() + days * DAY_S
             self.ledger(role).submit("Approve", {"id": request, "until": until, "release": release})
 
+    def logged(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """Releases on the ledger with their outcomes, in their order."""
+        ledger = self.ledger("owner")
+        releases = [row["result"]["release"] for row in ledger.query("Audit", {}) if row["function"] == "LogRelease"]
+        return [(_record(ledger, "release", each), _record(ledger, "outcome", each)) for each in releases]
+
     def plan(self, recipient: Peer = RESEARCH, asker: Peer | None = None) -> Plan:
         return self.retrieval.plan(asker or recipient, recipient, "STUDY", Query(studies=(self.study_uid,)))
 
@@ -108,6 +117,13 @@ class World:
         """Studies that C-FIND shows."""
         found = Catalogue(self.node.index, self.gate).find(peer, "STUDY", Query(), {}, combined=False)
         return {match["StudyInstanceUID"] for match in found}
+
+
+def _record(ledger: Ledger, kind: str, id: bytes) -> dict[str, Any]:
+    """What is kept under a key that is written once."""
+    (written,) = ledger.query("HistoryOf", {"key": f"{kind}/{id.hex()}"})
+    value: dict[str, Any] = written["value"]
+    return value
 
 
 def exits(world: World, recipient: Peer = RESEARCH) -> set[str]:

@@ -169,6 +169,12 @@ def test_each_study_has_a_batch_of_its_own(node: Node) -> None:
     assert sorted(anchors(node)) == [2, 3]
     assert node.index.counts() == {"anchored": 5}
     assert node.spool.names() == []
+
+
+def test_the_embedded_ledger_of_what_it_anchored_is_whole(node: Node) -> None:
+    store_many(node, 2)
+    store_many(node, 3, StudyInstanceUID=STUDY_2)
+    drain(node)
     assert check(node.config.data_dir / "ledger.db").findings == ()
 
 

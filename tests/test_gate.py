@@ -21,7 +21,6 @@ from orthanc_ledger.find import Catalogue
 from orthanc_ledger.gate import Refused
 from orthanc_ledger.instance import open_instance
 from orthanc_ledger.ledger import Committed, Ledger
-from orthanc_ledger.ledger.log import LogFile
 from orthanc_ledger.manifest import Manifest
 from orthanc_ledger.peer import Peer
 from orthanc_ledger.reasons import Reason
@@ -425,7 +424,8 @@ class TestLease:
                 plan.leave(plan.items[0])
         plan.close()
         drain(world.node)
-        assert _record(world, "outcome")["sent"] == 0
+        ((_, outcome),) = world.logged()
+        assert outcome["sent"] == 0
 
     def test_a_clock_set_back_lengthens_no_lease(self, world: World) -> None:
         world.approve(world.request(), "owner", "custodian")
@@ -445,7 +445,8 @@ class TestLease:
             leave(plan, item)
         plan.close()
         drain(world.node)
-        assert (_record(world, "outcome")["sent"], _record(world, "outcome")["withheld"]) == (3, 0)
+        ((_, outcome),) = world.logged()
+        assert (outcome["sent"], outcome["withheld"]) == (3, 0)
 
     def test_a_lease_never_outlives_the_approval(self, world: World) -> None:
         request = world.request()
@@ -473,19 +474,11 @@ def test_the_release_names_exactly_what_may_leave_and_the_outcome_what_left(worl
     study = world.node.keyring.ensure_study(world.study_uid)
     by_token = {tokens.instance_token(study.k_study, uid): uid for uid in world.sop_uids}
     order = sorted(by_token)
-    release, outcome = (_record(world, kind) for kind in ("release", "outcome"))
+    ((release, outcome),) = world.logged()
     assert (release["instancesRoot"], release["count"]) == (merkle.root(order), 3)
     bitmap = "".join("1" if by_token[token] == sent else "0" for token in order)
     expected = hashlib.sha256(bytes([int(bitmap.ljust(8, "0"), 2)])).digest()
     assert (outcome["sent"], outcome["withheld"], outcome["bitmapDigest"]) == (1, 2, expected)
-
-
-def _record(world: World, kind: str) -> dict[str, Any]:
-    log = LogFile(Path(world.node.config.ledger.partition(":")[2]))
-    records: list[dict[str, Any]] = [value for _, value in log.scan(f"{kind}/")]
-    log.close()
-    assert len(records) == 1
-    return records[0]
 
 
 def test_what_was_denied_is_counted_for_the_ledger(world: World) -> None:

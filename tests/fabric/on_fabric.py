@@ -59,7 +59,7 @@ class OnFabric:
     def submit(self, organisation: str, function: str, args: Mapping[str, Any], nonce: bytes) -> Committed:
         committed = self._ledgers[organisation].submit(function, args, nonce)
         for ledger in self._ledgers.values():  # whoever endorses the next call shall have this one
-            wait_until(partial(_has, ledger, committed.position), WITHIN_S, "every organisation's peer has it")
+            wait_until(partial(has, ledger, committed.position), WITHIN_S, "every organisation's peer has it")
         return committed
 
     def query(self, function: str, args: Mapping[str, Any]) -> Any:
@@ -74,7 +74,8 @@ class OnFabric:
             ledger.close()
 
 
-def _has(ledger: FabricLedger, sequence: int) -> bool:
+def has(ledger: FabricLedger, sequence: int) -> bool:
+    """Whether a peer has a transaction in its state."""
     try:
         return bool(ledger.query("HistoryOf", {"key": f"event/{sequence:020d}"}))
     except ContractError:  # before there is a policy

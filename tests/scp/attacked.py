@@ -19,7 +19,6 @@ from orthanc_ledger import tokens
 from orthanc_ledger.clock import system_clock
 from orthanc_ledger.index import Supersession
 from orthanc_ledger.instance import open_instance
-from orthanc_ledger.ledger import Ledger
 from orthanc_ledger.ledger.identity import ca_certificate
 from orthanc_ledger.peer import Peer
 from orthanc_ledger.retrieve import Retrieval
@@ -50,7 +49,6 @@ class Attacked(World):
 
     now: int = 0
     book: Book = field(default_factory=Book)
-    _ledgers: dict[tuple[str, str], Ledger] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for ledger in ("ledger", "anchorer_ledger"):  # the anchorer's time is the world's too
@@ -60,11 +58,6 @@ class Attacked(World):
 
     def clock(self) -> int:
         return self.now
-
-    def ledger(self, who: str, kind: str = "person") -> Ledger:
-        if (who, kind) not in self._ledgers:
-            self._ledgers[who, kind] = super().ledger(who, kind)
-        return self._ledgers[who, kind]
 
     def join(self, msp_id: str) -> None:
         """Another research organisation, by the word of owner and custodian."""

@@ -14,7 +14,6 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet as St
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelMove as StudyMove
 
 from orthanc_ledger import tokens
-from orthanc_ledger.ledger.log import LogFile
 
 from .attacked import Attacked, attacked
 from .book import Approved, Scan
@@ -125,12 +124,7 @@ def counts(response: Dataset) -> list[int | None]:
 def logged(world: Attacked) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """Releases on the ledger with their outcomes, in their order."""
     drain(world.node)
-    log = LogFile(Path(world.node.config.ledger.partition(":")[2]))
-    releases, outcomes = (dict(log.scan(f"{kind}/")) for kind in ("release", "outcome"))
-    log.close()
-    assert {key.partition("/")[2] for key in releases} == {key.partition("/")[2] for key in outcomes}
-    pairs = [(release, outcomes[key.replace("release/", "outcome/")]) for key, release in releases.items()]
-    return sorted(pairs, key=lambda pair: pair[0]["leaseEnd"])
+    return world.logged()
 
 
 def bitmap_digest(world: Attacked, released: list[str], left: set[str]) -> bytes:

@@ -1,0 +1,96 @@
+"""Nodes' tests on Fabric: each new node gets an empty ledger on one live network, and tests are collected again."""
+
+import itertools
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import yaml
+
+from orthanc_ledger.consortium.network import Network
+from orthanc_ledger.consortium.topology import trial
+from orthanc_ledger.ledger import Committed
+from orthanc_ledger.ledger.contract.policy import default_policy, policy_digest
+from orthanc_ledger.ledger.fabric.ledger import FabricLedger
+from orthanc_ledger.ledger.identity import load_identity
+from orthanc_ledger.setup_node import CONFIG_NAME, ORGANISATIONS
+from tests.conftest import wait_until
+from tests.consortium.live import need_go
+from tests.fabric.on_fabric import ONE_BY_ONE, WITHIN_S, has
+
+
+class Settled(FabricLedger):
+    """The ledger as tests have it who ask on at once, in anybody's name: a commit is told when the custodian's peer,
+    which endorses what comes next, has it too.
+    """
+
+    def __init__(self, path: Path, *rest: Any) -> None:
+        super().__init__(path, *rest)
+        self._custodian = FabricLedger(path.parent.parent / "custodian" / path.name)  # in its own name
+
+    def submit(self, function: str, args: Mapping[str, Any], nonce: bytes | None = None) -> Committed:
+        committed = super().submit(function, args, nonce)
+        wait_until(partial(has, self._custodian, committed.position), WITHIN_S, "the custodian's peer has it")
+        return committed
+
+    def close(self) -> None:
+        super().close()
+        self._custodian.close()
+
+
+class Mover:
+    """What `node_make.MOVES` takes: moves a node that `init` made to a ledger of its own on the network."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._policy = default_policy({each.msp_id: each.role for each in network.topology.organisations})
+        self._names = itertools.count()
+
+    def __call__(self, folder: Path) -> None:
+        chaincode = f"node{next(self._names)}"
+        self._network.deploy(chaincode)
+        for each in self._network.topology.organisations:
+            party = folder / ORGANISATIONS / each.role
+            shutil.rmtree(party)
+            shutil.copytree(self._network.party(each.name), party)
+        connection = self._connection(folder, chaincode)
+        for path in (folder / "data").glob("ledger.db*"):
+            path.unlink()
+        config = folder / CONFIG_NAME
+        raw = yaml.safe_load(config.read_text())
+        config.write_text(yaml.safe_dump({**raw, "ledger": f"fabric:{connection.relative_to(folder)}"}))
+        ledger = Settled(connection, load_identity(folder / raw["identity"]))
+        ledger.submit("InitPolicy", {"policy": self._policy})
+        ledger.close()
+
+    def _connection(self, folder: Path, chaincode: str) -> Path:
+        """The hospital's connection file, in the node's copy of the hospital's folder: its envelopes stay there."""
+        (owner,) = (each for each in self._network.topology.organisations if each.role == "owner")
+        return folder / ORGANISATIONS / owner.role / self._network.connection(owner.name, chaincode).name
+
+
+@contextmanager
+def moving(directory: Path, free_port: Callable[[], int]) -> Iterator[Mover]:
+    """A live network under `init`'s policy, on which time may be moved, and what moves nodes to it."""
+    need_go()
+    topology = trial(hospital_peers=1).with_ports(free_port)
+    policy = default_policy({each.msp_id: each.role for each in topology.organisations})
+    network = Network.create(directory, policy_digest(policy).hex(), topology, ONE_BY_ONE)
+    try:
+        network.up()
+        for each in topology.organisations:
+            network.identity(each.name, "person", "person")
+            network.identity(each.name, "node", "node")
+        yield Mover(network)
+    finally:
+        network.down()
+
+
+def again(module: ModuleType, left_out: Mapping[str, str]) -> dict[str, Any]:
+    """What a module of tests has, for another module to have and collect. ``left_out``: which tests not, and why."""
+    assert left_out.keys() <= vars(module).keys(), "what is left out is there"
+    return {name: value for name, value in vars(module).items() if name[:2] != "__" and name not in left_out}
