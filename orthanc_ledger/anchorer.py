@@ -31,6 +31,11 @@ _TICK_S = 0.05
 _FAILED_RETRY_S = 60.0  # for what failed although every service answered: a person was alarmed
 _LOCK = "anchorer.lock"
 _BATCH_FAILED = "batch failed"
+ANCHORS_WAIT = "anchors wait"
+ALARM_S = 60.0
+"""A ledger that takes nothing for longer is an alarm."""
+
+_LEDGER = "ledger"  # the claim of that alarm
 _WORKERS = min(4, os.cpu_count() or 1)  # four keep this process busy with what only it does
 
 
@@ -63,6 +68,7 @@ class Anchorer:
         self._outbox = outbox
         self._content = content
         self._ledger = _SignedAnew(ledger)
+        self._outage = _Outage(outbox)
         self._node = node
         self._pace = pace
         self._intake = Intake(spool, index, outbox, forwards, keyring)
@@ -108,7 +114,9 @@ class Anchorer:
                     self.submit()
                     if report.due(now):
                         self.report()
+                    self._outage.is_over()
                 except LedgerAway as error:
+                    self._outage.lasts(now, error)
                     LOGGER.warning("ledger away, %d batches wait: %s", len(self._index.unanchored()), error)
                     ledger_away = True
 
@@ -228,6 +236,7 @@ class Anchorer:
             self._outbox.alarm("anchor refused", str(batch.id), text)
             self._failed.add(batch.manifest)
             return
+        self._outage.is_over()
         for name in self._index.keep_anchored(batch, committed.position):
             self._intake.drop(name)
         LOGGER.info("anchored %d objects at ledger position %d", batch.count, committed.position)
@@ -282,6 +291,30 @@ class _SignedAnew:
 
     def query(self, function: str, args: Mapping[str, Value]) -> Value:
         return self._ledger.query(function, args)
+
+
+class _Outage:
+    """A ledger that takes nothing: it may answer questions meanwhile, so nobody else sees it. An alarm once it lasts,
+    taken back when it takes something, or nothing waits any more.
+    """
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._since_us: int | None = None
+        self._is_told = any(alarm.kind == ANCHORS_WAIT for alarm in outbox.alarms())
+
+    def lasts(self, now_us: int, error: LedgerAway) -> None:
+        self._since_us = now_us if self._since_us is None else self._since_us
+        if not self._is_told and now_us - self._since_us > ALARM_S * 1e6:
+            text = f"the ledger takes nothing, `status` says what waits: {error}"
+            self._outbox.alarm(ANCHORS_WAIT, _LEDGER, text)
+            self._is_told = True
+
+    def is_over(self) -> None:
+        self._since_us = None
+        if self._is_told:
+            self._outbox.settle(_LEDGER, kind=ANCHORS_WAIT)
+            self._is_told = False
 
 
 class _Every:

@@ -68,7 +68,7 @@ def test_an_expired_certificate_and_a_strangers_are_told_as_such(ledgers: Ledger
         ledger = ledgers.open(identity=identity)
         with pytest.raises(ContractError, match=r"NOT_PERMITTED certificate: Endorse: .*(expired|access denied)"):
             ledger.submit("Anchor", anchoring())
-        with pytest.raises(ContractError, match=r"NOT_PERMITTED certificate: Evaluate: .*(expired|access denied)"):
+        with pytest.raises(LedgerAway, match=r"NOT_PERMITTED certificate: Evaluate: .*(expired|access denied)"):
             ledger.query("GetPolicy", {})
 
 

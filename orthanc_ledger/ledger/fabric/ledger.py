@@ -66,9 +66,16 @@ class FabricLedger:
         return self._tried(Submission(self._member(), self._envelopes, call).run)
 
     def query(self, function: str, args: Mapping[str, Value]) -> Value:
-        """As the port says, by the word of a peer of one's own. Raises as `submit`."""
+        """As the port says, by the word of a peer of one's own. Raises as `submit`, but LedgerAway where peers do not
+        take certificate or clock: a question needs neither elsewhere, and this is no answer to it.
+        """
         text, channel, most_s = _text(args), self._member(), self._deadlines.evaluate_s
-        return self._tried(lambda patience: channel.evaluate(function, text, patience.deadline(most_s)))
+        try:
+            return self._tried(lambda patience: channel.evaluate(function, text, patience.deadline(most_s)))
+        except ContractError as error:
+            if (error.code, error.field) not in (("SKEW", "time"), ("NOT_PERMITTED", "certificate")):
+                raise
+            raise LedgerAway(f"refused for now, set the clock or renew the certificate: {error}") from error
 
     def authorities(self) -> Mapping[str, bytes]:
         """As the port says: the connection file's."""
