@@ -1,6 +1,6 @@
 # On a fresh Debian 12 a person types `make demo` or `make test`; everything is installed into .venv/ of this clone.
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaincode torture bench caliper consortium consortium-down lint types lock clean
+.PHONY: help demo test chaincode torture bench caliper consortium consortium-down demo-consortium lint types lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -45,6 +45,9 @@ consortium: $(INSTALLED) ## start a Hyperledger Fabric network on this machine, 
 
 consortium-down: $(INSTALLED) ## end that network's servers; what is on its ledger stays
 	$(BIN)/python -m orthanc_ledger.consortium down
+
+demo-consortium: $(INSTALLED) ## the demo on such a network, started for it and gone afterwards, two minutes at most
+	$(BIN)/orthanc-ledger demo --consortium
 
 lint: $(INSTALLED) ## lint rules and formatting
 	$(BIN)/ruff check .

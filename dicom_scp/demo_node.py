@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -39,11 +40,11 @@ def expect(condition: object, message: str) -> None:
         raise StepFailed(message)
 
 
-def poll(question: Callable[[], object], what: str) -> None:
+def poll(question: Callable[[], object], what: str, within_s: float = _DEADLINE_S) -> None:
     """Ask until the answer is yes. Raises StepFailed when it did not come in time."""
-    pause, deadline = threading.Event(), time.monotonic() + _DEADLINE_S
+    pause, deadline = threading.Event(), time.monotonic() + within_s
     while not question():
-        expect(time.monotonic() < deadline, f"waited {_DEADLINE_S:.0f} s in vain until {what}")
+        expect(time.monotonic() < deadline, f"waited {within_s:.0f} s in vain until {what}")
         pause.wait(0.1)
 
 
@@ -56,9 +57,9 @@ class DemoNode:
     research_port: int
 
     @property
-    def authority(self) -> Path:
-        """The hospital's CA certificate."""
-        return self.folder / "node" / "organisations" / "owner" / "cacerts" / "ca.pem"
+    def authorities(self) -> dict[str, Path]:
+        """Whose word a receipt goes by: name and CA certificate of each organisation."""
+        return {"hospital": self.folder / "node" / "organisations" / "owner" / "cacerts" / "ca.pem"}
 
     @property
     def _config(self) -> Path:
@@ -68,21 +69,29 @@ class DemoNode:
     def _objects(self) -> Path:
         return self.folder / "node" / "data" / "objects" / "objects"
 
-    def set_up(self) -> None:
-        """`init` with the keys of all three organisations, then the peers. Raises StepFailed."""
+    @contextlib.contextmanager
+    def set_up(self) -> Iterator[tuple[str, ...]]:
+        """A node with the keys of all three organisations; the facts. What it needs runs until the block is left.
+
+        Raises StepFailed.
+        """
+        kept = self.folder / "kept-by-the-custodian"
+        kept.mkdir()
+        self._init("--all-roles", checkpoint_sinks=[f"path:{kept}"], checkpoint_within_s=1.0)
+        yield "keys of owner, custodian and research centre", "an empty ledger"
+
+    def _init(self, *options: object, **settings: object) -> None:
+        """`init`, then the peers and what else the configuration says. Raises StepFailed."""
         ports = ("--clinical-port", self.clinical_port, "--research-port", self.research_port)
         backup = ("--key-backup", self.folder / "node.key.backup")
-        self.command("init", self.folder / "node", *backup, "--all-roles", "--ae-title", AE_TITLE, *ports)
-        settings = yaml.safe_load(self._config.read_text(encoding="utf-8"))
+        self.command("init", self.folder / "node", *backup, *options, "--ae-title", AE_TITLE, *ports)
         settings["peers"] = [
             {"ae_title": MODALITY, "role": "modality", "hosts": ["127.0.0.1"]},
             {"ae_title": RESEARCH, "role": "research", "organisation": RESEARCH_MSP, "hosts": ["127.0.0.1"]},
         ]
         settings["spool_reserve_mb"] = 64  # a demo needs no room for a day of scans
-        kept = self.folder / "kept-by-the-custodian"
-        kept.mkdir()
-        settings |= {"checkpoint_sinks": [f"path:{kept}"], "checkpoint_within_s": 1.0}
-        self._config.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+        written = yaml.safe_load(self._config.read_text(encoding="utf-8"))
+        self._config.write_text(yaml.safe_dump({**written, **settings}, sort_keys=False), encoding="utf-8")
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -100,20 +109,35 @@ class DemoNode:
                 os.killpg(serve.pid, signal.SIGKILL)
                 serve.wait()
 
-    def command(self, *words: object, code: int = 0) -> str:
-        """Standard output of an `orthanc-ledger` command. Raises StepFailed when its exit code is not ``code``."""
-        done = subprocess.run(self._words(*words), capture_output=True, text=True, check=False)
+    def command(self, *words: object, code: int = 0, config: Path | None = None) -> str:
+        """Standard output of an `orthanc-ledger` command, by the node's configuration or another.
+
+        Raises StepFailed when its exit code is not ``code``.
+        """
+        done = subprocess.run(self._words(*words, config=config), capture_output=True, text=True, check=False)
         said = done.stderr.strip().rpartition("\n")[2]
         expect(done.returncode == code, f"`{words[0]}`: expected exit code {code}, got {done.returncode}: {said}")
         return done.stdout
 
-    def rows(self, *words: object, code: int = 0) -> list[dict[str, Any]]:
+    def rows(self, *words: object, code: int = 0, config: Path | None = None) -> list[dict[str, Any]]:
         """What a command prints with --json. Raises as ``command``."""
-        return [json.loads(line) for line in self.command(*words, "--json", code=code).splitlines()]
+        said = self.command(*words, "--json", code=code, config=config)
+        return [json.loads(line) for line in said.splitlines()]
+
+    def signed(self, role: str, *words: object) -> list[dict[str, Any]]:
+        """What a command prints that a role's person signs; the node knows of it by then. Raises as ``command``."""
+        return self.rows(*words, "--as", role)
 
     def records(self, function: str) -> list[dict[str, Any]]:
         """The ledger's records of one function, read by a process of its own. Raises as ``command``."""
         return [record for record in self.rows("audit") if record["function"] == function]
+
+    def checked_ledger(self, trail: list[dict[str, Any]]) -> tuple[str, ...]:
+        """Facts that show that the ledger holds this trail, unchanged, and nothing else. Raises StepFailed."""
+        (log,) = self.rows("fsck")
+        expect(log["size"] == len(trail) + 1, f"expected {len(trail)} records and the genesis, got {log['size']}")
+        continues = f"continues {log['checkpoints']} checkpoints kept elsewhere"
+        return f"{log['size']} entries", f"root {short(log['root'])}", continues
 
     def sealed_files(self) -> list[Path]:
         """The sealed objects in the content store, each named by its CID."""
@@ -127,17 +151,23 @@ class DemoNode:
         path.write_bytes(content)
         return offset
 
-    def _words(self, *words: object) -> list[str]:
-        return [sys.executable, "-m", "orthanc_ledger", "--config", str(self._config), *map(str, words)]
+    def _words(self, *words: object, config: Path | None = None) -> list[str]:
+        return [sys.executable, "-m", "orthanc_ledger", "--config", str(config or self._config), *map(str, words)]
 
 
 def free_ports(count: int) -> list[int]:
-    """TCP ports of 127.0.0.1 that nobody listens on."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
+    """TCP ports of 127.0.0.1 that nobody listens on, below those that outgoing connections take (ip(7))."""
+    free: list[int] = []
+    for port in random.sample(range(10_000, 32_000), 10 * count):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            free.append(port)
+    return free[:count]
+
+
+def short(identifier: str) -> str:
+    """An identifier for people: its ends."""
+    return f"{identifier[:6]}…{identifier[-6:]}"
 
 
 def raw_leaf_cid(content: bytes) -> str:

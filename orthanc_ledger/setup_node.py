@@ -15,9 +15,11 @@ from orthanc_ledger.config import Config, load
 from orthanc_ledger.content.local import LocalStore
 from orthanc_ledger.errors import ConfigError
 from orthanc_ledger.keyring import Keyring
+from orthanc_ledger.ledger import open_ledger
 from orthanc_ledger.ledger.contract.policy import default_policy
 from orthanc_ledger.ledger.embedded import EmbeddedLedger, create_ledger
 from orthanc_ledger.ledger.identity import ca_certificate, create_organisation, issue, load_identity, read_certificate
+from orthanc_ledger.ledger.key_holders import holder
 
 CONFIG_NAME = "orthanc-ledger.yaml"
 ORGANISATIONS = "organisations"
@@ -33,7 +35,7 @@ data_dir: data
 node_key: keys/node.key
 identity: {identity}
 content: local:data/objects
-ledger: embedded:data/ledger.db
+ledger: {ledger}
 clinical:
   host: {host}
   port: {clinical_port}
@@ -65,6 +67,9 @@ class Plan:
 
     With ``all_roles`` the organisations that are missing are made here, keys and all: for trying out, not for a
     hospital.
+
+    ``ledger``: the connection file of a channel of Fabric, whose organisations are there already, with ``identity``
+    for the node's own (as `load_identity` takes it); None: a new embedded ledger.
     """
 
     directory: Path
@@ -76,13 +81,24 @@ class Plan:
     msp_ids: Mapping[str, str] | None = None
     members: Mapping[str, tuple[str, Path]] | None = None
     all_roles: bool = False
+    ledger: Path | None = None
+    identity: Path | None = None
+
+
+@dataclass(frozen=True)
+class _Seat:
+    """Whose node it is, as whom it signs, on which ledger: as the configuration has them."""
+
+    organisation: str
+    identity: Path
+    ledger: str
 
 
 def create_node(plan: Plan) -> Config:
     """Set up a node of the owner organisation and return its configuration.
 
-    Raises ConfigError when something is there already, the key backup would lie with what it opens, or a role has
-    no organisation.
+    Raises ConfigError when something is there already, the key backup would lie with what it opens, a role has no
+    organisation, or the identity is of none of the channel's.
     """
     directory = plan.directory.resolve()
     backup = plan.key_backup.resolve()
@@ -97,24 +113,19 @@ def create_node(plan: Plan) -> Config:
         raise ConfigError(f"--key-backup {backup}: expected a folder at {backup.parent}; is its disk mounted?")
     if backup.exists():
         raise ConfigError(f"--key-backup {backup}: exists already; an older key there would be lost")
-    certificates = _members(plan, directory)
-    (directory / "data").mkdir(parents=True, mode=0o700)
+    seat = _founded(plan, directory) if plan.ledger is None else _joined(plan, plan.ledger)
+    (directory / "data").mkdir(parents=True, mode=0o700, exist_ok=True)
     (directory / "keys").mkdir(mode=0o700)
     node_key = directory / "keys" / "node.key"
     Keyring.create(directory / "data" / KEYRING, node_key)
     _copy_key(node_key, backup)
     LocalStore.create(directory / "data" / "objects")
-    policy = default_policy({msp_id: role for role, (msp_id, _) in certificates.items()})
-    ledger_path = directory / "data" / "ledger.db"
-    create_ledger(ledger_path, dict(certificates.values()), policy)
-    identity = Path(ORGANISATIONS) / "owner" / "identities" / "node"
-    with closing(EmbeddedLedger(ledger_path, load_identity(directory / identity))) as ledger:
-        ledger.submit("InitPolicy", {"policy": policy})
     text = _CONFIG.format(
-        organisation=certificates["owner"][0],
+        organisation=seat.organisation,
         all_roles=_ALL_ROLES if plan.all_roles else "",
         ae_title=plan.ae_title,
-        identity=identity,
+        identity=seat.identity,
+        ledger=seat.ledger,
         host=plan.host,
         clinical_port=plan.clinical_port,
         research_port=plan.research_port,
@@ -131,6 +142,38 @@ def create_member(directory: Path, msp_id: str) -> Path:
     issue(directory, "person", "person")
     issue(directory, "node", "node")
     return directory / "cacerts" / "ca.pem"
+
+
+def _founded(plan: Plan, directory: Path) -> _Seat:
+    """An embedded ledger of this node's own, with its policy in force. Raises ConfigError."""
+    if plan.identity is not None:
+        raise ConfigError("--identity goes with --ledger: for an embedded ledger the node's identity is made here")
+    certificates = _members(plan, directory)
+    policy = default_policy({msp_id: role for role, (msp_id, _) in certificates.items()})
+    (directory / "data").mkdir(mode=0o700)
+    path = Path("data") / "ledger.db"
+    create_ledger(directory / path, dict(certificates.values()), policy)
+    identity = Path(ORGANISATIONS) / "owner" / "identities" / "node"
+    with closing(EmbeddedLedger(directory / path, load_identity(directory / identity))) as ledger:
+        ledger.submit("InitPolicy", {"policy": policy})
+    return _Seat(certificates["owner"][0], identity, f"embedded:{path}")
+
+
+def _joined(plan: Plan, connection: Path) -> _Seat:
+    """A channel's ledger; nobody on it is asked yet. Raises ConfigError."""
+    if plan.identity is None:
+        raise ConfigError("--ledger needs --identity: the folder of the node's identity, from its organisation's CA")
+    if plan.members or plan.msp_ids or plan.all_roles:
+        raise ConfigError("--ledger: its organisations are there: leave --member, --organisation and --all-roles out")
+    identity, url = load_identity(plan.identity), f"fabric:{connection.resolve()}"
+    with closing(open_ledger(url, identity)) as ledger:
+        issuer = holder(identity.certificate, ledger.authorities())
+    if issuer != identity.msp_id:
+        raise ConfigError(
+            f"--identity {plan.identity}: says it is of {identity.msp_id}, but {connection} has its certificate issued "
+            f"by {issuer or 'no organisation'}: name an identity and a connection file of the same organisation"
+        )
+    return _Seat(identity.msp_id, plan.identity.resolve(), url)
 
 
 def _members(plan: Plan, directory: Path) -> dict[str, tuple[str, bytes]]:

@@ -57,20 +57,20 @@ def processes_of(folder: Path) -> list[str]:
     return [line for line in lines if str(folder) in line]
 
 
-def check_it_fails(tmp_path: Path, mutation: str, failure: str) -> None:
+def check_it_fails(tmp_path: Path, mutation: str, failure: str, *options: str) -> None:
     """Run the demo with a mutation: it names the step that fails, and leaves nothing."""
-    done = run_mutated(tmp_path, mutation)
+    done = run_mutated(tmp_path, mutation, *options)
     assert done.returncode == 1, done.stdout + done.stderr
     assert f"✗ {failure}" in done.stdout, done.stdout
 
 
-def run_mutated(tmp_path: Path, mutation: str) -> "subprocess.CompletedProcess[str]":
+def run_mutated(tmp_path: Path, mutation: str, *options: str) -> "subprocess.CompletedProcess[str]":
     """Run the demo with a mutation; fails the test when it leaves anything."""
     sites = tmp_path / "sites"
     sites.mkdir()
     (sites / "sitecustomize.py").write_text(mutation + LOAD_MUTATED)
     folders = tmp_path / "folders"
     folders.mkdir()
-    done = run_demo(folders, PYTHONPATH=str(sites))
+    done = run_demo(folders, *options, PYTHONPATH=str(sites))
     assert (processes_of(folders), list(folders.iterdir())) == ([], [])
     return done

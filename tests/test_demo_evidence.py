@@ -87,7 +87,7 @@ def mutate(module):
         ),
         pytest.param(
             CHECKPOINTS_LOST,
-            "the log verifies: `fsck`: expected exit code 0, got 4",
+            "the ledger verifies: `fsck`: expected exit code 0, got 4",
             id="checkpoints lost",
         ),
         pytest.param(

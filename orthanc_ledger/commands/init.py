@@ -30,10 +30,17 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="an organisation that keeps its keys itself (custodian, research)",
     )
     parser.add_argument(
-        "--organisation",
-        default=DEFAULT_MSP_IDS["owner"],
-        metavar="MSPID",
-        help="the hospital's MSP ID (default: %(default)s)",
+        "--organisation", metavar="MSPID", help=f"the hospital's MSP ID (default: {DEFAULT_MSP_IDS['owner']})"
+    )
+    parser.add_argument(
+        "--ledger",
+        type=_connection,
+        metavar="fabric:CONNECTION.yaml",
+        help="a channel of Hyperledger Fabric, instead of an embedded ledger made here; with --identity, without the "
+        "three options before",
+    )
+    parser.add_argument(
+        "--identity", type=Path, metavar="FOLDER", help="with --ledger: the node's identity, from its organisation's CA"
     )
     parser.add_argument("--ae-title", default=Plan.ae_title, help="this node's AE title (default: %(default)s)")
     parser.add_argument("--host", default=Plan.host, help="address to listen on (default: %(default)s)")
@@ -55,9 +62,11 @@ def _run(args: argparse.Namespace) -> int:
         host=args.host,
         clinical_port=args.clinical_port,
         research_port=args.research_port,
-        msp_ids={"owner": args.organisation},
+        msp_ids={"owner": args.organisation} if args.organisation else None,
         members=dict(_member(text) for text in args.member),
         all_roles=args.all_roles,
+        ledger=args.ledger,
+        identity=args.identity,
     )
     config = create_node(plan)
     path = args.directory / CONFIG_NAME
@@ -73,6 +82,13 @@ def _run(args: argparse.Namespace) -> int:
         f"next: name your peers in that file, then `orthanc-ledger --config {path} serve`",
     )
     return 0
+
+
+def _connection(text: str) -> Path:
+    scheme, _, path = text.partition(":")
+    if scheme != "fabric" or not path:
+        raise argparse.ArgumentTypeError(f"expected fabric: and the connection file, got {text!r}")
+    return Path(path)
 
 
 def _member(text: str) -> tuple[str, tuple[str, Path]]:

@@ -25,6 +25,9 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     courier.add_argument(SUPERVISED, action="store_true", help=argparse.SUPPRESS)
     courier.set_defaults(run=_courier)
     demo = subparsers.add_parser("demo", help="show a scan's whole way on real MR files, in a temporary folder")
+    demo.add_argument(
+        "--consortium", action="store_true", help="on a Hyperledger Fabric network, started for it (from a clone only)"
+    )
     demo.add_argument("--keep", action="store_true", help="keep the folder and say where it is")
     demo.set_defaults(run=_demo)
 
@@ -65,5 +68,6 @@ def _courier(args: argparse.Namespace) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    command = [sys.executable, "-m", "dicom_scp.demo", *(["--keep"] if args.keep else [])]
+    options = [f"--{name}" for name in ("consortium", "keep") if getattr(args, name)]
+    command = [sys.executable, "-m", "dicom_scp.demo", *options]
     os.execv(sys.executable, command)  # the demo becomes this process, so that a signal ends it and what it started
