@@ -1,0 +1,86 @@
+"""`init` of a node on a channel that is there: keys, store and configuration are made, ledger and identity named."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from orthanc_ledger.config import load
+from orthanc_ledger.errors import ConfigError
+from orthanc_ledger.ledger.identity import create_organisation, issue
+from orthanc_ledger.setup_node import CONFIG_NAME, Plan, create_node
+from tests.command_line import runner
+
+
+@pytest.fixture
+def identity(tmp_path: Path) -> Path:
+    """A node's identity of the hospital, beside connection.yaml."""
+    create_organisation(tmp_path / "hospital", "HospitalMSP")
+    connection = {
+        "channel": "custody",
+        "chaincode": "custody",
+        "peers": [{"endpoint": "127.0.0.1:1", "tls_ca": "hospital/cacerts/ca.pem"}],
+        "organisations": {"HospitalMSP": "hospital/cacerts/ca.pem"},
+    }
+    (tmp_path / "connection.yaml").write_text(yaml.safe_dump(connection))
+    return issue(tmp_path / "hospital", "node-1", "node")
+
+
+def plan(tmp_path: Path, **chosen: Any) -> Plan:
+    return Plan(tmp_path / "node", tmp_path / "backup", **{"ledger": tmp_path / "connection.yaml", **chosen})
+
+
+def test_the_node_keeps_no_ledger_and_no_organisation_s_keys(tmp_path: Path, identity: Path) -> None:
+    config = create_node(plan(tmp_path, identity=identity))
+    assert config == load(tmp_path / "node" / CONFIG_NAME)
+    assert (config.organisation, config.identity) == ("HospitalMSP", identity)
+    assert config.ledger == f"fabric:{tmp_path / 'connection.yaml'}"
+    made = {path.name for path in (tmp_path / "node").rglob("*") if path.is_file()}
+    assert {name for name in made if not name.startswith("keyring.db")} == {CONFIG_NAME, "node.key"}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        ({"identity": None}, "--ledger needs --identity"),
+        ({"all_roles": True}, "leave --member, --organisation and --all-roles out"),
+        ({"msp_ids": {"owner": "ClinicMSP"}}, "leave --member, --organisation and --all-roles out"),
+        ({"ledger": None}, "--identity goes with --ledger"),
+        ({"ledger": Path("nowhere.yaml")}, "nowhere.yaml: cannot be read"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(
+    tmp_path: Path, identity: Path, chosen: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        create_node(plan(tmp_path, **{"identity": identity, **chosen}))
+    assert not (tmp_path / "node").exists()
+
+
+def test_an_identity_of_nobody_on_the_channel_is_refused(tmp_path: Path, identity: Path) -> None:
+    create_organisation(tmp_path / "other", "HospitalMSP")
+    with pytest.raises(ConfigError, match="has its certificate issued by no organisation"):
+        create_node(plan(tmp_path, identity=issue(tmp_path / "other", "node-1", "node")))
+
+
+def test_another_ledger_than_fabric_s_is_no_choice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = runner(capsys)
+    done = run("init", tmp_path / "node", "--key-backup", tmp_path / "backup", "--ledger", "copy.db")
+    assert done.code == 2
+    assert "expected fabric: and the connection file, got 'copy.db'" in done.err
+
+
+def test_verify_checks_the_objects_and_leaves_the_blocks_to_the_peers(
+    tmp_path: Path, identity: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = runner(capsys)
+    there = ("--ledger", f"fabric:{tmp_path / 'connection.yaml'}", "--identity", identity)
+    made = run("init", tmp_path / "node", "--key-backup", tmp_path / "backup", *there, "--json")
+    verify = ("--config", made.row["config"], "verify")
+    done = run(*verify, "--json")
+    assert (done.code, [row["what"] for row in done.rows]) == (0, ["objects"])
+    for option in (("--log-only",), ("--checkpoint", f"1:{bytes(32).hex()}")):
+        done = run(*verify, *option)
+        assert done.code == 2
+        assert "only an embedded ledger has a file to check" in done.err
