@@ -1,4 +1,4 @@
-"""Checks a receipt: `python verify_receipt.py RECEIPT.json [FILE.dcm] --trust CA.pem`.
+"""Checks a receipt: `python verify_receipt.py RECEIPT.json [FILE.dcm] --trust CA.pem [--trust CA.pem]`.
 
 The reference, written from the pages beside it; no code of the project. Exit codes: 0 proven; 1 not proven, or not
 readable; 2 a form of file that only `orthanc-ledger verify-receipt` reads; 4 no trust root was given.
@@ -15,6 +15,7 @@ from pathlib import Path
 import dag_cbor
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, repeater_has_tag
@@ -25,6 +26,7 @@ EXPLICIT = {b"1.2.840.10008.1.2": False, b"1.2.840.10008.1.2.1": True}
 PIXELS = (0x7FE00010, 0x7FE00008, 0x7FE00009)
 LEFT_OUT = {0x00080001: 4, 0x00080054: 1024, 0x00080056: 16, 0x00880130: 16, 0x00880140: 64, 0x7FE00003: 8}
 LEFT_OUT |= {0x7FE00001: 0, 0x7FE00002: 0}  # offset tables of no fragments
+ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256: SEC 2, 2.4.2
 UNDEFINED, ITEM, ITEM_END, SEQUENCE_END = 0xFFFFFFFF, 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 
 
@@ -43,27 +45,30 @@ def check_inclusion(what, leaf, index, size, proof, root):  # RFC 9162 2.1.3.2
     need(leaf == root and not siblings, f"{what}: not under its root")
 
 
-def check_signature(what, der, signature, message, time, trusted):  # ledger.md, "Identities"
-    certificate = x509.load_der_x509_certificate(der)
+def check_signature(what, certificate, signature, message, time, trusted):  # ledger.md, "Identities"
     issuer = next((ca for ca in trusted if ca.subject == certificate.issuer), None)
     need(issuer, f"{what}: signed under {certificate.issuer.rfc4514_string()}, which is not trusted")
     certificate.verify_directly_issued_by(issuer)
     certificate.public_key().verify(signature, message, ECDSA(SHA256()))
-    extension = certificate.extensions.get_extension_for_oid(x509.ObjectIdentifier("1.2.3.4.5.6.7.8.1"))
-    need(json.loads(extension.value.value)["attrs"]["kind"] in ("person", "node"), f"{what}: its signer has no kind")
     for used in (certificate, issuer):
         need(used.not_valid_before_utc.timestamp() <= time <= used.not_valid_after_utc.timestamp(), f"{what}: expired")
     return issuer
 
 
-def check_anchor(evidence, trusted):  # ledger.md, "The embedded log"; checkpoint.md
-    need(evidence["kind"] == "embedded", "evidence: of a kind that this program does not know")
+def check_member(what, der, *signed):
+    certificate = x509.load_der_x509_certificate(der)
+    extension = certificate.extensions.get_extension_for_oid(x509.ObjectIdentifier("1.2.3.4.5.6.7.8.1"))
+    need(json.loads(extension.value.value)["attrs"]["kind"] in ("person", "node"), f"{what}: its signer has no kind")
+    return check_signature(what, certificate, *signed)
+
+
+def check_entry(evidence, trusted):  # ledger.md, "The embedded log"; checkpoint.md
     entry = bytes.fromhex(evidence["entry"])
     outer = dag_cbor.decode(entry)
     tx = dag_cbor.decode(outer["tx"])
     need((tx["v"], tx["function"]) == (1, "Anchor"), "entry: not an Anchor of version 1")
     need(-7 * 86_400 <= tx["time"] - outer["time"] <= 300, "entry: signed too far from its time")
-    signer = check_signature("entry", tx["cert"], outer["signature"], outer["tx"], outer["time"], trusted)
+    signer = check_member("entry", tx["cert"], outer["signature"], outer["tx"], outer["time"], trusted)
     text, _, signatures = evidence["checkpoint"].partition("\n\n")
     origin, size, root, time, certificate = text.split("\n")
     need(origin == f"orthanc-ledger/{tx['log'].hex()}", "checkpoint: of another log")
@@ -72,9 +77,64 @@ def check_anchor(evidence, trusted):  # ledger.md, "The embedded log"; checkpoin
     key = x509.load_der_x509_certificate(der).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     need(signature[:4] == sha256(key).digest()[:4], "checkpoint: not signed by the key of its certificate")
     message, time, root = f"{text}\n".encode(), int(time.removeprefix("time ")), base64.b64decode(root)
-    keeper = check_signature("checkpoint", der, signature[4:], message, time, trusted)
+    keeper = check_member("checkpoint", der, signature[4:], message, time, trusted)
     check_inclusion("entry", sha256(b"\0" + entry).digest(), evidence["position"], int(size), evidence["proof"], root)
     return tx["args"], outer["time"], {signer, keeper}
+
+
+def fields(message):  # of a protobuf message: numbers and bytes, by the field's number
+    def varint(at):
+        end = next(place for place in range(at, len(message)) if message[place] < 0x80) + 1
+        return sum((octet & 0x7F) << 7 * place for place, octet in enumerate(message[at:end])), end
+
+    at, found = 0, {}
+    while at < len(message):
+        key, at = varint(at)
+        value, at = varint(at)
+        need(key & 7 in (0, 2), "answer: a field of a type that Fabric's messages do not have")
+        if key & 7 == 2:
+            value, at = message[at : at + value], at + value
+            need(at <= len(message), "answer: a field is cut off")
+        found.setdefault(key >> 3, []).append(value)
+    return found
+
+
+def part(message, *path):  # the field that stands once in the field that stands once in ...
+    for number in path:
+        (message,) = fields(message)[number]
+    return message
+
+
+def check_answer(evidence, trusted):  # receipt.md, "Evidence of kind `fabric`"
+    said = dag_cbor.decode(bytes.fromhex(evidence["answer"]))
+    channel, header, question, response = (
+        said[name] for name in ("channelHeader", "signatureHeader", "payload", "response")
+    )
+    need(said["v"] == 1, "answer: of another version")
+    need(part(response, 1) == sha256(channel + header + question).digest(), "answer: to another question")
+    asked = sha256(part(header, 2) + part(header, 1)).hexdigest().encode()
+    need(part(channel, 5) == asked, "answer: its transaction id is not that of nonce and caller")
+    function, args = fields(part(question, 1, 1, 3))[1]
+    need(part(response, 2, 3, 1) == 200, "answer: a refusal")
+    need(part(response, 2, 4, 2) == part(question, 1, 1, 2, 2), "answer: of another chaincode")
+    anchor = json.loads(part(response, 2, 3, 3), object_hook=octets)
+    need((function, json.loads(args)) == (b"GetAnchor", {"manifestCid": anchor["manifestCid"]}), "answer: no GetAnchor")
+    issuers, time = {}, part(channel, 3, 1)
+    for each in said["endorsements"]:
+        endorser, signature = each["endorser"], each["signature"]
+        certificate = x509.load_pem_x509_certificate(part(endorser, 2))
+        units = certificate.subject.get_attributes_for_oid(x509.NameOID.ORGANIZATIONAL_UNIT_NAME)
+        need("peer" in [unit.value for unit in units], "answer: not signed by a peer")
+        need(decode_dss_signature(signature)[1] <= ORDER // 2, "answer: a signature that no peer makes")
+        issuer = check_signature("answer", certificate, signature, response + endorser, time, trusted)
+        need(issuers.setdefault(part(endorser, 1), issuer) == issuer, "answer: an organisation under two CAs")
+    need(len(set(issuers.values())) > 1, "answer: signed under one certificate, expected owner's and custodian's")
+    return anchor, anchor["time"], set(issuers.values())
+
+
+def octets(found):  # DAG-JSON
+    text = found["/"]["bytes"] if "/" in found else ""
+    return base64.b64decode(text + "=" * (-len(text) % 4)) if "/" in found else found
 
 
 def leaf_hash(path, kind, value, salt):  # fingerprint.md, "Trees"
@@ -176,7 +236,8 @@ def main():
     content, data = receipt["content"], bytes.fromhex(receipt["record"])
     trusted = [x509.load_pem_x509_certificate(path.read_bytes()) for path in args.trust]
     named = [x509.load_der_x509_certificate(bytes.fromhex(der)) for der in receipt["evidence"]["authorities"]]
-    anchor, time, cas = check_anchor(receipt["evidence"], trusted or named)
+    check = {"embedded": check_entry, "fabric": check_answer}[receipt["evidence"]["kind"]]
+    anchor, time, cas = check(receipt["evidence"], trusted or named)
     leaf, count, root = sha256(b"\0" + data).digest(), anchor["count"], anchor["root"]
     check_inclusion("record", leaf, receipt["index"], count, receipt["proof"], root)
     record, shown = dag_cbor.decode(data), []

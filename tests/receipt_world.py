@@ -170,7 +170,7 @@ def changes(node: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ..
         for place in range(0, len(node) - 6, 7):  # the signature's last base64 digit has bits that say nothing
             yield at, node[:place] + chr(ord(node[place]) ^ 1) + node[place + 1 :]
     elif at[-1] == "kind":
-        yield at, "fabric"
+        yield at, "embedded" if node == "fabric" else "fabric"
     else:
         for place in {0, len(node) // 2, len(node) - 1} if node else ():
             yield at, f"{node[:place]}{int(node[place], 16) ^ 1:x}{node[place + 1 :]}"

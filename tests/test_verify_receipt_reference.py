@@ -72,7 +72,7 @@ def verify(reference: ModuleType, world: World, tmp_path: Path, monkeypatch: pyt
 
 def test_it_is_short_and_imports_nothing_of_the_project() -> None:
     source = REFERENCE.read_text(encoding="utf-8")
-    assert len(source.splitlines()) <= 200
+    assert len(source.splitlines()) <= 270
     imported = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):

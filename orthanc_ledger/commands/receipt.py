@@ -205,12 +205,12 @@ def _lines(row: dict[str, Any]) -> Iterator[str]:
     else:
         yield "what        these elements of one object; of the rest of it, nothing"
         yield from (f"            {element['element']} = {element['value']}" for element in row["elements"])
-    yield f"anchored    {row['anchored']} by the ledger's clock, {_place(row)}"
+    yield f"anchored    {row['anchored']} by the ledger's {'clock' if 'log' in row else 'word'}, {_place(row)}"
     yield f"as          instance {row['instance'].hex()} of study {row['study'].hex()}, {row['kind']}, {row['origin']}"
     yield f"manifest    {row['manifest']}"
     yield _keepers(row)
     yield f"trust root  {roots}" if row["trusted"] else f"it names    {roots}: believe it when its owner confirms it"
-    yield "not said    what happened after the checkpoint; whether the ledger was rolled back since (docs/receipt.md)"
+    yield f"not said    {_not_said(row)} (docs/receipt.md)"
 
 
 def _read(path: Path) -> bytes:
@@ -229,7 +229,7 @@ def _place(row: dict[str, Any]) -> str:
 def _checked(row: dict[str, Any]) -> str:
     if "log" in row:
         return f"checked up to a checkpoint of {row['checkpoint_size']} entries"
-    return f"signed by peers of {' and '.join(row['peers'])}"
+    return f"signed by peers of {' and '.join(sorted(row['peers']))}"
 
 
 def _keepers(row: dict[str, Any]) -> str:
@@ -238,3 +238,9 @@ def _keepers(row: dict[str, Any]) -> str:
         return f"checkpoint  {checkpoint}, signed {row['checkpoint_signed']}"
     peers = ", ".join(f"{msp_id!a} (certificate {serial})" for msp_id, serial in row["peers"].items())
     return f"peers       {peers}, asked {row['asked']}"
+
+
+def _not_said(row: dict[str, Any]) -> str:
+    if "log" in row:
+        return "what happened after the checkpoint; whether the ledger was rolled back since"
+    return "what happened after the peers were asked"
