@@ -14,6 +14,7 @@ from orthanc_ledger.clock import Clock, system_clock
 from orthanc_ledger.consortium.network import Network
 from orthanc_ledger.consortium.trial import identity_of
 from orthanc_ledger.content.cid import block_cid
+from orthanc_ledger.ledger import Ledger
 from orthanc_ledger.ledger.fabric.ledger import FabricLedger
 from orthanc_ledger.ledger.identity import load_identity
 
@@ -74,7 +75,7 @@ def anchoring(study: bytes | None = None) -> dict[str, Any]:
     }
 
 
-def times_anchored(ledger: FabricLedger, args: dict[str, Any]) -> int:
+def times_anchored(ledger: Ledger, args: dict[str, Any]) -> int:
     """How often a manifest was anchored, by the history of its key."""
     return len(ledger.query("HistoryOf", {"key": f"anchor/{args['manifestCid']}"}))
 
