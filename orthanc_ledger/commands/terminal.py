@@ -27,6 +27,8 @@ _WHAT_TO_DO = {
     "SKEW": "set this machine's clock",
 }
 _COPY = "embedded"  # scheme of a copy, too
+_SIGNED_FILE = "--out FILE, then run `orthanc-ledger submit FILE` here"
+_OWN_PEER = "--ledger fabric:CONNECTION.yaml, at their own peer"
 _NEW_IDENTITY = "issue a new identity and sign with that"
 
 
@@ -103,9 +105,10 @@ def signer(args: argparse.Namespace) -> Identity:
     if organisation is None:
         raise ConfigError(f"--as {folder}: no organisation on this ledger issued this identity's certificate")
     if config is not None and not config.all_roles and organisation != config.organisation:
+        embedded = config.ledger.startswith(f"{_COPY}:")
         raise ConfigError(
             f"--as {folder}: an identity of {organisation}, but this machine is {config.organisation}'s: sign on "
-            "theirs with --out FILE, then run `orthanc-ledger submit FILE` here (docs/parties.md)"
+            f"theirs with {_SIGNED_FILE if embedded else _OWN_PEER} (docs/parties.md)"
         )
     return identity
 

@@ -17,11 +17,12 @@ from tests.command_line import runner
 def identity(tmp_path: Path) -> Path:
     """A node's identity of the hospital, beside connection.yaml."""
     create_organisation(tmp_path / "hospital", "HospitalMSP")
+    create_organisation(tmp_path / "research", "ResearchMSP")
     connection = {
         "channel": "custody",
         "chaincode": "custody",
         "peers": [{"endpoint": "127.0.0.1:1", "tls_ca": "hospital/cacerts/ca.pem"}],
-        "organisations": {"HospitalMSP": "hospital/cacerts/ca.pem"},
+        "organisations": {"HospitalMSP": "hospital/cacerts/ca.pem", "ResearchMSP": "research/cacerts/ca.pem"},
     }
     (tmp_path / "connection.yaml").write_text(yaml.safe_dump(connection))
     return issue(tmp_path / "hospital", "node-1", "node")
@@ -69,6 +70,16 @@ def test_another_ledger_than_fabric_s_is_no_choice(tmp_path: Path, capsys: pytes
     done = run("init", tmp_path / "node", "--key-backup", tmp_path / "backup", "--ledger", "copy.db")
     assert done.code == 2
     assert "expected fabric: and the connection file, got 'copy.db'" in done.err
+
+
+def test_on_the_hospital_s_machine_another_s_person_is_sent_to_its_own_peer(
+    tmp_path: Path, identity: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    create_node(plan(tmp_path, identity=identity))
+    person = issue(tmp_path / "research", "person", "person")
+    done = runner(capsys)("--config", tmp_path / "node" / CONFIG_NAME, "nodes", "register", "LAB1", "--as", person)
+    assert done.code == 2
+    assert "an identity of ResearchMSP, but this machine is HospitalMSP's: sign on theirs with --ledger" in done.err
 
 
 def test_verify_checks_the_objects_and_leaves_the_blocks_to_the_peers(
