@@ -23,7 +23,7 @@ from orthanc_ledger.courier import LEDGER_AWAY
 from orthanc_ledger.ledger.identity import BACKDATED_S, issue, read_certificate
 
 FAILING = Path(__file__).parent / "failing"
-TAKEN_WITHIN_S = 30.0
+TAKEN_WITHIN_S = 120.0  # a node that starts again on a busy machine
 _EACH_S = 0.1
 _SLICES = 3  # a study of so many, then the next
 
