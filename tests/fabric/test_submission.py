@@ -343,6 +343,6 @@ def test_without_an_identity_it_only_names_the_authorities(world: World, peers: 
     ledger = open_ledger(f"fabric:{world.path}")
     assert ledger.authorities() == {OWNER: peers.authorities[OWNER]}
     for ask in (lambda: ledger.query("GetPolicy", {}), lambda: ledger.submit("RequestErase", ARGS)):
-        with pytest.raises(ConfigError, match="without an identity"):
+        with pytest.raises(ConfigError, match="whoever asks signs, too"):
             ask()
     ledger.close()
