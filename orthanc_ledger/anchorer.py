@@ -18,7 +18,8 @@ from orthanc_ledger.forwards import Forwards
 from orthanc_ledger.index import Batch, Index, Instance, Waiting
 from orthanc_ledger.intake import Intake
 from orthanc_ledger.keyring import Keyring, StudyErased
-from orthanc_ledger.ledger import Committed, Ledger, Value
+from orthanc_ledger.ledger import Ledger
+from orthanc_ledger.outage import Outage, SignedAnew
 from orthanc_ledger.outbox import LedgerCall, Outbox
 from orthanc_ledger.sole import sole
 from orthanc_ledger.spool import INBOX, Spool
@@ -31,11 +32,6 @@ _TICK_S = 0.05
 _FAILED_RETRY_S = 60.0  # for what failed although every service answered: a person was alarmed
 _LOCK = "anchorer.lock"
 _BATCH_FAILED = "batch failed"
-ANCHORS_WAIT = "anchors wait"
-ALARM_S = 60.0
-"""A ledger that takes nothing for longer is an alarm."""
-
-_LEDGER = "ledger"  # the claim of that alarm
 _WORKERS = min(4, os.cpu_count() or 1)  # four keep this process busy with what only it does
 
 
@@ -67,8 +63,8 @@ class Anchorer:
         self._index = index
         self._outbox = outbox
         self._content = content
-        self._ledger = _SignedAnew(ledger)
-        self._outage = _Outage(outbox)
+        self._ledger = SignedAnew(ledger)
+        self._outage = Outage(outbox)
         self._node = node
         self._pace = pace
         self._intake = Intake(spool, index, outbox, forwards, keyring)
@@ -273,48 +269,6 @@ class Anchorer:
         if any(flag["instance"] == instance for flag in standing["flagged"]):
             return None
         return max((flag["n"] + 1 for flag in standing["resolved"] if flag["instance"] == instance), default=0)
-
-
-class _SignedAnew:
-    """A ledger that is away when it refuses clock or certificate: somebody mends it, and the call is signed anew."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-
-    def submit(self, function: str, args: Mapping[str, Value], nonce: bytes | None = None) -> Committed:
-        try:
-            return self._ledger.submit(function, args, nonce)
-        except ContractError as error:
-            if (error.code, error.field) not in (("SKEW", "time"), ("NOT_PERMITTED", "certificate")):
-                raise
-            raise LedgerAway(f"refused for now, set the clock or renew the certificate: {error}") from error
-
-    def query(self, function: str, args: Mapping[str, Value]) -> Value:
-        return self._ledger.query(function, args)
-
-
-class _Outage:
-    """A ledger that takes nothing: it may answer questions meanwhile, so nobody else sees it. An alarm once it lasts,
-    taken back when it takes something, or nothing waits any more.
-    """
-
-    def __init__(self, outbox: Outbox) -> None:
-        self._outbox = outbox
-        self._since_us: int | None = None
-        self._is_told = any(alarm.kind == ANCHORS_WAIT for alarm in outbox.alarms())
-
-    def lasts(self, now_us: int, error: LedgerAway) -> None:
-        self._since_us = now_us if self._since_us is None else self._since_us
-        if not self._is_told and now_us - self._since_us > ALARM_S * 1e6:
-            text = f"the ledger takes nothing, `status` says what waits: {error}"
-            self._outbox.alarm(ANCHORS_WAIT, _LEDGER, text)
-            self._is_told = True
-
-    def is_over(self) -> None:
-        self._since_us = None
-        if self._is_told:
-            self._outbox.settle(_LEDGER, kind=ANCHORS_WAIT)
-            self._is_told = False
 
 
 class _Every:

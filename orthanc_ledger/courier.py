@@ -202,10 +202,10 @@ class Courier:
     def _wait_for_ledger(self, error: str) -> None:
         now = self._clock()
         if self._away_since is None:
-            LOGGER.warning("ledger away, checkpoints wait: %s", error)
+            LOGGER.warning("ledger away, research waits: %s", error)
             self._away_since = now
         if now - self._away_since > self._errand.alarm_s:
-            self._about_ledger[LEDGER_AWAY] = f"no checkpoint is signed, research waits: {error}"
+            self._about_ledger[LEDGER_AWAY] = f"it does not answer, research waits: {error}"
 
     def _next_checkpoint(self, covered: int) -> Parcel | None:
         """The last signed checkpoint: it covers all that lie between."""

@@ -11,11 +11,11 @@ from conftest import wait_until
 from node_make import make_node, real_file, store, variant
 from test_anchorer import anchorer_of
 
-from orthanc_ledger.anchorer import ALARM_S, ANCHORS_WAIT
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.clock import system_clock_us
 from orthanc_ledger.errors import LedgerAway
 from orthanc_ledger.ledger import Committed, Ledger
+from orthanc_ledger.outage import ALARM_S, ANCHORS_WAIT
 
 WITHIN_S = 20.0
 

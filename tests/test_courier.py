@@ -489,7 +489,7 @@ class TestLedgerAway:
         with locked(world.ledger_file):
             world.look()
             world.look()
-        assert caplog.text.count("ledger away, checkpoints wait") == 1
+        assert caplog.text.count("ledger away, research waits") == 1
         assert (world.alarms(), world.deliveries.signed()) == ([], None)
         world.look()
         assert world.kept() == [world.checkpoint()]

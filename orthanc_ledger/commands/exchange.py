@@ -59,8 +59,9 @@ def _confirm_clock(args: argparse.Namespace) -> int:
 
 
 def _submit(args: argparse.Namespace) -> int:
+    file = ledger_file(args)
     transactions = [(path, read_transaction(path)) for path in args.files]  # nothing is appended when one is damaged
-    with closing(EmbeddedLedger(ledger_file(args))) as ledger:
+    with closing(EmbeddedLedger(file)) as ledger:
         for path, transaction in transactions:
             committed = _append(ledger, path, transaction)
             row = {"file": path, "function": transaction.function, "position": committed.position}

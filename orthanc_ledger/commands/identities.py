@@ -31,8 +31,8 @@ def _create(args: argparse.Namespace) -> int:
     tell(
         args,
         {"organisation": args.organisation, "certificate": certificate},
-        f"{certificate}: hand this CA certificate to the hospital for `init --member`; "
-        f"everything else in {args.directory} stays secret",
+        f"{certificate}: hand this CA certificate to the hospital for `init --member` (on Fabric: to who changes the "
+        f"channel); everything else in {args.directory} stays secret",
     )
     return 0
 

@@ -108,7 +108,7 @@ def _sinks(node: Node, kind: str, urls: Iterable[str]) -> list[dict[str, Any]]:
 def _print(facts: Mapping[str, Any]) -> None:
     counts = {name: len(value) for name, value in facts.items() if isinstance(value, list)}
     counts["forwards"] = sum(each["waiting"] for each in facts["forwards"])
-    rows = [{"fact": name, "value": counts.get(name, value)} for name, value in facts.items()]
+    rows = [{"fact": name, "value": counts.get(name, value)} for name, value in facts.items() if value is not None]
     show(rows, False, ("fact", "value"))
     for each in facts["forwards"]:
         print(f"FORWARDS {in_words(each)}")

@@ -15,12 +15,12 @@ from node_make import open_node
 from plain_scu import SUCCESS, PlainScu
 from torture_load import MR_IMAGE, Book, Slice, retrieve
 
-from orthanc_ledger.anchorer import ANCHORS_WAIT
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.consortium.network import Network
 from orthanc_ledger.consortium.trial import identity_of
 from orthanc_ledger.courier import LEDGER_AWAY
 from orthanc_ledger.ledger.identity import BACKDATED_S, issue, read_certificate
+from orthanc_ledger.outage import ANCHORS_WAIT
 
 FAILING = Path(__file__).parent / "failing"
 TAKEN_WITHIN_S = 120.0  # a node that starts again on a busy machine

@@ -95,3 +95,26 @@ def test_verify_checks_the_objects_and_leaves_the_blocks_to_the_peers(
         done = run(*verify, *option)
         assert done.code == 2
         assert "only an embedded ledger has a file to check" in done.err
+
+
+def test_what_works_on_a_ledger_s_file_says_that_there_is_none_before_it_looks_at_anything(
+    tmp_path: Path, identity: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    create_node(plan(tmp_path, identity=identity))
+    config = tmp_path / "node" / CONFIG_NAME
+    for command in (("submit", tmp_path / "no-such-file"), ("ledger", "copy", tmp_path / "copy")):
+        done = runner(capsys)("--config", config, *command)
+        assert done.code == 2
+        assert "this ledger is fabric:, its peers keep it" in done.err
+
+
+def test_status_leaves_out_what_a_ledger_of_peers_has_not(
+    tmp_path: Path, identity: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    create_node(plan(tmp_path, identity=identity))
+    config = tmp_path / "node" / CONFIG_NAME
+    done = runner(capsys)("--config", config, "status")
+    assert done.code == 3
+    facts = {line.split()[0] for line in done.out.splitlines()}
+    assert "ledger" in facts
+    assert not facts & {"ledger_entries", "final_entries", "rollback"}

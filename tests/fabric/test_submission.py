@@ -11,6 +11,7 @@ from fabric_protos.peer import transaction_pb2
 
 from orthanc_ledger.errors import ConfigError, ContractError, IntegrityError, LedgerAway
 from orthanc_ledger.ledger import open_ledger
+from orthanc_ledger.ledger.fabric.patience import LEAST_S
 from orthanc_ledger.ledger.fabric.proposal import open_envelope
 from orthanc_ledger.ledger.fabric.submission import SENT_AGAIN_S
 from tests.fabric.gateway_double import AWAY, Fault, refusal
@@ -115,6 +116,18 @@ def test_orderers_away_keep_the_envelope_and_the_next_submit_sends_the_same_byte
     assert committed.tx_id.hex() == open_envelope(world.chain.ordered[0]).proposal.transaction_id
     assert world.steps().count("Endorse") == 1
     assert world.kept() == 0
+
+
+def test_what_an_orderer_has_is_waited_for_although_there_is_no_patience_left(world: World) -> None:
+    def later(transaction_id: str) -> None:
+        commit = threading.Timer(LEAST_S + 0.2, world.chain.commit, [transaction_id])
+        commit.daemon = True
+        commit.start()
+
+    for double in world.doubles:
+        double.submitted = later
+    world.ledger(0.0, commit_s=10).submit("RequestErase", ARGS)
+    assert world.steps() == ["Endorse", "Submit", "CommitStatus"]
 
 
 def test_a_lost_reply_is_made_up_for_by_asking(world: World) -> None:

@@ -21,9 +21,9 @@ class Patience:
         self._pause_s, self._wait = _FIRST_PAUSE_S, wait
         self.tries = 1
 
-    def deadline(self, most_s: float) -> float:
-        """Seconds that a request may take: its own deadline, or what is left."""
-        return min(most_s, max(self._end - time.monotonic(), LEAST_S))
+    def deadline(self, most_s: float, least_s: float = LEAST_S) -> float:
+        """Seconds that a request may take: its own deadline, or what is left if that is less, but ``least_s``."""
+        return min(most_s, max(self._end - time.monotonic(), least_s))
 
     def again(self) -> bool:
         """Pause before another try; False when there is no time for one."""

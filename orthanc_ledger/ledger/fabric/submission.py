@@ -18,6 +18,9 @@ from orthanc_ledger.ledger.fabric.proposal import Endorsed, open_envelope, seal
 SENT_AGAIN_S = 3600
 """An older envelope is not sent again, its record's time would be far from its commit's: the call is endorsed anew."""
 
+ORDERED_S = 3.0
+"""What an orderer has is waited for so long, however little patience is left: Fabric's own BatchTimeout is 2 s."""
+
 _SETTLED_S = 0.5  # in which peers tell what is committed; else it is sent once more, which is harmless
 
 
@@ -65,7 +68,7 @@ class Submission:
                 return self._first(answer, patience)
             kept = self._envelopes.keep(self._name, seal(self._channel.signer, payload), self._channel.clock())
         self._submit(kept, patience)
-        return self._settle(kept, patience.deadline(self._deadlines.commit_s))
+        return self._settle(kept, patience.deadline(self._deadlines.commit_s, ORDERED_S))
 
     def _endorse(self, patience: Patience) -> tuple[bytes, Endorsed]:
         nonce = self._call.nonce or secrets.token_hex(NONCE_BYTES)
