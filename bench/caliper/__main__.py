@@ -48,7 +48,7 @@ way with batches of 256 and more.
 
 Caliper 0.6.0 sends the operations of the published design. Each round with a rate lasts {seconds} s; *maximum* keeps
 {at_once} of {most_calls:,} calls in flight. Upload is Anchor of a manifest of 256 objects, check is the query
-CheckAccess, approve alternates between custodian and hospital; {nodes} research nodes ask in turn.
+CheckAccess, approve is the custodian's, then, 100 requests behind, the hospital's; {nodes} research nodes ask in turn.
 
 {caliper}
 
