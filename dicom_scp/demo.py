@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from pydicom import dcmread
@@ -210,14 +211,14 @@ class Demo:
         with step("a receipt proves one image") as shown:
             uid, path = next((uid, path) for uid, path in self._paths.items() if uid != self._withheld)
             node.command("receipt", uid, "--out", receipt)
-            trust = [word for ca in node.authorities.values() for word in ("--trust", ca)]
-            node.command("verify-receipt", receipt, path, *trust)
+            believed = list(chain.from_iterable(node.believed.values()))
+            node.command("verify-receipt", receipt, path, *believed)
             content = bytearray(path.read_bytes())
             content[-1] ^= 1
             changed.write_bytes(content)
-            node.command("verify-receipt", receipt, changed, *trust, code=1)
-            trusted = " and ".join(node.authorities)
-            shown.found(f"offline, under the CA certificate of {trusted}", "with one bit changed it does not")
+            node.command("verify-receipt", receipt, changed, *believed, code=1)
+            names = " and ".join(node.believed)
+            shown.found(f"offline, under the CA certificate of {names}", "with one bit changed it does not")
 
     def _refusals(self) -> int:
         return sum(record["args"]["count"] for record in self._node.records("LogDenials"))

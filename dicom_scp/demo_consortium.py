@@ -39,10 +39,12 @@ class ConsortiumNode(DemoNode):
     topology: Topology
 
     @property
-    def authorities(self) -> dict[str, Path]:
+    def believed(self) -> dict[str, tuple[str, object]]:
         """As the base has it: those whose peers have to endorse."""
-        names = [each.name for each in self.topology.endorsing]
-        return {name: self._network.party(name) / "cacerts" / "ca.pem" for name in names}
+        folders = {each: self._network.party(each.name) for each in self.topology.endorsing}
+        return {
+            each.name: ("--peers", f"{each.msp_id}={folder / 'cacerts' / 'ca.pem'}") for each, folder in folders.items()
+        }
 
     @contextmanager
     def set_up(self) -> Iterator[tuple[str, ...]]:

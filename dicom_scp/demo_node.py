@@ -57,9 +57,9 @@ class DemoNode:
     research_port: int
 
     @property
-    def authorities(self) -> dict[str, Path]:
-        """Whose word a receipt goes by: name and CA certificate of each organisation."""
-        return {"hospital": self.folder / "node" / "organisations" / "owner" / "cacerts" / "ca.pem"}
+    def believed(self) -> dict[str, tuple[str, object]]:
+        """Whose word a receipt goes by: each organisation, and the option of `verify-receipt` that names it."""
+        return {"hospital": ("--trust", self.folder / "node" / "organisations" / "owner" / "cacerts" / "ca.pem")}
 
     @property
     def _config(self) -> Path:

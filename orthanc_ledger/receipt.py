@@ -53,25 +53,20 @@ class Elements:
 
 @dataclass(frozen=True)
 class EmbeddedEvidence:
-    """The entry of the log with the Anchor, its inclusion proof, the signed checkpoint it leads to.
-
-    ``authorities``: the CA certificates (DER) that issued the signers' certificates; nobody has to believe them.
-    """
+    """The entry of the log with the Anchor, its inclusion proof, the signed checkpoint it leads to."""
 
     position: int
     entry: bytes
     proof: tuple[bytes, ...]
     checkpoint: str
-    authorities: tuple[bytes, ...]
     kind: Literal["embedded"] = "embedded"
 
 
 @dataclass(frozen=True)
 class FabricEvidence:
-    """The answer of GetAnchor with the signatures of peers (`ledger/fabric/evidence.py`). ``authorities``: as above."""
+    """The answer of GetAnchor with the signatures of peers (`ledger/fabric/evidence.py`)."""
 
     answer: bytes
-    authorities: tuple[bytes, ...]
     kind: Literal["fabric"] = "fabric"
 
 

@@ -1,5 +1,5 @@
-"""What a receipt proves, to anybody who has the CA certificate of the organisation that anchors: no node, no keys, no
-network (docs/receipt.md, "What is checked").
+"""What a receipt proves, to anybody who has the CA certificates of those whom he believes: no node, no keys, no network
+(docs/receipt.md, "What is checked").
 
 Every function returns or raises ``IntegrityError``, which says what does not fit.
 """
@@ -15,7 +15,7 @@ from orthanc_ledger.leaves import ITEM_COUNT, VALUE, Leaf, leaf_hashes
 from orthanc_ledger.manifest import Record, decode_record
 from orthanc_ledger.merkle import Tree, leaf_hash
 from orthanc_ledger.receipt import Element, Leaves, Receipt, SaltedLeaf
-from orthanc_ledger.receipt_evidence import Anchored, check_evidence, check_inclusion
+from orthanc_ledger.receipt_evidence import Anchored, Believed, check_evidence, check_inclusion
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,14 @@ class Proven:
     anchor: Anchored
 
 
-def check(receipt: Receipt, authorities: Sequence[bytes]) -> Proven:
-    """Check everything but a file. ``authorities``: CA certificates (DER), one of which must have issued each signer's
-    certificate: of an embedded ledger those of the one organisation that anchors, before and after it changed its CA;
-    on Fabric those of owner and custodian, a peer of each must have signed.
+def check(receipt: Receipt, believed: Believed) -> Proven:
+    """Check everything but a file.
 
-    Raises IntegrityError when anything does not fit; ConfigError when one of ``authorities`` is no CA certificate.
+    Raises IntegrityError when anything does not fit, the kind of ledger to those ``believed`` included; ConfigError
+    when one of their certificates is no CA's, or two organisations on Fabric have one key.
     """
     record = _record(receipt.record)
-    anchor = check_evidence(receipt.evidence, authorities)
+    anchor = check_evidence(receipt.evidence, believed)
     count, root = anchor.args["count"], anchor.args["root"]
     check_inclusion("record", leaf_hash(receipt.record), receipt.index, count, receipt.proof, root)
     if not isinstance(receipt.content, Leaves):

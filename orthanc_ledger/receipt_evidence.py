@@ -1,4 +1,4 @@
-"""What a receipt's evidence proves: that its Anchor is on the ledger, by the word of those who keep it.
+"""What a receipt's evidence proves: that its Anchor is on the ledger, by the word of those whom the verifier names.
 
 Formats: docs/receipt.md; `ledger/fabric/evidence.py` for what peers sign.
 
@@ -9,26 +9,32 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
 from orthanc_ledger.errors import ConfigError, ContractError, IntegrityError
 from orthanc_ledger.ledger import Value
 from orthanc_ledger.ledger.admission import SIGNED_AHEAD_S, SIGNED_BEFORE_S
 from orthanc_ledger.ledger.checkpoint import Note, open_note
 from orthanc_ledger.ledger.contract import FUNCTIONS
 from orthanc_ledger.ledger.contract.arguments import check_arguments
-from orthanc_ledger.ledger.key_holders import holder
+from orthanc_ledger.ledger.identity import parse_certificate
 from orthanc_ledger.ledger.members import Members
 from orthanc_ledger.ledger.transaction import SignedTransaction
 from orthanc_ledger.merkle import leaf_hash, verify_inclusion
 from orthanc_ledger.receipt import EmbeddedEvidence, FabricEvidence
 
 _ANCHOR = FUNCTIONS["Anchor"].arguments
-_LEAST_ORGANISATIONS = 2  # owner and custodian
 _Found = TypeVar("_Found")
+
+Believed = Sequence[bytes] | Mapping[str, bytes]
+"""Whose word counts, by CA certificates (DER). Of an embedded ledger: of the one organisation that anchors, before and
+after it changed its CA. On Fabric: MSP ID to CA certificate of each organisation of which a peer must have signed.
+"""
 
 
 @dataclass(frozen=True)
 class Peers:
-    """Those who said it, on Fabric: MSP ID to the serial number of the peer's certificate; and when, UTC seconds."""
+    """Those named who said it, on Fabric: MSP ID to serial number of the peer's certificate; and when, UTC seconds."""
 
     channel: str
     serials: Mapping[str, str]
@@ -48,11 +54,24 @@ class Anchored:
     authorities: tuple[bytes, ...]
 
 
-def check_evidence(evidence: EmbeddedEvidence | FabricEvidence, authorities: Sequence[bytes]) -> Anchored:
-    """Check an evidence. ``authorities``: as for ``receipt_check.check``, which says what it raises."""
+def check_evidence(evidence: EmbeddedEvidence | FabricEvidence, believed: Believed) -> Anchored:
+    """Check an evidence. Raises also ConfigError, as `receipt_check.check`.
+
+    The verifier says which kind it must be, not the receipt: else one organisation's log passed for the word of two.
+    """
     if isinstance(evidence, EmbeddedEvidence):
-        return _check_embedded(evidence, authorities)
-    return _check_fabric(evidence, authorities)
+        if isinstance(believed, Mapping):
+            raise IntegrityError(
+                "evidence: a log that one organisation keeps, where --peers asks for signatures of peers on Fabric: "
+                "give --trust CA.pem of its owner only if you believe that organisation alone"
+            )
+        return _check_embedded(evidence, believed)
+    if not isinstance(believed, Mapping):
+        raise IntegrityError(
+            "evidence: signatures of peers on Fabric, where --trust asks for a log: give --peers MSPID=CA.pem for each "
+            "organisation that must have signed, as a certificate alone does not say which"
+        )
+    return _check_fabric(evidence, believed)
 
 
 def check_inclusion(what: str, leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> None:
@@ -100,27 +119,16 @@ def _under(
     raise IntegrityError(f"{what}: not signed under a --trust certificate: {failure}") from failure
 
 
-def _check_fabric(evidence: FabricEvidence, authorities: Sequence[bytes]) -> Anchored:
-    """docs/fabric.md, "Receipts": peers of two organisations at least, owner and custodian, gave the same answer."""
+def _check_fabric(evidence: FabricEvidence, peers: Mapping[str, bytes]) -> Anchored:
+    """A peer of each of these organisations, by MSP ID and CA certificate, gave the same answer."""
     try:
         from orthanc_ledger.ledger.fabric.evidence import Evidence  # here, because few need what it imports
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"a receipt of Fabric's peers: {error.name} is not installed: pip install 'orthanc-ledger[consortium]'"
         ) from error
-    answer = Evidence.decode(evidence.answer)
-    named = {str(number): authority for number, authority in enumerate(authorities)}
-    issuers: dict[str, bytes] = {}
-    for msp_id, certificate in answer.signers():
-        name = holder(certificate, named)
-        if name is None:
-            raise IntegrityError(f"answer: a peer of {msp_id} signed it, whose CA is no --trust certificate")
-        issuers[msp_id] = named[name]
-    if len(set(issuers.values())) < _LEAST_ORGANISATIONS:
-        raise IntegrityError(
-            f"answer: signed under {len(set(issuers.values()))} --trust certificates, expected owner's and custodian's"
-        )
-    statement = answer.verify(issuers, issuers)
+    _check_parties(peers)
+    statement = Evidence.decode(evidence.answer).verify(peers)
     record = statement.answer
     args = {name: record[name] for name in _ANCHOR if name in record} if isinstance(record, dict) else {}
     try:
@@ -133,4 +141,14 @@ def _check_fabric(evidence: FabricEvidence, authorities: Sequence[bytes]) -> Anc
     if type(time) is not int or type(sequence) is not int:
         raise IntegrityError("answer: expected the anchor's time and sequence")
     said = Peers(statement.channel, statement.endorsers, statement.time)
-    return Anchored(args, time, sequence, said, tuple(dict.fromkeys(issuers.values())))
+    return Anchored(args, time, sequence, said, tuple(peers.values()))
+
+
+def _check_parties(peers: Mapping[str, bytes]) -> None:
+    """Raises ConfigError when one certificate is no CA's, or two have one key: whoever holds it signs as both."""
+    keys = (parse_certificate(der).public_key() for der in peers.values())
+    if len({key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) for key in keys}) < len(peers):
+        raise ConfigError(
+            "--peers: two organisations with one CA key, whose holder can sign as both: name each one's own"
+        )
+    Members(peers)

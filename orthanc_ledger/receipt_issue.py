@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from orthanc_ledger import merkle, tokens
 from orthanc_ledger.arrival import encode_head, read_head, section
@@ -17,7 +17,7 @@ from orthanc_ledger.index import Index
 from orthanc_ledger.instance import Instance, open_instance
 from orthanc_ledger.keyring import Keyring, StudyKeys
 from orthanc_ledger.leaves import METADATA_TREE, PIXEL_TREE, Leaf, LeafHasher, leaf_hashes, show_path
-from orthanc_ledger.ledger import Ledger
+from orthanc_ledger.ledger import Ledger, OpenLedger
 from orthanc_ledger.ledger.checkpoint import sign_note
 from orthanc_ledger.ledger.embedded import EmbeddedLedger
 from orthanc_ledger.ledger.identity import Identity
@@ -34,16 +34,17 @@ from orthanc_ledger.receipt import (
     Receipt,
     SaltedLeaf,
 )
+from orthanc_ledger.receipt_evidence import Believed
 from orthanc_ledger.verify import open_verified
-
-if TYPE_CHECKING:
-    from orthanc_ledger.ledger.fabric.evidence import Evidence
 
 
 class Issued(NamedTuple):
-    """A receipt, and whether it is of a record that a confirmed supersession put in place of an earlier one."""
+    """A receipt; whose word it is, as this node knows their certificates; and whether it is of a record that a
+    confirmed supersession put in place of an earlier one.
+    """
 
     receipt: Receipt
+    signers: Believed
     supersedes: bool
 
 
@@ -78,8 +79,8 @@ class Receipts:
         """The receipt of an object's current record: for its file, or for the elements at these paths only.
 
         Raises NotHeld when the object, its keys or such an element are not here, or it is not anchored yet;
-        IntegrityError when it differs from its anchor; ConfigError on a ledger of a kind without receipts; LedgerAway,
-        ContentAway.
+        IntegrityError when it differs from its anchor; ConfigError on a ledger of a kind without receipts, and where
+        the connection file lacks owner's or custodian's certificate; LedgerAway, ContentAway.
         """
         held = self._index.select(instances=[sop_uid])
         study = self._keyring.study(held[0].study_uid) if held else None
@@ -96,8 +97,8 @@ class Receipts:
             )
         hashes = [merkle.leaf_hash(encode_record(other)) for other in manifest.records]
         proof = tuple(merkle.inclusion_proof(hashes, index))
-        receipt = Receipt(encode_record(record), index, proof, self._evidence(anchor), content)
-        return Issued(receipt, supersedes)
+        evidence, signers = self._evidence(anchor)
+        return Issued(Receipt(encode_record(record), index, proof, evidence, content), signers, supersedes)
 
     def _current(self, study: StudyKeys, token: bytes, sop_uid: str) -> tuple[Mapping[str, Any], Manifest, int, bool]:
         """The anchor that counts, its manifest, the record's index in it: the first one's, or what superseded it."""
@@ -125,14 +126,15 @@ class Receipts:
             unit.seek(0)
             yield open_instance(section(unit, read_head(unit).part10_offset))
 
-    def _evidence(self, anchor: Mapping[str, Any]) -> EmbeddedEvidence | FabricEvidence:
-        """What the ledger gives for an anchor; the one place that knows which kind it is."""
+    def _evidence(self, anchor: Mapping[str, Any]) -> tuple[EmbeddedEvidence | FabricEvidence, Believed]:
+        """What the ledger gives for an anchor, and whose word it is; the one place that knows which kind it is."""
         if isinstance(self._ledger, EmbeddedLedger):
             return _embedded_evidence(self._ledger, anchor["sequence"], self._identity, self._clock())
         from orthanc_ledger.ledger.fabric.ledger import FabricLedger  # here, because few need what it imports
 
         if isinstance(self._ledger, FabricLedger):
-            return _fabric_evidence(self._ledger.anchor_evidence(anchor["manifestCid"]), self._ledger.authorities())
+            answer = self._ledger.anchor_evidence(anchor["manifestCid"])
+            return FabricEvidence(answer.encode()), _endorsing(self._ledger)
         raise ConfigError("receipts: this node's ledger is of a kind that gives none")
 
 
@@ -188,18 +190,26 @@ def _check_roots(record: Record, **roots: bytes) -> None:
             raise IntegrityError(f"{name}: expected {getattr(record, name).hex()}, got {root.hex()}: a decoder changed")
 
 
-def _embedded_evidence(ledger: EmbeddedLedger, position: int, identity: Identity, time: int) -> EmbeddedEvidence:
+def _embedded_evidence(
+    ledger: EmbeddedLedger, position: int, identity: Identity, time: int
+) -> tuple[EmbeddedEvidence, Sequence[bytes]]:
     entry = next(ledger.entries(position))
     checkpoint, proof = ledger.inclusion(position)
     _, transaction = SignedTransaction.decode_entry(entry)
-    authorities = _authorities(ledger, (transaction.certificate, identity.certificate))
+    signers = _authorities(ledger, (transaction.certificate, identity.certificate))
     note = sign_note(checkpoint, ledger.log_id, time, identity)
-    return EmbeddedEvidence(position, entry, tuple(proof), note, authorities)
+    return EmbeddedEvidence(position, entry, tuple(proof), note), signers
 
 
-def _fabric_evidence(answer: "Evidence", authorities: Mapping[str, bytes]) -> FabricEvidence:
-    issuers = [authorities[msp_id] for msp_id, _ in answer.signers() if msp_id in authorities]
-    return FabricEvidence(answer.encode(), tuple(dict.fromkeys(issuers)))
+def _endorsing(ledger: OpenLedger) -> Mapping[str, bytes]:
+    """MSP ID to CA certificate (DER) of owner and custodian, as a verifier names them."""
+    organisations, known = ledger.query("GetPolicy", {})["organisations"], ledger.authorities()
+    endorsing = [msp_id for msp_id, role in organisations.items() if role in ("owner", "custodian")]
+    if missing := [msp_id for msp_id in endorsing if msp_id not in known]:
+        raise ConfigError(
+            f"the connection file's organisations: no CA certificate of {missing}, whose peers sign receipts"
+        )
+    return {msp_id: known[msp_id] for msp_id in endorsing}
 
 
 def _authorities(ledger: EmbeddedLedger, certificates: Iterable[bytes]) -> tuple[bytes, ...]:

@@ -60,9 +60,6 @@ class TestEvidence:
         create_organisation(tmp_path / "namesake", "HospitalMSP")
         impostor = load_identity(issue(tmp_path / "namesake", "person", "person"))
         refuses(world, world.forged(disclosed, by=impostor, keeper=impostor), "not issued under --trust")
-        named = world.forged(disclosed, by=impostor, keeper=impostor)
-        named = replace(named, evidence=replace(named.evidence, authorities=(ca_certificate(tmp_path / "namesake"),)))
-        refuses(world, named, "not issued under --trust")
 
     def test_an_owner_that_changed_its_ca_is_believed_under_both(
         self, world: World, disclosed: Receipt, tmp_path: Path
@@ -77,6 +74,15 @@ class TestEvidence:
     def test_a_person_is_no_authority(self, world: World, disclosed: Receipt) -> None:
         with pytest.raises(ConfigError, match=r"got an end-entity certificate|not a CA certificate"):
             check(disclosed, [world.person("owner").certificate])
+
+    def test_a_log_does_not_pass_for_the_signatures_of_two_organisations(
+        self, world: World, disclosed: Receipt
+    ) -> None:
+        roles = {"HospitalMSP": "owner", "CustodianMSP": "custodian"}
+        peers = {msp_id: ca_certificate(world.organisations / role) for msp_id, role in roles.items()}
+        for asked in (peers, {"HospitalMSP": peers["HospitalMSP"]}, {}):
+            with pytest.raises(IntegrityError, match=r"^evidence: a log that one organisation keeps"):
+                check(disclosed, asked)
 
     def test_no_authority_at_all(self, world: World, disclosed: Receipt) -> None:
         with pytest.raises(IntegrityError, match="not signed under"):

@@ -26,7 +26,7 @@ from orthanc_ledger.instance import open_instance
 from orthanc_ledger.ledger.identity import create_organisation, issue, load_identity
 
 REFERENCE = ROOT / "docs" / "verify_receipt.py"
-PROVEN, NOT_PROVEN, UNSUPPORTED, NO_TRUST_ROOT = 0, 1, 2, 4
+PROVEN, NOT_PROVEN, UNSUPPORTED = 0, 1, 2
 NATIVE = ("native", "implicit, several frames", "no pixels")
 
 Verify = Callable[..., int]
@@ -49,9 +49,14 @@ def reference() -> ModuleType:
 
 @pytest.fixture
 def verify(reference: ModuleType, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Verify:
-    """Runs the reference in this process: receipt, file or nothing, organisations that are trusted."""
+    """Runs the reference in this process: receipt, file or nothing, organisations whose log or peers are believed."""
 
-    def run(receipt: bytes, file: bytes | None = None, trust: tuple[str | Path, ...] = ("owner",)) -> int:
+    def run(
+        receipt: bytes,
+        file: bytes | None = None,
+        trust: tuple[str | Path, ...] = ("owner",),
+        peers: tuple[str, ...] = (),
+    ) -> int:
         words = [str(tmp_path / "receipt.json")]
         Path(words[0]).write_bytes(receipt)
         if file is not None:
@@ -59,6 +64,8 @@ def verify(reference: ModuleType, world: World, tmp_path: Path, monkeypatch: pyt
             Path(words[1]).write_bytes(file)
         for role in trust:  # or an organisation's folder
             words += ["--trust", str(world.organisations / role / "cacerts" / "ca.pem")]
+        for role in peers:
+            words += ["--peers", f"{role}={world.organisations / role / 'cacerts' / 'ca.pem'}"]
         monkeypatch.setattr(sys, "argv", ["verify_receipt.py", *words])
         try:
             return int(reference.main())
@@ -86,9 +93,23 @@ def test_it_is_short_and_imports_nothing_of_the_project() -> None:
 def test_native_files_are_proven(world: World, verify: Verify, form: str) -> None:
     receipt, file = world.receipts[form].encode(), world.files[form]
     assert verify(receipt, file) == PROVEN
-    assert verify(receipt, file, trust=()) == NO_TRUST_ROOT
     assert verify(receipt, file, trust=("custodian", "research")) == NOT_PROVEN
     assert verify(receipt) == NOT_PROVEN
+
+
+def test_an_embedded_receipt_does_not_pass_for_one_of_two_organisations(world: World, verify: Verify) -> None:
+    receipt = world.disclosed.encode()
+    for peers in (("owner", "custodian"), ("owner",)):
+        assert verify(receipt, trust=(), peers=peers) == NOT_PROVEN
+
+
+@pytest.mark.parametrize(("trust", "peers"), [((), ()), (("owner",), ("owner",))], ids=["nobody", "both"])
+def test_who_is_believed_is_said_in_one_way(
+    world: World, verify: Verify, trust: tuple[str, ...], peers: tuple[str, ...]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        verify(world.disclosed.encode(), trust=trust, peers=peers)
+    assert stopped.value.code == 2
 
 
 @pytest.mark.parametrize("form", [form for form in FORMS if form not in NATIVE])

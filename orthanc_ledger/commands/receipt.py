@@ -20,13 +20,12 @@ from orthanc_ledger.ledger.checkpoint import Note
 from orthanc_ledger.ledger.identity import load_identity, parse_certificate, read_certificate
 from orthanc_ledger.receipt import Element, Leaves, Receipt, parse_path
 from orthanc_ledger.receipt_check import Proven, check, check_file
-from orthanc_ledger.receipt_evidence import Anchored, Peers
+from orthanc_ledger.receipt_evidence import Anchored, Believed, Peers
 from orthanc_ledger.receipt_issue import Receipts
 from orthanc_ledger.spool import TEMPORARY
 from orthanc_ledger.values import is_text
 
 EXIT_NOT_PROVEN = 1
-EXIT_NO_TRUST_ROOT = 4
 _SHOWN_BYTES = 64
 
 
@@ -48,19 +47,26 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     verify = subparsers.add_parser(
         "verify-receipt",
         help="check a receipt, and the file it is for; needs no node",
-        epilog="Exit codes: 0 proven; 1 not proven; 2 receipt, file or certificate cannot be read; 4 no trust root "
-        "given, so consistent with itself only.",
+        epilog="Exit codes: 0 proven; 1 not proven; 2 receipt, file or certificate cannot be read, or the "
+        "options do not say whom to believe.",
     )
     verify.add_argument("receipt", type=Path, metavar="RECEIPT")
     verify.add_argument("file", type=Path, nargs="?", metavar="FILE.dcm", help="the object, unless elements are proven")
-    verify.add_argument(
+    believed = verify.add_mutually_exclusive_group(required=True)
+    believed.add_argument(
         "--trust",
         type=Path,
         action="append",
-        default=[],
         metavar="CA.pem",
-        help="CA certificate of the organisation whose anchors you believe, got from itself (again for one it had "
-        "before; on Fabric those of owner and custodian)",
+        help="of an embedded ledger: CA certificate of the organisation whose anchors you believe, got from itself "
+        "(again for one it had before)",
+    )
+    believed.add_argument(
+        "--peers",
+        action="append",
+        metavar="MSPID=CA.pem",
+        help="on Fabric: an organisation of which a peer must have signed, and its CA certificate, got from itself "
+        "(again for each: owner and custodian)",
     )
     add_json(verify)
     verify.set_defaults(run=_verify)
@@ -69,7 +75,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def _issue(args: argparse.Namespace) -> int:
     paths = [parse_path(text) for text in args.disclose]
     issued = _receipts(open_node(args)).issue(args.sop_instance_uid, paths)
-    proven = check(issued.receipt, issued.receipt.evidence.authorities)  # nothing leaves that would not be believed
+    proven = check(issued.receipt, issued.signers)  # nothing leaves that would not be believed
     try:
         # For the owner's eyes: it may hold salts, with which a value can be guessed.
         with open(os.open(args.out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
@@ -103,7 +109,7 @@ def _receipts(node: Node) -> Receipts:
 
 def _verify(args: argparse.Namespace) -> int:
     receipt = Receipt.decode(_read(args.receipt))
-    trusted = [read_certificate(path).public_bytes(Encoding.DER) for path in args.trust]
+    believed = _believed(args)
     whole = isinstance(receipt.content, Leaves)
     if whole == (args.file is None):
         raise ConfigError(
@@ -112,15 +118,14 @@ def _verify(args: argparse.Namespace) -> int:
             else f"{args.receipt}: this receipt is for single elements and says nothing of a file: leave the file out"
         )
     try:
-        proven = check(receipt, trusted or receipt.evidence.authorities)
+        proven = check(receipt, believed)
         subject = _check_file(args.file, receipt.content, proven) if isinstance(receipt.content, Leaves) else None
     except IntegrityError as error:
         tell(args, {"state": "not proven", "detail": str(error)}, f"NOT proven: {error}")
         return EXIT_NOT_PROVEN
     elements = () if isinstance(receipt.content, Leaves) else receipt.content.elements
     row = {
-        "state": "proven" if trusted else "consistent with itself only",
-        "trusted": bool(trusted),
+        "state": "proven",
         "sop_instance_uid": subject,
         "elements": [_element(element) for element in elements],
         **_anchor(proven),
@@ -129,7 +134,26 @@ def _verify(args: argparse.Namespace) -> int:
         show([row], True, ())
     else:
         print("\n".join(_lines(row)))
-    return 0 if trusted else EXIT_NO_TRUST_ROOT
+    return 0
+
+
+def _believed(args: argparse.Namespace) -> Believed:
+    """Whom the options name."""
+    if args.trust:
+        return [_ca(path) for path in args.trust]
+    peers: dict[str, bytes] = {}
+    for text in args.peers:
+        msp_id, _, path = text.partition("=")
+        if not msp_id or not path:
+            raise ConfigError(f"--peers {text!a}: expected MSPID=CA.pem")
+        if msp_id in peers:
+            raise ConfigError(f"--peers {text!a}: {msp_id!a} is named twice: expected one CA of each organisation")
+        peers[msp_id] = _ca(Path(path))
+    return peers
+
+
+def _ca(path: Path) -> bytes:
+    return read_certificate(path).public_bytes(Encoding.DER)
 
 
 def _check_file(path: Path, leaves: Leaves, proven: Proven) -> str:
@@ -199,7 +223,7 @@ def _value(element: Element, tag: int) -> str:
 
 def _lines(row: dict[str, Any]) -> Iterator[str]:
     roots = "; ".join(f"{root['subject']!a}, SHA-256 {root['sha256']}" for root in row["trust_roots"])
-    yield row["state"] if row["trusted"] else f"no trust root given: {row['state']}"
+    yield row["state"]
     if row["sop_instance_uid"] is not None:
         yield f"what        pixels and metadata (fp/v1) of this file, SOP Instance UID {row['sop_instance_uid']!a}"
     else:
@@ -209,7 +233,7 @@ def _lines(row: dict[str, Any]) -> Iterator[str]:
     yield f"as          instance {row['instance'].hex()} of study {row['study'].hex()}, {row['kind']}, {row['origin']}"
     yield f"manifest    {row['manifest']}"
     yield _keepers(row)
-    yield f"trust root  {roots}" if row["trusted"] else f"it names    {roots}: believe it when its owner confirms it"
+    yield f"trust root  {roots}"
     yield f"not said    {_not_said(row)} (docs/receipt.md)"
 
 

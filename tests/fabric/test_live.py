@@ -117,7 +117,7 @@ def test_evidence_is_signed_by_owner_and_custodian(ledgers: Ledgers) -> None:
     hospital, args = ledgers.open(), anchoring()
     committed = hospital.submit("Anchor", args)
     encoded = hospital.anchor_evidence(args["manifestCid"]).encode()
-    statement = Evidence.decode(encoded).verify(hospital.authorities(), BOTH)
+    statement = Evidence.decode(encoded).verify({msp_id: hospital.authorities()[msp_id] for msp_id in BOTH})
     assert (statement.function, statement.args) == ("GetAnchor", {"manifestCid": args["manifestCid"]})
     assert (statement.answer["root"], statement.answer["sequence"]) == (args["root"], committed.position)
     assert set(statement.endorsers) == set(BOTH)

@@ -6,7 +6,7 @@ the anchor in their state; neither can take it back.
 """
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,6 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from fabric_protos.common import common_pb2
 from fabric_protos.msp import identities_pb2
@@ -42,7 +41,7 @@ class Statement:
     function: str
     args: Value
     answer: Value
-    endorsers: Mapping[str, str]  # MSP ID to serial number of the peer's certificate, hex
+    endorsers: Mapping[str, str]  # of those asked for: MSP ID to serial number of the peer's certificate, hex
 
 
 @dataclass(frozen=True)
@@ -85,27 +84,27 @@ class Evidence:
                     return found
         raise IntegrityError("expected evidence of version 1, got something else")
 
-    def signers(self) -> list[tuple[str, bytes]]:
-        """MSP ID and certificate (DER) of every endorser, by their own word. Raises IntegrityError."""
-        found = (_identity(endorsement.endorser) for endorsement in self.endorsed.endorsements)
-        return [(msp_id, certificate.public_bytes(Encoding.DER)) for msp_id, certificate in found]
+    def verify(self, peers: Mapping[str, bytes]) -> Statement:
+        """What was signed, once a peer of each of the organisations `peers` did: MSP ID to CA certificate (DER), as the
+        verifier believes them.
 
-    def verify(self, authorities: Mapping[str, bytes], signed_by: Collection[str]) -> Statement:
-        """What was signed, once a peer of each of the organisations `signed_by` did.
+        Every signature in their names must be good: by a certificate that this CA issued to a peer (OU=peer) and that
+        was valid at the statement's time. Whether it was revoked is not looked up. Others' signatures do not count.
 
-        `authorities`: MSP ID to CA certificate (DER) that the verifier believes. Every signature must be good: by a
-        certificate that this CA issued to a peer (OU=peer) and that was valid at the statement's time. Whether it was
-        revoked is not looked up. Raises IntegrityError, saying what is wrong.
+        Raises IntegrityError, saying what is wrong.
         """
         statement = self._statement()
         endorsers = {}
         for endorsement in self.endorsed.endorsements:
-            msp_id, certificate = _identity(endorsement.endorser)
-            _check_peer(msp_id, certificate, authorities, statement["time"])
-            _check_signature(certificate, endorsement, self.endorsed.response)
-            endorsers[msp_id] = serial_of(certificate)
-        if missing := sorted(set(signed_by) - endorsers.keys()):
-            raise IntegrityError(f"expected the signatures of {', '.join(sorted(signed_by))}: {missing} are missing")
+            identity = _identity(endorsement.endorser)
+            if identity.mspid in peers:
+                certificate = _peer(identity, peers[identity.mspid], statement["time"])
+                _check_signature(certificate, endorsement, self.endorsed.response)
+                endorsers[identity.mspid] = serial_of(certificate)
+        missing = sorted(peers.keys() - endorsers.keys())
+        if missing or not peers:
+            named = ", ".join(sorted(peers)) or "one organisation at least"
+            raise IntegrityError(f"expected the signatures of peers of {named}: {missing} are missing")
         return Statement(**statement, endorsers=endorsers)
 
     def _statement(self) -> dict[str, Any]:
@@ -146,19 +145,20 @@ def _endorsement(value: Any) -> Endorsement:
     raise IntegrityError("expected an endorsement {endorser, signature}, got something else")
 
 
-def _identity(endorser: bytes) -> tuple[str, x509.Certificate]:
+def _identity(endorser: bytes) -> identities_pb2.SerializedIdentity:
     try:
-        identity = identities_pb2.SerializedIdentity.FromString(endorser)
-        return identity.mspid, parse_certificate(identity.id_bytes, x509.load_pem_x509_certificate)
-    except (DecodeError, Unreadable) as error:
-        raise IntegrityError("an endorser is no MSP identity with a certificate in PEM") from error
+        return identities_pb2.SerializedIdentity.FromString(endorser)
+    except DecodeError as error:
+        raise IntegrityError("an endorser is no MSP identity") from error
 
 
-def _check_peer(msp_id: str, certificate: x509.Certificate, authorities: Mapping[str, bytes], time: int) -> None:
-    """That an organisation's CA made the certificate a peer's, valid at a time with its CA's own."""
-    if msp_id not in authorities:
-        raise IntegrityError(f"signed by a peer of {msp_id}, expected one of {', '.join(sorted(authorities))}")
-    authority = parse_certificate(authorities[msp_id])
+def _peer(identity: identities_pb2.SerializedIdentity, ca_certificate: bytes, time: int) -> x509.Certificate:
+    """The certificate in an identity, which the CA (DER) made a peer's; both valid at a time."""
+    msp_id, authority = identity.mspid, parse_certificate(ca_certificate)
+    try:
+        certificate = parse_certificate(identity.id_bytes, x509.load_pem_x509_certificate)
+    except Unreadable as error:
+        raise IntegrityError(f"a signer of {msp_id} has no certificate in PEM") from error
     try:
         certificate.verify_directly_issued_by(authority)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
@@ -170,6 +170,7 @@ def _check_peer(msp_id: str, certificate: x509.Certificate, authorities: Mapping
         first, last = int(each.not_valid_before_utc.timestamp()), int(each.not_valid_after_utc.timestamp())
         if not first <= time <= last:
             raise IntegrityError(f"a certificate of {msp_id} is valid from {first} to {last}, the answer is of {time}")
+    return certificate
 
 
 def _check_signature(certificate: x509.Certificate, endorsement: Endorsement, response: bytes) -> None:
