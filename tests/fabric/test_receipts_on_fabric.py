@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import ROOT
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -335,6 +336,22 @@ def test_the_commands_issue_and_verify(world: World, tmp_path: Path, capsys: pyt
     assert "NOT proven: expected the signatures of peers of HospitalMSP, ResearchMSP" in capsys.readouterr().out
     assert cli.main(["verify-receipt", path, str(real_file(FILE)), "--trust", str(world.party("owner") / CA)]) == 1
     assert "give --peers MSPID=CA.pem for each organisation that must have signed" in capsys.readouterr().out
+
+
+def test_none_leaves_whose_signers_the_node_cannot_check(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    node = world.folder / "node"
+    settings = yaml.safe_load((node / CONFIG_NAME).read_text())
+    usual = node / settings["ledger"].removeprefix("fabric:")
+    connection = yaml.safe_load(usual.read_text())
+    (world.party("custodian") / "less.yaml").write_bytes((world.party("custodian") / usual.name).read_bytes())
+    less = {msp_id: path for msp_id, path in connection["organisations"].items() if msp_id != CUSTODIAN}
+    usual.with_name("less.yaml").write_text(yaml.safe_dump({**connection, "organisations": less}))
+    ledger = f"fabric:{usual.with_name('less.yaml')}"
+    (node / "less.yaml").write_text(yaml.safe_dump({**settings, "ledger": ledger}))
+    out = world.folder / "none.json"
+    assert cli.main(["--config", str(node / "less.yaml"), "receipt", world.sop_uid, "--out", str(out)]) == 2
+    assert "no CA certificate of ['CustodianMSP'], whose peers sign receipts" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_without_the_extra_it_is_told_what_to_install(world: World, tmp_path: Path) -> None:
