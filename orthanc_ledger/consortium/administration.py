@@ -19,6 +19,10 @@ from orthanc_ledger.errors import LedgerAway
 
 _LEADER_S = 60.0
 _ANSWER_S = 2.0
+_SEEN_S = 10
+_TRIES = 4
+_UNKNOWN = re.compile("timed out waiting for txid|MVCC_READ_CONFLICT")
+_DONE = re.compile("with unchanged content|new definition must be sequence 2")
 _LEADER = re.compile(rb'^consensus_etcdraft_is_leader\{channel="[^"]+"\} 1$', re.MULTILINE)
 
 
@@ -47,16 +51,16 @@ class Administration:
 
         Research approves, too: not because it counts, but so that its own peer knows its own package, for queries.
         """
-        definition = ("-C", CHANNEL, "--name", name, "--version", "1", "--sequence", "1", *self._by_way_of_leader())
+        definition = ("-C", CHANNEL, "--name", name, "--version", "1", "--sequence", "1")
         approve = ("lifecycle", "chaincode", "approveformyorg", *definition, "--package-id")
         _at_once(
             *(
-                partial(self._on_peers, each.peers, (*approve, files.package_id(self._directory, each)))
+                partial(self._transact, each.peers, (*approve, files.package_id(self._directory, each)))
                 for each in self._topology.organisations
             )
         )
         peers = [peer for each in self._topology.endorsing for peer in each.peers]
-        self._on_peers(peers, ("lifecycle", "chaincode", "commit", *definition))
+        self._transact(peers, ("lifecycle", "chaincode", "commit", *definition))
 
     def leader(self) -> str | None:
         """The name of the orderer that leads, by its own word; None while nobody does."""
@@ -107,13 +111,25 @@ class Administration:
         admin = admin_environment(organisation, peer, f"{LOOPBACK}:{peer.port}", self._places)
         run_program(self._binaries / "peer", *command, environment=admin)
 
-    def _on_peers(self, peers: Sequence[Peer], command: Sequence[str]) -> None:
-        """The same, endorsed and awaited on several peers."""
+    def _transact(self, peers: Sequence[Peer], command: Sequence[str]) -> None:
+        """The same for a transaction, endorsed by several peers and awaited on them.
+
+        A try that they were not seen to commit may have come to nothing with an orderer that led until then, or have
+        been overlooked among others' (`peer` listens from the newest block on); the next one says which.
+        """
         targets: list[str] = []
         for peer in peers:
             authority = f"{self._places.peer(self._topology.organisation(peer.name), peer)}/tls/ca.crt"
             targets += ["--peerAddresses", f"{LOOPBACK}:{peer.port}", "--tlsRootCertFiles", authority]
-        self._on_peer(peers[0], (*command, *targets))
+        for more in reversed(range(_TRIES)):
+            way = (*self._by_way_of_leader(), "--waitForEventTimeout", f"{_SEEN_S}s")
+            try:
+                return self._on_peer(peers[0], (*command, *way, *targets))
+            except LedgerAway as error:
+                if _DONE.search(str(error)):
+                    return
+                if not more or not _UNKNOWN.search(str(error)):
+                    raise
 
 
 def _at_once(*calls: Callable[[], None]) -> None:

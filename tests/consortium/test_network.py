@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from orthanc_ledger.consortium import files
-from orthanc_ledger.consortium.binaries import chaincode_binary
+from orthanc_ledger.consortium.administration import Administration
+from orthanc_ledger.consortium.binaries import chaincode_binary, fabric_binaries
 from orthanc_ledger.consortium.network import Network
 from orthanc_ledger.consortium.topology import LOOPBACK, Settings, trial
 from orthanc_ledger.consortium.trial import identity_of
@@ -67,6 +68,39 @@ def test_another_definition_is_a_ledger_of_its_own_within_a_second(
     network.deploy("other")
     figure(f"consortium: a further definition of the chaincode: {time.monotonic() - began:.2f} s")
     with ledger_of(network, "hospital", "other") as hospital, pytest.raises(ContractError, match="WRONG_STATE policy"):
+        hospital.submit("Anchor", anchor("here"))
+
+
+DOUBTFUL = """\
+#!/bin/sh
+first() {{ {first}; }}
+if mkdir "{folder}/$3-$CORE_PEER_LOCALMSPID"; then first "$@"; echo "Error: {words}"; exit 1; fi
+exec {peer} "$@"
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "first"),
+    [
+        ("lost", "timed out waiting for txid on all peers", ":"),
+        ("unseen", "timed out waiting for txid on all peers", '{peer} "$@"'),
+        ("overtaken", "transaction invalidated with status (MVCC_READ_CONFLICT)", '{peer} "$@"'),
+    ],
+    ids=["lost", "unseen", "overtaken"],
+)
+def test_approvals_and_a_commit_that_were_not_seen_are_tried_again_whatever_became_of_them(
+    network: Network, tmp_path: Path, name: str, words: str, first: str
+) -> None:
+    peer = fabric_binaries() / "peer"
+    (tmp_path / "peer").write_text(
+        DOUBTFUL.format(first=first.format(peer=peer), folder=tmp_path, words=words, peer=peer)
+    )
+    (tmp_path / "peer").chmod(0o755)
+    Administration(network.directory, network.topology, tmp_path).define(name)
+    assert len(list(tmp_path.glob("approveformyorg-*"))) == len(network.topology.organisations)
+    assert len(list(tmp_path.glob("commit-*"))) == 1
+    files.write_connection(network.directory, network.topology, network.topology.organisation("hospital"), name)
+    with ledger_of(network, "hospital", name) as hospital, pytest.raises(ContractError, match="WRONG_STATE policy"):
         hospital.submit("Anchor", anchor("here"))
 
 
