@@ -141,8 +141,9 @@ class RandomStory:
                 (LAB, "LogRetrieval", {**release, "outcome": draw.one_of(("complete", "failed"))}),
                 (LAB, "ReportTamper", {**release, "instance": DIGEST, "observed": draw.one_of((DIGEST, UNKNOWN))}),
             ]
+        approved = [record["id"] for _, record in host.scan("request/") if record["state"] == "approved"]
         for release in releases(Channel(host.model, self._channel.policy)):
-            if permitted(self._channel, release):
+            if release["request"] in approved and permitted(self._channel, release):
                 found += [(party, "LogRelease", release)] * 3
         return DrawnCall(*draw.one_of(found), nonce=number.to_bytes(16))
 
