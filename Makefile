@@ -19,7 +19,7 @@ demo: $(INSTALLED) ## show one scan's whole way on this machine, a minute at mos
 test: $(INSTALLED) lint types chaincode ## lint, types and all tests; the Debian packages they need are installed when root
 	scripts/debian-packages dcmtk:storescu strace:strace orthanc:Orthanc
 	$(BIN)/python -m orthanc_ledger.consortium build
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 chaincode: $(INSTALLED) ## vet, staticcheck and tests of the chaincode
 	scripts/go-toolchain

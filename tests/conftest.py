@@ -5,9 +5,11 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,16 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 POLL_S = 0.02
 END_S = 10.0
+_BLOCK = 100  # ports
+_LONGEST = (
+    "fabric/test_differential.py",
+    "fabric/test_failures.py",
+    "fabric/test_demo_consortium.py",
+    "crash/test_receiver.py",
+    "crash/test_anchorer.py",
+    "scp/test_gate_attack.py",
+    "test_torture.py",
+)
 _FIGURE = "figure"
 _MOST_FILES = 300
 
@@ -26,6 +38,12 @@ def wait_until(condition: Callable[[], object], timeout_s: float, what: str) -> 
         if time.monotonic() > deadline:
             pytest.fail(f"waited {timeout_s} s in vain until {what}")
         pause.wait(POLL_S)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take minutes come first (xdist's `--no-loadscope-reorder` keeps it so): no core is idle at the end."""
+    places = {ROOT / "tests" / name: place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(autouse=True)
@@ -74,39 +92,66 @@ def dicom_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def dcmtk() -> Callable[[str], str]:
-    """Path of a dcmtk tool by its name. Without dcmtk a test skips; in CI, where `make test` installs it, it fails."""
-
-    def tool(name: str) -> str:
-        path = shutil.which(name)
-        if path is None:
-            (pytest.fail if os.environ.get("CI") else pytest.skip)(f"dcmtk's {name} is not installed")
-        return path
-
-    return tool
+    """Path of a dcmtk tool by its name."""
+    return _installed
 
 
 @pytest.fixture(scope="session")
-def free_port(worker_id: str) -> Callable[[], int]:
-    """Free ports of 127.0.0.1, each given once; below the ephemeral range, so that no outgoing connection takes one."""
-    worker = int(worker_id.removeprefix("gw")) if worker_id.startswith("gw") else 0
-    return free_ports(12_000 + worker * 4_000)
+def strace() -> str:
+    """Path of strace."""
+    return _installed("strace")
 
 
-def free_ports(first: int) -> Callable[[], int]:
-    """Gives ports that are free among the 4,000 from ``first`` on, each once."""
-    candidates = iter(range(first + os.getpid() % 3_000, first + 4_000))
+def _installed(name: str) -> str:
+    """Path of a program. Without it a test skips; in CI, where `make test` installs it, it fails."""
+    path = shutil.which(name)
+    if path is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{name} is not installed")
+    return path
 
-    def take() -> int:
-        for port in candidates:
-            with socket.socket() as probe:
-                try:
-                    probe.bind(("127.0.0.1", port))
-                except OSError:
-                    continue
-                return port
-        pytest.fail("no free port left in this range")
 
-    return take
+@pytest.fixture(scope="session", autouse=True)
+def _networks_end_with_us(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Servers of a network outlive who started them, but not these tests, even if they are killed."""
+    waiting = [sys.executable, "-m", "tests.end_networks", str(tmp_path_factory.getbasetemp())]
+    with subprocess.Popen(waiting, cwd=ROOT, stdin=subprocess.PIPE, start_new_session=True) as process:
+        yield
+        process.terminate()
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Iterator[Callable[[], int]]:
+    """Free ports of 127.0.0.1, each given once."""
+    with closing(free_ports()) as ports:
+        yield ports.__next__
+
+
+def free_ports() -> Generator[int, None, None]:
+    """Ports that are free, each given once, by this process and all others that ask here: of blocks that are claimed by
+    abstract sockets (unix(7)), which go with their process. Below the ephemeral range, so that no outgoing connection
+    takes one.
+    """
+    firsts = range(12_000, 32_000, _BLOCK)
+    begin = os.getpid() % len(firsts)
+    with ExitStack() as claims:
+        for first in (*firsts[begin:], *firsts[:begin]):
+            claim = claims.enter_context(socket.socket(socket.AF_UNIX))
+            if _bound(claim, f"\0orthanc-ledger tests, ports from {first}"):
+                yield from (port for port in range(first, first + _BLOCK) if _is_free(port))
+    pytest.fail("no free port left")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return _bound(probe, ("127.0.0.1", port))
+
+
+def _bound(made: socket.socket, address: str | tuple[str, int]) -> bool:
+    try:
+        made.bind(address)
+    except OSError:
+        return False
+    return True
 
 
 @pytest.fixture

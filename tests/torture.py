@@ -197,7 +197,7 @@ def main(rounds: int, seed: int) -> None:
     """Torture a node in a temporary folder, which stays when something is found."""
     folder = Path(tempfile.mkdtemp(prefix="torture-"))
     begun_s = time.monotonic()
-    torture = Torture(folder, free_ports(24_000), seed)
+    torture = Torture(folder, free_ports().__next__, seed)
     torture.run(rounds)
     print(f"{torture.report()}; {(time.monotonic() - begun_s) / rounds:.2f} s a round")
     shutil.rmtree(folder)

@@ -3,14 +3,18 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from orthanc_ledger.consortium.processes import Processes
 from orthanc_ledger.errors import LedgerAway
+from tests.conftest import ROOT, free_ports
 
 WAIT_S = 20.0
 LASTING = "import signal, sys; print('here', flush=True); signal.pause()"
@@ -91,3 +95,28 @@ def test_one_that_never_gets_ready_is_told(processes: Processes) -> None:
     start(processes, LASTING)
     with pytest.raises(LedgerAway, match="one: not ready after 0 s"):
         processes.wait_ready("one", lambda: False, 0.0)
+
+
+KILLED = f"""
+import os, signal, sys
+from orthanc_ledger.consortium.processes import Processes
+
+def test_that_is_killed(tmp_path):
+    Processes(tmp_path / "network").start("one", [sys.executable, "-c", {LASTING!r}], {{}})
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_tests_that_are_killed_leave_no_server(tmp_path: Path, wait_until: Callable[..., None]) -> None:
+    (tmp_path / "test_killed.py").write_text(KILLED)
+    tests = ["-p", "tests.conftest", "--basetemp", tmp_path / "temporary", "--rootdir", tmp_path, tmp_path]
+    killed = subprocess.run([sys.executable, "-m", "pytest", *tests], cwd=ROOT, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
+    known = tmp_path / "temporary" / "test_that_is_killed0" / "network" / "run"
+    wait_until(lambda: not list(known.iterdir()), WAIT_S, "its server has ended")
+
+
+def test_tests_that_run_at_the_same_time_get_no_port_of_each_other_s() -> None:
+    with closing(free_ports()) as some, closing(free_ports()) as others:
+        drawn = [*islice(some, 150), *islice(others, 150), *islice(some, 150)]
+    assert len(set(drawn)) == len(drawn)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -41,15 +40,6 @@ class Point:
     def acknowledged(self) -> set[str]:
         noted = Path(self.folder) / "acknowledged"
         return set(noted.read_text().split()) if noted.exists() else set()
-
-
-@pytest.fixture(scope="module")
-def strace() -> str:
-    """Path of strace. Without it a test skips; in CI it fails."""
-    path = shutil.which("strace")
-    if path is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("strace is not installed")
-    return path
 
 
 Hit = Callable[..., list[Point]]
