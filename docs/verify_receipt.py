@@ -113,6 +113,7 @@ def check_answer(evidence, peers):  # receipt.md, "Evidence of kind `fabric`"
     )
     need(said["v"] == 1, "answer: of another version")
     need(part(response, 1) == sha256(channel + header + question).digest(), "answer: to another question")
+    need((fields(header).keys(), fields(question).keys()) == ({1, 2}, {1}), "answer: fields that are none of its own")
     asked = sha256(part(header, 2) + part(header, 1)).hexdigest().encode()
     need(part(channel, 5) == asked, "answer: its transaction id is not that of nonce and caller")
     function, args = fields(part(question, 1, 1, 3))[1]

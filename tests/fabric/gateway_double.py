@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from fabric_protos.common import common_pb2
 from fabric_protos.gateway import gateway_pb2, gateway_pb2_grpc
-from fabric_protos.peer import chaincode_event_pb2, chaincode_pb2, proposal_pb2, transaction_pb2
+from fabric_protos.peer import chaincode_event_pb2, proposal_pb2, transaction_pb2
 from google.rpc import status_pb2
 
 from orthanc_ledger.ledger.fabric.proposal import Proposal, open_envelope
@@ -43,6 +43,8 @@ AWAY = Fault(
 )
 
 Answer = Callable[..., str]
+FIRST = '[{"sequence":7,"time":1800000000,"value":null}]'
+"""What a key's history begins with."""
 
 
 class Chain:
@@ -52,12 +54,20 @@ class Chain:
         self.changed = threading.Condition()
         self.ordered: list[bytes] = []  # envelopes, as often as they were sent
         self.status: dict[str, int] = {}
+        self.calls: dict[str, tuple[str, ...]] = {}  # by transaction id
 
     def commit(self, transaction_id: str, code: str | int = "VALID") -> None:
         with self.changed:
             number = code if isinstance(code, int) else transaction_pb2.TxValidationCode.Value(code)
             self.status.setdefault(transaction_id, number)
             self.changed.notify_all()
+
+    def has(self, call: tuple[str, ...]) -> bool:
+        """Whether such a call was committed."""
+        valid = transaction_pb2.TxValidationCode.Value("VALID")
+        return any(
+            self.calls[name] == call for name, code in self.status.items() if code == valid and name in self.calls
+        )
 
 
 class GatewayDouble(gateway_pb2_grpc.GatewayServicer):  # type: ignore[misc]  # generated without types
@@ -66,8 +76,8 @@ class GatewayDouble(gateway_pb2_grpc.GatewayServicer):  # type: ignore[misc]  # 
     def __init__(self, peers: Peers, chain: Chain) -> None:
         self.peers, self.chain = peers, chain
         self.calls: list[str] = []  # steps that were asked of this peer
-        self.endorse: Answer = lambda *call: '{"result":null,"sequence":7}'
-        self.evaluate: Answer = lambda *call: "null"
+        self.endorse: Answer = self._contract
+        self.evaluate: Answer = lambda *call: FIRST if call[0] == "HistoryOf" else "null"
         self.submitted: Callable[[str], object] = chain.commit
         self.asked: Callable[[str], object] = lambda transaction_id: None
         self.changes: Callable[[bytes], bytes] = lambda payload: payload
@@ -75,14 +85,14 @@ class GatewayDouble(gateway_pb2_grpc.GatewayServicer):  # type: ignore[misc]  # 
         self.streams_ended = threading.Semaphore(0)
 
     def Endorse(self, request: Any, context: Any) -> Any:
-        proposal, call = _read(request.proposed_transaction)
-        answer = self._do("Endorse", context, lambda: self.endorse(*call))
+        proposal = _read(request.proposed_transaction)
+        answer = self._do("Endorse", context, lambda: self.endorse(*proposal.call))
         payload = self.changes(self.peers.payload(proposal, answer))
         return gateway_pb2.EndorseResponse(prepared_transaction=common_pb2.Envelope(payload=payload))
 
     def Evaluate(self, request: Any, context: Any) -> Any:
         assert list(request.target_organizations) == ["HospitalMSP"]
-        _, call = _read(request.proposed_transaction)
+        call = _read(request.proposed_transaction).call
         answer = self._do("Evaluate", context, lambda: self.evaluate(*call))
         return gateway_pb2.EvaluateResponse(result={"status": 200, "payload": answer.encode()})
 
@@ -90,6 +100,7 @@ class GatewayDouble(gateway_pb2_grpc.GatewayServicer):  # type: ignore[misc]  # 
         envelope = request.prepared_transaction.SerializeToString()
         assert open_envelope(envelope).proposal.transaction_id == request.transaction_id
         self.chain.ordered.append(envelope)
+        self.chain.calls[request.transaction_id] = open_envelope(envelope).proposal.call
         self._do("Submit", context, lambda: self.submitted(request.transaction_id))
         return gateway_pb2.SubmitResponse()
 
@@ -114,6 +125,9 @@ class GatewayDouble(gateway_pb2_grpc.GatewayServicer):  # type: ignore[misc]  # 
         with self.chain.changed:
             context.add_callback(self._wake)
             self.chain.changed.wait_for(lambda: not context.is_active())
+
+    def _contract(self, *call: str) -> str:
+        return '{"repeats":"key","result":null}' if self.chain.has(call) else '{"result":null,"sequence":7}'
 
     def _wake(self) -> None:
         with self.chain.changed:
@@ -161,11 +175,7 @@ def tls() -> tuple[bytes, bytes]:
     return private, certificate.public_bytes(Encoding.PEM)
 
 
-def _read(signed: Any) -> tuple[Proposal, list[str]]:
-    """A signed proposal: its parts, and the function with its arguments."""
+def _read(signed: Any) -> Proposal:
     proposal = proposal_pb2.Proposal.FromString(signed.proposal_bytes)
     header = common_pb2.Header.FromString(proposal.header)
-    payload = proposal_pb2.ChaincodeProposalPayload.FromString(proposal.payload)
-    words = chaincode_pb2.ChaincodeInvocationSpec.FromString(payload.input).chaincode_spec.input.args
-    parts = Proposal(header.channel_header, header.signature_header, proposal.payload)
-    return parts, [word.decode() for word in words]
+    return Proposal(header.channel_header, header.signature_header, proposal.payload)

@@ -3,6 +3,7 @@
 import hashlib
 import ssl
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -89,6 +90,18 @@ def response_to(proposal: Proposal, answer: str, status: int = 200, chaincode: s
         proposal_hash=digest, extension=action.SerializeToString()
     ).SerializeToString()
     return encoded
+
+
+def with_ends_moved(proposal: Proposal) -> tuple[Proposal, Proposal]:
+    """A proposal as an attacker has it signed, and one of the same digest that names another channel and time: the
+    digest is over the parts without their lengths, and peers ignore fields that they do not know.
+    """
+    other = common_pb2.ChannelHeader(channel_id="another", tx_id=hashlib.sha256(b"").hexdigest())
+    other.timestamp.seconds = proposal.time + DAY
+    asked = replace(proposal, signature_header=proposal.signature_header + other.SerializeToString())
+    moved = replace(asked, channel_header=asked.channel_header + asked.signature_header, signature_header=b"")
+    assert moved.digest == asked.digest
+    return asked, moved
 
 
 def payload_of(proposal: Proposal, response: bytes, endorsements: Sequence[Endorsement]) -> bytes:

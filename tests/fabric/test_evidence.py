@@ -13,7 +13,7 @@ from orthanc_ledger.ledger.fabric import dagjson
 from orthanc_ledger.ledger.fabric.evidence import Evidence
 from orthanc_ledger.ledger.fabric.proposal import Endorsed, Endorsement, Proposal, Signer, propose
 from orthanc_ledger.ledger.identity import Identity, create_organisation, serial_of
-from tests.fabric.peers import CUSTODIAN, DAY, OWNER, Peer, Peers, payload_of, response_to
+from tests.fabric.peers import CUSTODIAN, DAY, OWNER, Peer, Peers, payload_of, response_to, with_ends_moved
 
 ARGS, ANCHOR = {"manifestCid": "bafy"}, {"manifestCid": "bafy", "root": b"r" * 32, "count": 3}
 
@@ -53,6 +53,16 @@ def test_every_changed_byte_is_refused(evidence: Evidence, peers: Peers) -> None
         changed[at] ^= 1 << at % 8
         with pytest.raises(IntegrityError):
             Evidence.decode(bytes(changed)).verify(peers.authorities)
+
+
+def test_a_part_s_end_cannot_be_moved_so_that_the_same_signatures_name_another_channel(
+    proposal: Proposal, peers: Peers
+) -> None:
+    asked, moved = with_ends_moved(proposal)
+    response = response_to(asked, dagjson.encode(ANCHOR))
+    for each in (asked, moved):
+        with pytest.raises(IntegrityError, match="none that can be read"):
+            signed(each, peers.owner, peers.custodian, response=response).verify(peers.authorities)
 
 
 @pytest.mark.parametrize("cut", [slice(1, None), slice(None, -1), slice(0, 0)])

@@ -38,7 +38,7 @@ from orthanc_ledger.receipt import EmbeddedEvidence, FabricEvidence, Leaves, Rec
 from orthanc_ledger.receipt_check import check, check_file
 from orthanc_ledger.receipt_evidence import Peers as Keepers
 from orthanc_ledger.setup_node import CONFIG_NAME
-from tests.fabric.peers import CUSTODIAN, OWNER, Peer
+from tests.fabric.peers import CUSTODIAN, OWNER, Peer, response_to, with_ends_moved
 
 pytestmark = [pytest.mark.usefixtures("moved"), pytest.mark.timeout(1200)]  # with what is built the first time
 
@@ -276,6 +276,25 @@ def test_new_peers_of_both_are_believed_whoever_else_signed(
     signed = signed_by(world.disclosed, *(peer_of(world, *each) for each in (*others, *HONEST)))
     assert world.proves(signed.encode(), *BOTH)
     assert reference(signed.encode(), *BOTH) == 0
+
+
+def test_the_same_signatures_do_not_name_another_channel_with_a_part_s_end_moved(
+    world: World, reference: Callable[..., int]
+) -> None:
+    assert isinstance(world.disclosed.evidence, FabricEvidence)
+    honest = Evidence.decode(world.disclosed.evidence.answer).endorsed
+    asked, moved = with_ends_moved(honest.proposal)
+    answer, chaincode = honest.answer.decode(), honest.action.chaincode_id.name
+    for proposal, why in ((honest.proposal, ""), (asked, "none that can be read"), (moved, "none that can be read")):
+        response = response_to(asked if why else proposal, answer, chaincode=chaincode)
+        ours = Evidence(Endorsed(proposal, response, ()))
+        forged = signed_by(
+            replace(world.disclosed, evidence=FabricEvidence(ours.encode())),
+            *(peer_of(world, *each) for each in HONEST),
+        )
+        if why:
+            world.refuses(forged, why)
+        assert reference(forged.encode(), *BOTH) == bool(why)
 
 
 def test_a_namesake_of_the_custodians_ca_is_refused(

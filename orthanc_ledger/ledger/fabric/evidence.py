@@ -111,9 +111,9 @@ class Evidence:
         """The parts of the statement that the signed hash covers."""
         proposal, action = self.endorsed.proposal, self.endorsed.action
         try:
-            channel_header = common_pb2.ChannelHeader.FromString(proposal.channel_header)
-            signature_header = common_pb2.SignatureHeader.FromString(proposal.signature_header)
-            payload = proposal_pb2.ChaincodeProposalPayload.FromString(proposal.payload)
+            channel_header = _exact(common_pb2.ChannelHeader, proposal.channel_header)
+            signature_header = _exact(common_pb2.SignatureHeader, proposal.signature_header)
+            payload = _exact(proposal_pb2.ChaincodeProposalPayload, proposal.payload)
             spec = chaincode_pb2.ChaincodeInvocationSpec.FromString(payload.input).chaincode_spec
             function, args = spec.input.args
             question = dagjson.decode(args)
@@ -136,6 +136,18 @@ class Evidence:
             "args": question,
             "answer": dagjson.decode(action.response.payload),
         }
+
+
+def _exact(kind: Any, encoded: bytes) -> Any:
+    """A message that has nothing beside its own fields, each once and in order. Raises DecodeError, ValueError.
+
+    The signed hash is over the three parts without their lengths: only so can nobody move a part's end afterwards.
+    """
+    message = kind.FromString(encoded)
+    message.DiscardUnknownFields()
+    if message.SerializeToString(deterministic=True) != encoded:
+        raise ValueError(f"{kind.DESCRIPTOR.name} has another encoding than its own")
+    return message
 
 
 def _endorsement(value: Any) -> Endorsement:

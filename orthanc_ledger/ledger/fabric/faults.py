@@ -1,5 +1,8 @@
 """What the Gateway's errors mean, in the port's two kinds, with the peers' own words.
 
+The contract has refused when an own peer says so. What only others' peers refuse is asked again, however long: one of
+them is some blocks behind, or its clock is wrong, or its word is; nobody's queue is emptied by a neighbour's word.
+
 A gRPC status of the Gateway carries a gateway.ErrorDetail for every peer or orderer that did not do its part. What a
 chaincode refuses stands there as `chaincode response 500, CODE field: detail`. The other texts known here are the
 peer's filters and checks before any chaincode (core/handlers/auth/filter, core/endorser of Fabric 2.5 and 3.1).
@@ -19,14 +22,6 @@ _REFUSAL = re.compile(rf"chaincode response 500, ({_CODES}) ([^:]*)(?:: (.*))?",
 _BAD_IDENTITY = re.compile(r"identity expired|access denied|identity is not valid|FORBIDDEN")
 _BAD_TIME = re.compile(r"incorrect timestamp")
 _NOT_ORDERED = re.compile(r"unsuccessful response from orderer: status=(\w+)")
-
-
-class Disagreed(LedgerAway):
-    """Peers of other organisations refuse what an own peer endorsed: one of them is some blocks behind, or right."""
-
-    def __init__(self, refusal: ContractError, words: str) -> None:
-        super().__init__(words)
-        self.refusal = refusal
 
 
 class OwnPeerAway(LedgerAway):
@@ -53,9 +48,11 @@ def fault_of(step: str, own_msp_id: str, endpoint: str, error: grpc.RpcError) ->
     message = f"{step}: {_told(words)}"
     refusals = [(word.msp_id, found) for word in words if (found := _REFUSAL.search(word.text))]
     if refusals:
-        refusal = ContractError(*(part or "" for part in refusals[0][1].groups()))
-        own = {found.groups()[:2] for msp_id, found in refusals if msp_id == own_msp_id}
-        return refusal if len(own) == 1 else Disagreed(refusal, message)
+        own = {found.group(1, 2): found for msp_id, found in refusals if msp_id == own_msp_id}
+        if len(own) == 1:
+            (found,) = own.values()
+            return ContractError(*(part or "" for part in found.groups()))
+        return LedgerAway(message)
     if _BAD_IDENTITY.search(message) or code == grpc.StatusCode.PERMISSION_DENIED.name:
         return ContractError("NOT_PERMITTED", "certificate", message)
     if _BAD_TIME.search(message):

@@ -49,10 +49,7 @@ class Gateway:
         self._first = 0
 
     def endorse(self, proposal: Proposal, timeout_s: float) -> bytes:
-        """Have a proposal endorsed; the endorsed transaction's payload, to be signed (common.Payload).
-
-        Raises also Disagreed: when others' peers refuse what an own one endorsed.
-        """
+        """Have a proposal endorsed; the endorsed transaction's payload, to be signed (common.Payload)."""
         request = gateway_pb2.EndorseRequest(
             transaction_id=proposal.transaction_id,
             channel_id=self._connection.channel,

@@ -14,21 +14,19 @@ from orthanc_ledger.ledger.fabric.connection import read_connection
 from orthanc_ledger.ledger.fabric.envelopes import Envelopes
 from orthanc_ledger.ledger.fabric.events import Event, Place, follow
 from orthanc_ledger.ledger.fabric.evidence import Evidence
-from orthanc_ledger.ledger.fabric.faults import Disagreed
 from orthanc_ledger.ledger.fabric.patience import Patience
 from orthanc_ledger.ledger.fabric.submission import Call, Submission
 from orthanc_ledger.ledger.identity import Identity, load_identity
 
 T = TypeVar("T")
 
-_DISAGREEMENTS = 5  # tries until others' refusal is believed: a peer that was a block behind has caught up by then
-
 
 class FabricLedger:
     """A channel as one identity sees it. May be used by several threads, not on both sides of a fork.
 
     A transaction is committed when a peer of one's own says so. Its signed envelope is kept until then, so that what
-    got no answer, or whose process died, is finished by the next submit of the same call: the same bytes are sent.
+    got no answer, or whose process died, is finished by the next submit of the same call: the same bytes are sent. Then
+    the contract is asked whether that call is a repeat of it, as on the embedded ledger.
 
     Of `Committed`, position is the contract's sequence, time the proposal's, tx_id Fabric's transaction id. A repeat
     has position and time of the first call; its tx_id is empty, which only the blocks know.
@@ -113,9 +111,7 @@ class FabricLedger:
         while True:
             try:
                 return ask(patience)
-            except LedgerAway as error:
-                if isinstance(error, Disagreed) and patience.tries == _DISAGREEMENTS:
-                    raise error.refusal from error
+            except LedgerAway:
                 if not patience.again():
                     raise
 

@@ -62,6 +62,13 @@ class Proposal:
         seconds: int = common_pb2.ChannelHeader.FromString(self.channel_header).timestamp.seconds
         return seconds
 
+    @cached_property
+    def call(self) -> tuple[str, ...]:
+        """The function and its arguments."""
+        payload = proposal_pb2.ChaincodeProposalPayload.FromString(self.payload)
+        spec = chaincode_pb2.ChaincodeInvocationSpec.FromString(payload.input).chaincode_spec
+        return tuple(each.decode() for each in spec.input.args)
+
     def encode(self) -> bytes:
         """A peer.Proposal: what the caller signs."""
         header = common_pb2.Header(channel_header=self.channel_header, signature_header=self.signature_header)

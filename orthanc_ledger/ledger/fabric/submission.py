@@ -43,10 +43,15 @@ class Call:
 
 
 class Submission:
-    """A call on its way. Each `run` is one try, and takes up what an earlier one left, of another process as well."""
+    """A call on its way. Each `run` is one try, and takes up what an earlier one left, of another process as well.
+
+    What an earlier call left is only brought to its end: that it was committed then says nothing of now, when it may
+    have been undone. So the contract is asked again, with the same nonce, and knows a repeat.
+    """
 
     def __init__(self, channel: Channel, envelopes: Envelopes, call: Call) -> None:
         self._channel, self._envelopes, self._call = channel, envelopes, call
+        self._nonce, self._own = call.nonce, b""
         connection = channel.connection
         self._name = call.name(connection.channel, connection.chaincode, channel.signer.msp_id)
         self._deadlines = connection.deadlines
@@ -54,24 +59,38 @@ class Submission:
     def run(self, patience: Patience) -> Committed:
         """Raises as the requests of `Gateway`, Invalidated, IntegrityError when peers answer what no contract does."""
         kept = self._envelopes.find(self._name)
-        if kept is not None:
-            try:
-                return self._settle(kept, _SETTLED_S)
-            except Invalidated:
-                kept = None
-            except LedgerAway:  # nobody knows of it, so it is sent again
-                kept = self._unless_old(kept)
-        if kept is None:
-            payload, endorsed = self._endorse(patience)
-            answer = _answer(endorsed)
-            if "repeats" in answer:
-                return self._first(answer, patience)
-            kept = self._envelopes.keep(self._name, seal(self._channel.signer, payload), self._channel.clock())
+        left = None if kept is None else self._finish(kept, patience)
+        if kept is not None and left is not None:
+            if kept.envelope == self._own:
+                return left
+            self._nonce = open_envelope(kept.envelope).proposal.call[-1]
+        payload, endorsed = self._endorse(patience)
+        answer = _answer(endorsed)
+        if "repeats" in answer:
+            first = self._first(answer, patience)
+            return left if left is not None and left.position == first.position else first
+        kept = self._envelopes.keep(self._name, seal(self._channel.signer, payload), self._channel.clock())
+        self._own = kept.envelope
+        return self._send(kept, patience)
+
+    def _finish(self, kept: Kept, patience: Patience) -> Committed | None:
+        """What became of an envelope; sent once more where nobody knows of it. None: it came to nothing."""
+        try:
+            return self._settle(kept, _SETTLED_S)
+        except Invalidated:
+            return None
+        except LedgerAway:
+            if self._channel.clock() - kept.time <= SENT_AGAIN_S:
+                return self._send(kept, patience)
+            self._envelopes.forget(self._name, kept.envelope)
+            return None
+
+    def _send(self, kept: Kept, patience: Patience) -> Committed:
         self._submit(kept, patience)
         return self._settle(kept, patience.deadline(self._deadlines.commit_s, ORDERED_S))
 
     def _endorse(self, patience: Patience) -> tuple[bytes, Endorsed]:
-        nonce = self._call.nonce or secrets.token_hex(NONCE_BYTES)
+        nonce = self._nonce or secrets.token_hex(NONCE_BYTES)
         timeout_s = patience.deadline(self._deadlines.endorse_s)
         return self._channel.endorse(self._call.function, self._call.args, nonce, timeout_s=timeout_s)
 
@@ -98,12 +117,6 @@ class Submission:
             raise Invalidated(f"transaction {transaction_id} was ordered, but is invalid: {code}; it is endorsed anew")
         answer = _answer(endorsed)
         return Committed(bytes.fromhex(transaction_id), answer["sequence"], endorsed.proposal.time, answer["result"])
-
-    def _unless_old(self, kept: Kept) -> Kept | None:
-        if self._channel.clock() - kept.time <= SENT_AGAIN_S:
-            return kept
-        self._envelopes.forget(self._name, kept.envelope)
-        return None
 
     def _first(self, answer: dict[str, Any], patience: Patience) -> Committed:
         """The commit that an answer is a repeat of: of the first value of a key that it wrote."""
