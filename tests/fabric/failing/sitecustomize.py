@@ -9,7 +9,7 @@ import os
 import signal
 from pathlib import Path
 
-from orthanc_ledger import anchorer
+from orthanc_ledger import outage
 from orthanc_ledger.courier import Errand
 from orthanc_ledger.errors import LedgerAway
 from orthanc_ledger.ledger.fabric import patience
@@ -39,6 +39,10 @@ def _taken(name: str) -> bool:
 
 
 Gateway.submit = _submit_and_fail  # type: ignore[method-assign, assignment]
-Errand.alarm_s = ALARM_S  # type: ignore[assignment, method-assign]
-anchorer.ALARM_S = ALARM_S
-patience.PATIENCE_S = PATIENCE_S
+for place, name, value in (
+    (Errand, "alarm_s", ALARM_S),
+    (outage, "ALARM_S", ALARM_S),
+    (patience, "PATIENCE_S", PATIENCE_S),
+):
+    assert hasattr(place, name), f"{name} has moved"
+    setattr(place, name, value)
