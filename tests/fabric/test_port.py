@@ -306,7 +306,8 @@ def test_a_release_that_races_a_revocation_never_commits_after_it(
     opened: Open, figure: Callable[[str], None], request: pytest.FixtureRequest
 ) -> None:
     approved = Approved(opened)
-    requests = [approved.request() for _ in range(ROUNDS)]
+    with ThreadPoolExecutor(ROUNDS) as pool:
+        requests = list(pool.map(lambda _: approved.request(), range(ROUNDS)))
     first = 0
     for number, id in enumerate(requests):
         releasing = partial(approved.hospital.submit, "LogRelease", approved.releasing(id), secrets.token_bytes(16))
