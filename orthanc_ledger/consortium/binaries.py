@@ -5,6 +5,7 @@ there neither Go nor the network is needed.
 """
 
 import hashlib
+import json
 import logging
 import os
 import shutil
@@ -13,6 +14,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from orthanc_ledger.consortium.mends import MENDS, Mend, mend
 from orthanc_ledger.consortium.topology import FABRIC_VERSION
 from orthanc_ledger.errors import ConfigError, LedgerAway
 from orthanc_ledger.sole import sole
@@ -20,7 +22,8 @@ from orthanc_ledger.sole import sole
 FABRIC_SOURCE = Path(__file__).parent / "fabric"
 CHAINCODE_SOURCE = Path(__file__).resolve().parents[2] / "chaincode"
 
-_FABRIC_FLAGS = ("-ldflags", f"-s -w -X github.com/hyperledger/fabric/common/metadata.Version={FABRIC_VERSION}")
+_FABRIC = "github.com/hyperledger/fabric"
+_FABRIC_FLAGS = ("-ldflags", f"-s -w -X {_FABRIC}/common/metadata.Version={FABRIC_VERSION}-mended")
 _WITHOUT_C = {"CGO_ENABLED": "0"}  # with a C compiler or without: the same program
 _OTHER_BUILDER_S = 1800.0
 _LAST_LINES = 20
@@ -30,11 +33,11 @@ log = logging.getLogger(__name__)
 
 
 def fabric_binaries() -> Path:
-    """The folder of peer, orderer, configtxgen, cryptogen and osnadmin, built when it is not there.
+    """The folder of peer, orderer, configtxgen, cryptogen and osnadmin, with MENDS, built when it is not there.
 
     Raises ConfigError when Go is missing or the build fails, LedgerAway when another builder holds the cache too long.
     """
-    return _built("fabric", FABRIC_SOURCE, "tool", _FABRIC_FLAGS)
+    return _built("fabric", FABRIC_SOURCE, "tool", _FABRIC_FLAGS, MENDS)
 
 
 def chaincode_binary(source: Path = CHAINCODE_SOURCE) -> Path:
@@ -69,10 +72,10 @@ def run_program(program: Path, *words: str, environment: Mapping[str, str] | Non
     return done.stdout
 
 
-def _built(name: str, source: Path, package: str, flags: Iterable[str]) -> Path:
+def _built(name: str, source: Path, package: str, flags: Iterable[str], mends: tuple[Mend, ...] = ()) -> Path:
     flags = ("-trimpath", "-buildvcs=false", *flags)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "orthanc-ledger"
-    folder = cache / f"{name}-{_digest(source, flags)[:32]}"
+    folder = cache / f"{name}-{_digest(source, (*flags, *map(repr, mends)))[:32]}"
     if folder.is_dir():
         return folder
     cache.mkdir(parents=True, exist_ok=True)
@@ -80,13 +83,13 @@ def _built(name: str, source: Path, package: str, flags: Iterable[str]) -> Path:
     busy = LedgerAway(f"{lock}: somebody else has been building for {_OTHER_BUILDER_S:.0f} s")
     with sole(lock, busy, _OTHER_BUILDER_S):
         if not folder.is_dir():
-            _build(name, source, package, flags, folder)
+            _build(name, source, package, flags, mends, folder)
     return folder
 
 
-def _digest(source: Path, flags: Iterable[str]) -> str:
-    """SHA-256 over flags, and name and content of every Go file under ``source``, tests left out."""
-    digest = hashlib.sha256("\0".join((*flags, *_WITHOUT_C)).encode())
+def _digest(source: Path, words: Iterable[str]) -> str:
+    """SHA-256 over how it is built, and name and content of every Go file under ``source``, tests left out."""
+    digest = hashlib.sha256("\0".join((*words, *_WITHOUT_C)).encode())
     files = (*source.rglob("*.go"), *source.glob("go.*"))
     for path in sorted(path for path in files if not path.name.endswith("_test.go")):
         content = path.read_bytes()
@@ -94,22 +97,35 @@ def _digest(source: Path, flags: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def _build(name: str, source: Path, package: str, flags: Iterable[str], folder: Path) -> None:
-    go = shutil.which("go")
-    if go is None:
+def _build(name: str, source: Path, package: str, flags: Iterable[str], mends: tuple[Mend, ...], folder: Path) -> None:
+    if shutil.which("go") is None:
         raise ConfigError(f"{name} has to be built and Go is not installed: expected `go`, 1.24 or newer, on PATH")
     log.info("building %s, once: minutes for Fabric, less for chaincode", name)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        command = [go, "build", "-C", str(source), *flags, "-o", f"{temporary}/", package]
-        done = subprocess.run(
-            command, env={**os.environ, **_WITHOUT_C}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        if done.returncode:
-            last = "\n".join(done.stdout.splitlines()[-_LAST_LINES:])
-            raise ConfigError(f"{source}: go build failed; its last lines:\n{last}")
+        if mends:
+            source = _mended(source, mends, Path(temporary))
         result = Path(temporary) / "result"
         result.mkdir()
-        for program in Path(temporary).iterdir():
-            if program != result:
-                program.rename(result / program.name)
+        _go(source, "build", *flags, "-o", f"{result}/", package)
         result.rename(folder)
+
+
+def _mended(source: Path, mends: Iterable[Mend], folder: Path) -> Path:
+    """A copy of the module ``source`` that is built from a mended copy of the Fabric it asks for."""
+    release = json.loads(_go(source, "mod", "download", "-json", _FABRIC))["Dir"]
+    copy = folder / "fabric"
+    shutil.copytree(release, copy, copy_function=shutil.copyfile)  # Go's own copy is read-only
+    mend(copy, mends)
+    module = folder / "module"
+    shutil.copytree(source, module)
+    _go(module, "mod", "edit", "-replace", f"{_FABRIC}=../{copy.name}")  # as relative, the same on any machine
+    return module
+
+
+def _go(module: Path, *words: str) -> str:
+    """What a `go` command says in a module's folder. Raises ConfigError, with its last lines, when it fails."""
+    done = subprocess.run(["go", *words], cwd=module, env={**os.environ, **_WITHOUT_C}, capture_output=True, text=True)
+    if done.returncode:
+        last = "\n".join((done.stderr or done.stdout).splitlines()[-_LAST_LINES:])
+        raise ConfigError(f"{module}: go {words[0]} failed; its last lines:\n{last}")
+    return done.stdout

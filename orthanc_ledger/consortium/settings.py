@@ -11,6 +11,12 @@ from orthanc_ledger.consortium.topology import LOOPBACK, Orderer, Organisation, 
 
 PROFILE = "Custody"
 
+# Of an envelope. The largest of the contract, ProposePolicy with 256 CA certificates of 4,096 bytes, has 5.8 MB: the
+# call's arguments (1.4 MB), and the same in its record, in its event, and in that event's record.
+_ENVELOPE_MB = 6
+# Of a message to a peer or orderer: such an envelope, or a block of it alone, with headers and signatures. It is read
+# before its sender is known; by Fabric's default (100 MB) a few of them take a server's memory.
+_MESSAGE_BYTES = (_ENVELOPE_MB + 1) << 20
 _SOFTWARE_CRYPTO = {"Default": "SW", "SW": {"Hash": "SHA2", "Security": 256}}
 
 
@@ -22,6 +28,7 @@ def core_yaml(settings: Settings, builder: str) -> dict[str, Any]:
     return {
         "peer": {
             "networkId": "custody",
+            "maxRecvMsgSize": _MESSAGE_BYTES,
             "authentication": {"timewindow": f"{settings.time_window_s or 0}s"},
             "BCCSP": _SOFTWARE_CRYPTO,
             "tls": {"enabled": True},
@@ -90,6 +97,7 @@ def orderer_yaml() -> dict[str, Any]:
     return {
         "General": {
             "TLS": {"Enabled": True},
+            "MaxRecvMsgSize": _MESSAGE_BYTES,
             "Cluster": {},
             "BCCSP": _SOFTWARE_CRYPTO,
             "Authentication": {"TimeWindow": "15m"},
@@ -130,7 +138,7 @@ def configtx(topology: Topology, settings: Settings, crypto: str) -> dict[str, A
                     "BatchTimeout": f"{settings.batch_timeout_ms}ms",
                     "BatchSize": {
                         "MaxMessageCount": settings.max_message_count,
-                        "AbsoluteMaxBytes": "10 MB",
+                        "AbsoluteMaxBytes": f"{_ENVELOPE_MB} MB",
                         "PreferredMaxBytes": "2 MB",
                     },
                     "EtcdRaft": {

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from orthanc_ledger.consortium.binaries import FABRIC_SOURCE, chaincode_binary, run_program
+from orthanc_ledger.consortium.mends import Mend, mend
 from orthanc_ledger.errors import ConfigError, LedgerAway
 from tests.consortium.live import need_go
 
@@ -94,3 +95,17 @@ def test_fabric_is_pinned_to_the_commit_of_its_release() -> None:
     version = re.search(r"^\tgithub.com/hyperledger/fabric (\S+)", (FABRIC_SOURCE / "go.mod").read_text(), re.MULTILINE)
     assert version is not None
     assert version[1] == "v1.4.0-rc1.0.20250510200036-435a7f1a780a"  # 3.1.1
+
+
+@pytest.mark.parametrize("text", ["f(x) f(x)\n", "f(y)\n", None], ids=["twice", "not", "no file"])
+def test_a_mend_is_made_where_its_text_stands_once_and_else_nothing_is_built(tmp_path: Path, text: str | None) -> None:
+    chosen = Mend("a.go", "f(x)", "g(x)")
+    (tmp_path / "a.go").write_text("if f(x) {\n")
+    mend(tmp_path, [chosen])
+    assert (tmp_path / "a.go").read_text() == "if g(x) {\n"
+    if text is None:
+        (tmp_path / "a.go").unlink()
+    else:
+        (tmp_path / "a.go").write_text(text)
+    with pytest.raises(ConfigError, match=r"^a\.go: expected `f\(x\)` once, got it [02] times"):
+        mend(tmp_path, [chosen])
