@@ -28,6 +28,7 @@ _OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", _BACKOFF_MS),
     ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+    ("grpc.enable_http_proxy", 0),  # or `http_proxy` would be asked, for 127.0.0.1, too
 )
 
 
