@@ -1,6 +1,7 @@
-"""What our builds of Fabric differ in from its release: faults by which any member's client could stop every peer.
+"""What our builds of Fabric differ in from its release: faults by which any member could stop every peer for good.
 
-Fabric's newer releases are to be looked at first: what they have mended themselves goes from here.
+A block stays, so a peer that it ends or hangs does so again after each start. Verdicts are the release's, where it comes
+to one. What a newer Fabric has mended itself goes from here: of none newer than 3.1.1 could sources be had.
 """
 
 from collections.abc import Iterable
@@ -19,6 +20,8 @@ class Mend:
     becomes: str
 
 
+_KEY_LEVEL = "core/common/validation/statebased/"
+
 MENDS = (
     # A transaction without `action` was a nil pointer here: validation ended the peer, and again at each start, as the
     # block stays. Taken as empty it does not fit the proposal's hash: INVALID_ENDORSER_TRANSACTION.
@@ -26,6 +29,32 @@ MENDS = (
         "core/common/validation/msgvalidation.go",
         "(ccActionPayload.Action.ProposalResponsePayload)",
         "(ccActionPayload.GetAction().GetProposalResponsePayload())",
+    ),
+    # The same, and none or unreadable actions, when another transaction of the block was validated: that one looks at
+    # all before it, invalid ones too, and waited for ever for what was not readable.
+    Mend(
+        f"{_KEY_LEVEL}validator_keylevel.go",
+        "extractDependenciesForTx(blockNum, txNum uint64, envelopeBytes []byte) {\n",
+        "extractDependenciesForTx(blockNum, txNum uint64, envelopeBytes []byte) {\n"
+        "action, _ := protoutil.GetActionFromEnvelope(envelopeBytes)\n"
+        "klv.vpmgr.ExtractValidationParameterDependency(blockNum, txNum, action.GetResults())\n"
+        "return\n",
+    ),
+    # Who writes a key whose validation parameter is changed earlier in the block waited for that change's verdict; one
+    # that is invalid by its form never gets any. With one worker, in the block's order, there is nothing to wait for.
+    Mend("core/peer/peer.go", "semaphore.New(nWorkers)", "semaphore.New(1)"),
+    Mend(
+        f"{_KEY_LEVEL}vpmanagerimpl.go",
+        "\tfor !ok {\n\t\td.cond.Wait()\n\t\terr, ok = d.validationResultMap[ns]\n\t}\n",
+        '\tif !ok {\nerr = errors.New("invalid by its form")\n}\n',
+    ),
+    # A validation parameter that cannot be read (any organisation's peer can endorse one in the collection of its own)
+    # stopped the channel on every peer at the next write. Now nothing satisfies it: ENDORSEMENT_POLICY_FAILURE.
+    Mend(
+        f"{_KEY_LEVEL}vpmanagerimpl.go",
+        "policy, err := m.PolicyTranslator.Translate(mdMap[pb.MetaDataKeys_VALIDATION_PARAMETER.String()])\n",
+        "policy, err := m.PolicyTranslator.Translate(mdMap[pb.MetaDataKeys_VALIDATION_PARAMETER.String()])\n"
+        "if err != nil {\nreturn []byte{0}, nil\n}\n",
     ),
     # A write to a private data collection that nobody defined was an error here, which ends the peer likewise, also for
     # a transaction that is invalid already. There is nothing private to look for then.
