@@ -18,14 +18,22 @@ ROOT = Path(__file__).resolve().parent.parent
 POLL_S = 0.02
 END_S = 10.0
 _BLOCK = 100  # ports
-_LONGEST = (
+_LONGEST = (  # files that take more than a minute
+    "fabric/test_demo_consortium.py",
+    "fabric/test_gate_on_fabric.py",
     "fabric/test_differential.py",
     "fabric/test_failures.py",
-    "fabric/test_demo_consortium.py",
     "crash/test_receiver.py",
     "crash/test_anchorer.py",
+    "ledger/test_crash.py",
     "scp/test_gate_attack.py",
     "test_torture.py",
+    "test_outage.py",
+    "test_demo_access.py",
+    "test_demo_evidence.py",
+    "test_deployment.py",
+    "fabric/test_retrieve_on_fabric.py",
+    "fabric/test_anchorer_on_fabric.py",
 )
 _FIGURE = "figure"
 _MOST_FILES = 300
@@ -41,7 +49,7 @@ def wait_until(condition: Callable[[], object], timeout_s: float, what: str) -> 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take minutes come first (xdist's `--no-loadscope-reorder` keeps it so): no core is idle at the end."""
+    """The longest files come first (xdist's `--no-loadscope-reorder` keeps it so): no core is idle at the end."""
     places = {ROOT / "tests" / name: place for place, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
 
