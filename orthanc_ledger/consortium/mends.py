@@ -1,7 +1,7 @@
 """What our builds of Fabric differ in from its release: faults by which any member could stop every peer for good.
 
-A block stays, so a peer that it ends or hangs does so again after each start. Verdicts are the release's, where it comes
-to one. What a newer Fabric has mended itself goes from here: of none newer than 3.1.1 could sources be had.
+A block stays, so a peer that it ends or hangs does so again after each start. Verdicts are the release's, where it
+comes to one. What a newer Fabric has mended itself goes from here: of none newer than 3.1.1 could sources be had.
 """
 
 from collections.abc import Iterable
