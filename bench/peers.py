@@ -18,6 +18,7 @@ import yaml
 
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.config import load
+from orthanc_ledger.ledger import all_rows
 
 READY_S = 120.0  # on a machine that does other things, too
 STOP_S = 30.0
@@ -189,8 +190,7 @@ class OrthancLedger(Peer):
 
     def ledger_rows(self, query: str) -> list[Mapping[str, Any]]:
         """All rows of a query of the ledger that takes no arguments."""
-        rows: list[Mapping[str, Any]] = self._node.ledger.query(query, {})
-        return rows
+        return list(all_rows(self._node.ledger, query, {}))
 
     def approve(self, study_uid: str) -> None:
         """Give the research peer an approval for the study."""

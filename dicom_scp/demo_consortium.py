@@ -18,7 +18,7 @@ from orthanc_ledger.consortium.network import Network
 from orthanc_ledger.consortium.topology import FABRIC_VERSION, Topology, trial
 from orthanc_ledger.consortium.trial import identity_of, put_in_use, trial_policy_sha256
 from orthanc_ledger.errors import ConfigError, LedgerAway
-from orthanc_ledger.ledger import open_ledger
+from orthanc_ledger.ledger import Ledger, all_rows, open_ledger
 from orthanc_ledger.setup_node import CONFIG_NAME
 
 
@@ -91,7 +91,7 @@ class ConsortiumNode(DemoNode):
         with ExitStack() as opened:
             ledgers = [opened.enter_context(closing(open_ledger(f"fabric:{path}"))) for path in connections]
             try:
-                poll(lambda: len({len(ledger.query("Audit", {})) for ledger in ledgers}) == 1, "all peers know of it")
+                poll(lambda: len({_length(ledger) for ledger in ledgers}) == 1, "all peers know of it")
             except LedgerAway as error:
                 raise StepFailed(f"a peer is away: {error}") from error
 
@@ -118,3 +118,7 @@ class ConsortiumNode(DemoNode):
             return Network.create(self.folder / "network", trial_policy_sha256(self.topology), self.topology)
         except (ConfigError, LedgerAway) as error:
             raise StepFailed(f"the network could not be made: {error}") from error
+
+
+def _length(ledger: Ledger) -> int:
+    return len(list(all_rows(ledger, "Audit", {})))

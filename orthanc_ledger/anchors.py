@@ -1,4 +1,4 @@
-"""The anchors on the ledger, page by page, and which of them this node made."""
+"""The anchors on the ledger, and which of them this node made."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -6,13 +6,11 @@ from functools import cached_property
 from typing import Any
 
 from orthanc_ledger.keyring import Keyring
-from orthanc_ledger.ledger import Ledger
+from orthanc_ledger.ledger import Ledger, all_rows
 from orthanc_ledger.ledger.identity import parse_certificate, serial_of
 
 Anchor = Mapping[str, Any]
 """A row of the queries Anchors and AnchorsOfStudy."""
-
-_PAGE = 100
 
 
 def in_order(anchors: Iterable[Anchor]) -> list[Anchor]:
@@ -40,19 +38,11 @@ class Anchors:
 
     def behind(self, place: str = "") -> Iterator[Anchor]:
         """All anchors whose manifest CID is greater, by manifest CID."""
-        while True:
-            start = {"from": place} if place else {}
-            page = self._ledger.query("Anchors", {**start, "limit": _PAGE})
-            page = [anchor for anchor in page if anchor["manifestCid"] != place]
-            if not page:
-                return
-            yield from page
-            place = page[-1]["manifestCid"]
+        return all_rows(self._ledger, "Anchors", {"after": place} if place else {})
 
     def of_study(self, token: bytes) -> list[Anchor]:
         """A study's anchors, in the order of their commits."""
-        anchors: list[Anchor] = self._ledger.query("AnchorsOfStudy", {"study": token})
-        return anchors
+        return list(all_rows(self._ledger, "AnchorsOfStudy", {"study": token}))
 
     def is_own(self, anchor: Anchor) -> bool:
         """Whether this node made it: it has the study's keys, or its certificate signed it. Another node of the
@@ -61,5 +51,5 @@ class Anchors:
         if anchor["study"] in self._studies:
             return True
         question = {"study": anchor["study"], "from": anchor["time"], "until": anchor["time"] + 1}
-        events = self._ledger.query("Audit", question)
+        events = all_rows(self._ledger, "Audit", question)
         return (anchor["sequence"], self._serial) in ((event["sequence"], event["by"]["serial"]) for event in events)

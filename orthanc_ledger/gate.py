@@ -17,7 +17,7 @@ from orthanc_ledger.datasets import Datasets, StudyList
 from orthanc_ledger.errors import ContractError, DataError, IntegrityError, LedgerAway, NotHeld, ServiceAway
 from orthanc_ledger.index import Index, Instance
 from orthanc_ledger.keyring import Keyring, StudyKeys
-from orthanc_ledger.ledger import Ledger
+from orthanc_ledger.ledger import Ledger, all_rows
 from orthanc_ledger.ledger.contract.anchors import is_covered
 from orthanc_ledger.library import Manifests
 from orthanc_ledger.manifest import Record
@@ -130,9 +130,9 @@ class Gate:
         release form that this node cannot make, for the objects here are identified.
         """
         self._check_history()
-        approved = self._ledger.query("ApprovedStudies", {"node": node_id(recipient)})
+        approved = all_rows(self._ledger, "ApprovedStudies", {"node": node_id(recipient)})
         rows = [row for row in approved if row["release"] == "identified"]
-        registered = self._ledger.query("Datasets", {}) if any(row["dataset"] for row in rows) else []
+        registered = all_rows(self._ledger, "Datasets", {}) if any(row["dataset"] for row in rows) else []
         datasets = {(dataset["id"], dataset["version"]): dataset for dataset in registered}
         found = []
         for row in sorted(rows, key=lambda row: -int(row["until"])):
@@ -257,7 +257,7 @@ class Gate:
         current: dict[bytes, tuple[Mapping[str, Any], Record]] = {}
         unproven: dict[str, Mapping[str, Any]] = {}
         unreadable = set()
-        for anchor in self._ledger.query("AnchorsOfStudy", {"study": study.token}):
+        for anchor in all_rows(self._ledger, "AnchorsOfStudy", {"study": study.token}):
             cid = anchor["manifestCid"]
             records = self._records(anchor)
             if records is None:
@@ -283,7 +283,7 @@ class Gate:
     def _proofs(self, token: bytes) -> Iterator[dict[str, Any]]:
         """That a study is in a dataset, as an argument of CheckAccess: once for each dataset that holds it."""
         naming = self._datasets.naming(token)
-        for dataset in self._ledger.query("Datasets", {}) if naming else ():
+        for dataset in all_rows(self._ledger, "Datasets", {}) if naming else ():
             studies = self._list(dataset) if dataset["descriptorDigest"] in naming else None
             if studies is not None and token in studies:
                 yield {"proof": studies.proof(token)}

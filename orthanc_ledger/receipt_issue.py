@@ -17,7 +17,7 @@ from orthanc_ledger.index import Index
 from orthanc_ledger.instance import Instance, open_instance
 from orthanc_ledger.keyring import Keyring, StudyKeys
 from orthanc_ledger.leaves import METADATA_TREE, PIXEL_TREE, Leaf, LeafHasher, leaf_hashes, show_path
-from orthanc_ledger.ledger import Ledger, OpenLedger
+from orthanc_ledger.ledger import Ledger, OpenLedger, all_rows
 from orthanc_ledger.ledger.checkpoint import sign_note
 from orthanc_ledger.ledger.embedded import EmbeddedLedger
 from orthanc_ledger.ledger.identity import Identity
@@ -104,7 +104,7 @@ class Receipts:
         """The anchor that counts, its manifest, the record's index in it: the first one's, or what superseded it."""
         standing = self._ledger.query("StandingOf", {"study": study.token})
         replaced = {row["instance"]: row["newManifest"] for row in standing["superseded"]}
-        for anchor in self._ledger.query("AnchorsOfStudy", {"study": study.token}):
+        for anchor in all_rows(self._ledger, "AnchorsOfStudy", {"study": study.token}):
             cid = anchor["manifestCid"]
             if replaced.get(token, cid) == cid:
                 manifest = self._manifests.read(cid, study.token)
@@ -214,7 +214,7 @@ def _endorsing(ledger: OpenLedger) -> Mapping[str, bytes]:
 
 def _authorities(ledger: EmbeddedLedger, certificates: Iterable[bytes]) -> tuple[bytes, ...]:
     """The CA certificates that issued these, of all that this ledger's organisations have or had."""
-    policies = (row["value"] for row in ledger.query("HistoryOf", {"key": "policy"}))
+    policies = (row["value"] for row in all_rows(ledger, "HistoryOf", {"key": "policy"}))
     founders = Genesis.decode(next(ledger.entries())).organisations
     known = [*founders.values(), *(ca for policy in policies for ca in policy.get("certificates", {}).values())]
     return tuple(dict.fromkeys(ca for leaf in certificates for ca in known if holder(leaf, {"issuer": ca})))

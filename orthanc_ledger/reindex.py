@@ -23,7 +23,7 @@ from orthanc_ledger.durable import sync
 from orthanc_ledger.errors import IntegrityError, NotHeld, Unreadable
 from orthanc_ledger.index import Index, Instance, Supersession
 from orthanc_ledger.keyring import Keyring, StudyKeys
-from orthanc_ledger.ledger import Ledger
+from orthanc_ledger.ledger import Ledger, all_rows
 from orthanc_ledger.library import Manifests
 from orthanc_ledger.manifest import Manifest, Record
 from orthanc_ledger.spool import aside_name
@@ -85,7 +85,7 @@ class Reindex:
 
     def run(self, progress: Callable[[Rebuilt], object] = lambda _: None) -> Rebuilt:
         """Enter everything. Raises LedgerAway, ContentAway: begin again with an empty index then."""
-        for waiting in self._ledger.query("Pending", {}):
+        for waiting in all_rows(self._ledger, "Pending", {}):
             if waiting["kind"] == "supersession":
                 self._proposed[waiting["record"]["instance"], waiting["record"]["newManifest"]].append(waiting)
         rebuilt = Rebuilt()

@@ -13,7 +13,7 @@ from orthanc_ledger.commands.asked import IMAGES
 from orthanc_ledger.datasets import StudyList, encode_descriptor
 from orthanc_ledger.find import Catalogue
 from orthanc_ledger.gate import Gate
-from orthanc_ledger.ledger import Ledger, open_ledger
+from orthanc_ledger.ledger import Ledger, all_rows, open_ledger
 from orthanc_ledger.ledger.identity import load_identity
 from orthanc_ledger.peer import Peer
 from orthanc_ledger.retrieve import Plan, Query, Retrieval
@@ -107,7 +107,9 @@ class World:
     def logged(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         """Releases on the ledger with their outcomes, in their order."""
         ledger = self.ledger("owner")
-        releases = [row["result"]["release"] for row in ledger.query("Audit", {}) if row["function"] == "LogRelease"]
+        releases = [
+            row["result"]["release"] for row in all_rows(ledger, "Audit", {}) if row["function"] == "LogRelease"
+        ]
         return [(_record(ledger, "release", each), _record(ledger, "outcome", each)) for each in releases]
 
     def plan(self, recipient: Peer = RESEARCH, asker: Peer | None = None) -> Plan:

@@ -19,7 +19,7 @@ from conftest import ROOT, wait_until
 from node_make import drain, make_node, open_node, real_file, store, variant
 from sweep_make import STUDY, flip, hold, place
 
-from orthanc_ledger import anchors, cli
+from orthanc_ledger import cli
 from orthanc_ledger.anchors import Anchors
 from orthanc_ledger.assemble import INDEX, KEYRING, Node
 from orthanc_ledger.content.cid import block_cid, cid_text
@@ -242,11 +242,6 @@ def test_a_round_goes_on_behind_the_last_manifest_that_was_done(node: Node) -> N
     round_ = swept(node)
     assert (round_.started, round_.anchors, round_.objects, round_.damaged) == (stopped.started, 4, 8, 0)
     assert swept(node).damaged == 4
-
-
-def test_anchors_come_in_pages_each_once(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(anchors, "_PAGE", 2)
-    assert swept(node).anchors == 4
 
 
 def test_content_store_away_is_no_damage_and_the_round_goes_on_when_it_is_back(node: Node) -> None:

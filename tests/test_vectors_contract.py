@@ -37,9 +37,9 @@ class Records:
     def get(self, key: str) -> Any:
         return self.rows[key][-1][1] if key in self.rows else None
 
-    def scan(self, prefix: str, start: str = "") -> Iterator[tuple[str, Any]]:
+    def scan(self, prefix: str, after: str = "") -> Iterator[tuple[str, Any]]:
         for key in sorted(self.rows):
-            if key.startswith(prefix) and key >= start:
+            if key.startswith(prefix) and key > after:
                 yield key, self.get(key)
 
     def history(self, key: str) -> Iterator[tuple[int, Any]]:

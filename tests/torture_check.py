@@ -11,6 +11,7 @@ from torture_load import Book, Slice, retrieve
 
 from orthanc_ledger import tokens
 from orthanc_ledger.assemble import Node
+from orthanc_ledger.ledger import all_rows
 from orthanc_ledger.spool import CONFLICTS, INBOX, QUARANTINE, TEMPORARY
 
 _OURS = {"objects", "spool"}  # in the data directory, besides databases and locks, which are empty
@@ -73,7 +74,7 @@ def try_again(live: LiveNode, node: Node, whole: Iterable[Slice]) -> int:
 def anchored_tokens(node: Node) -> Counter[tuple[bytes, bytes]]:
     """How often the ledger's anchors, by their manifests, name each instance: (study token, instance token)."""
     found: Counter[tuple[bytes, bytes]] = Counter()
-    for anchor in node.ledger_as().query("Anchors", {}):
+    for anchor in all_rows(node.ledger_as(), "Anchors", {}):
         found.update((anchor["study"], record.instance) for record in node.manifests.anchored(anchor).records)
     return found
 

@@ -32,9 +32,9 @@ func anchor(tx *transaction) (effect, error) {
 		"sequence":         tx.Sequence,
 	})
 	return about(study, placeOf(record), Map{
-		anchorKey(cid): record,
-		studyAnchorPrefix(study) + fmt.Sprintf("%010d", number): cid,
-		anchorsKey(study): number + 1,
+		anchorKey(cid):                record,
+		studyAnchorKey(study, number): cid,
+		anchorsKey(study):             number + 1,
 	}), nil
 }
 
@@ -60,16 +60,20 @@ func getAnchor(q *question) (Value, error) {
 
 // allAnchors is all anchors by manifest CID, so that a sweep can go on where it stopped.
 func allAnchors(q *question) (Value, error) {
-	start := ""
-	if q.args.Has("from") {
-		start = anchorKey(q.args.Text("from"))
+	after := ""
+	if q.args.Has("after") {
+		after = anchorKey(q.args.Text("after"))
 	}
-	return shownAnchors(q.reader, page(valuesOf(q.scan(anchorPrefix, start)), q.args)), nil
+	return shownAnchors(q.reader, page(valuesOf(q.scan(anchorPrefix, after)), q.args)), nil
 }
 
 // anchorsOfStudy is by number: in the order of their commits.
 func anchorsOfStudy(q *question) (Value, error) {
-	cids := page(valuesOf(q.scan(studyAnchorPrefix(q.args.Bytes("study")), "")), q.args)
+	study, after := q.args.Bytes("study"), ""
+	if q.args.Has("after") {
+		after = studyAnchorKey(study, q.args.Int("after"))
+	}
+	cids := page(valuesOf(q.scan(studyAnchorPrefix(study), after)), q.args)
 	return shownAnchors(q.reader, q.getAll(keysOf(texts(cids), anchorKey))), nil
 }
 
@@ -148,5 +152,9 @@ func anchorKey(cid string) string { return anchorPrefix + cid }
 func storedKey(cid string) string { return key("stored", cid) }
 
 func anchorsKey(study []byte) string { return key("studyAnchors", token(study)) }
+
+func studyAnchorKey(study []byte, number int64) string {
+	return studyAnchorPrefix(study) + fmt.Sprintf("%010d", number)
+}
 
 func studyAnchorPrefix(study []byte) string { return key("studyAnchor", token(study), "") }

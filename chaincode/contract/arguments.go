@@ -3,6 +3,7 @@ package contract
 import (
 	"cmp"
 	"maps"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -196,6 +197,7 @@ var (
 	isCount        = countFrom(1)
 	isVersion      = integer(1, maxVersion)
 	isSequence     = integer(0, 1<<53)
+	isAnySequence  = integer(0, math.MaxInt64)
 	isDigestOrNull = either(isNothing, isDigest)
 	aboutStudy     = schema{required("study", isStudy)}
 	aboutInstance  = aboutStudy.and(required("instance", isInstance))

@@ -11,12 +11,16 @@ const events = "event/"
 
 // EventKey is the key of the record of the transaction with this sequence.
 func EventKey(sequence int64) string {
-	return fmt.Sprintf("%s%020d", events, sequence)
+	return events + sequenceDigits(sequence)
 }
 
 func studyEventKey(study []byte, sequence int64) string {
-	return fmt.Sprintf("studyEvent/%x/%020d", study, sequence)
+	return studyEvents(study) + sequenceDigits(sequence)
 }
+
+func studyEvents(study []byte) string { return key("studyEvent", token(study), "") }
+
+func sequenceDigits(sequence int64) string { return fmt.Sprintf("%020d", sequence) }
 
 // audit is records in the order of their sequence: of a study, by an organisation, from ≤ time < until.
 func audit(q *question) (Value, error) {
@@ -49,17 +53,19 @@ func isWanted(event, args Map) bool {
 }
 
 func eventsOf(q *question) iter.Seq[Map] {
+	prefix, after := events, ""
+	if q.args.Has("study") {
+		prefix = studyEvents(q.args.Bytes("study"))
+	}
+	if q.args.Has("after") {
+		after = prefix + sequenceDigits(q.args.Int("after"))
+	}
 	return func(yield func(Map) bool) {
-		if !q.args.Has("study") {
-			for _, event := range q.scanRecords(events) {
-				if !yield(event) {
-					return
-				}
+		for key, value := range q.scan(prefix, after) {
+			if q.args.Has("study") {
+				value = q.get(events + lastPart(key))
 			}
-			return
-		}
-		for key := range q.scan("studyEvent/"+token(q.args.Bytes("study"))+"/", "") {
-			if !yield(q.find(events + lastPart(key))) {
+			if !yield(asRecord(key, value)) {
 				return
 			}
 		}

@@ -75,8 +75,8 @@ type Write struct {
 // Records is what a query may read besides.
 type Records interface {
 	State
-	// Scan gives all keys ≥ start that begin with the prefix, ascending by their bytes.
-	Scan(prefix, start string) iter.Seq2[Entry, error]
+	// Scan gives all keys > after that begin with the prefix, ascending by their bytes.
+	Scan(prefix, after string) iter.Seq2[Entry, error]
 	// History gives every write of the key, first to last.
 	History(key string) iter.Seq2[Write, error]
 }

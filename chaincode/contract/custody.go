@@ -71,7 +71,7 @@ func currentManifest(state reader, study, instance []byte) string {
 
 func superseded(q *question, study []byte) List {
 	rows := List{}
-	for key, current := range q.scanRecords(key("superseded", token(study), "")) {
+	for key, current := range q.scanRecords(key("superseded", token(study), ""), "") {
 		rows = append(rows, Map{"instance": lastToken(key), "newManifest": current["newManifest"]})
 	}
 	return rows

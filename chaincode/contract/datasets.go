@@ -45,7 +45,7 @@ func withdrawDataset(tx *transaction) (effect, error) {
 // allDatasets is all versions of all datasets, by id and version.
 func allDatasets(q *question) (Value, error) {
 	return page(func(yield func(Value) bool) {
-		for _, record := range q.scanRecords(datasetPrefix) {
+		for _, record := range q.scanRecords(datasetPrefix, "") {
 			if !yield(shownDataset(q.reader, record)) {
 				return
 			}

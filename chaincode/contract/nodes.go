@@ -76,7 +76,7 @@ func revokeNode(tx *transaction) (effect, error) {
 
 func allNodes(q *question) (Value, error) {
 	return page(func(yield func(Value) bool) {
-		for _, head := range q.scanRecords("node/") {
+		for _, head := range q.scanRecords("node/", "") {
 			if !yield(shownNode(q.reader, head)) {
 				return
 			}

@@ -2,16 +2,20 @@ package contract
 
 import "iter"
 
-var pageArguments = schema{optional("offset", integer(0, 1<<53)), optional("limit", integer(1, 1<<20))}
+// MaxRows is how many rows a list gives at most: of the largest there are, it stays below the 100 MiB of Fabric's
+// messages (docs/contract.md, "Queries").
+const MaxRows = 50
+
+var pageArguments = schema{optional("offset", integer(0, 1<<53)), optional("limit", integer(1, MaxRows))}
 
 // page is the items from offset on, limit of them at most: the arguments every query with a list takes.
 func page(items iter.Seq[Value], args Map) List {
-	skip, left := int64(0), int64(-1) // -1: all
+	skip, most := int64(0), int64(MaxRows)
 	if args.Has("offset") {
 		skip = args.Int("offset")
 	}
 	if args.Has("limit") {
-		left = args.Int("limit")
+		most = args.Int("limit")
 	}
 	found := List{}
 	for item := range items {
@@ -20,7 +24,7 @@ func page(items iter.Seq[Value], args Map) List {
 			continue
 		}
 		found = append(found, item)
-		if left--; left == 0 {
+		if most--; most == 0 {
 			break
 		}
 	}

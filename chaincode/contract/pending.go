@@ -51,7 +51,7 @@ func allPending(q *question) iter.Seq[Value] {
 	}
 	return func(yield func(Value) bool) {
 		for _, k := range kinds {
-			for key, record := range q.scanRecords(k.prefix) {
+			for key, record := range q.scanRecords(k.prefix, "") {
 				if k.waits(record) && !yield(Map{"kind": k.kind, k.name: lastToken(key), "record": record}) {
 					return
 				}

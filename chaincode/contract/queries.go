@@ -14,17 +14,20 @@ var queries = map[string]query{
 	},
 	"ApprovedStudies": {aboutNode.and(pageArguments...), approvedStudies},
 	"GetAnchor":       {aboutManifest, getAnchor},
-	"Anchors":         {schema{optional("from", isManifestCID)}.and(pageArguments...), allAnchors},
-	"AnchorsOfStudy":  {aboutStudy.and(pageArguments...), anchorsOfStudy},
+	"Anchors":         {schema{optional("after", isManifestCID)}.and(pageArguments...), allAnchors},
+	"AnchorsOfStudy":  {aboutStudy.and(optional("after", isSequence)).and(pageArguments...), anchorsOfStudy},
 	"StandingOf":      {aboutStudy, standingOf},
 	"GetRequest":      {aboutRecord, getRequest},
-	"RequestsByState": {schema{required("state", code(states))}.and(pageArguments...), requestsByState},
+	"RequestsByState": {
+		schema{optional("state", code(states)), optional("after", isRecordID)}.and(pageArguments...), requestsByState,
+	},
 	"Audit": {
 		schema{
 			optional("study", isStudy),
 			optional("organisation", isMSPID),
 			optional("from", isTime),
 			optional("until", isTime),
+			optional("after", isAnySequence),
 		}.and(pageArguments...),
 		audit,
 	},

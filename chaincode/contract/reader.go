@@ -89,10 +89,10 @@ func scannerOf(records Records) scanner {
 	return scanner{reader{records}, records}
 }
 
-// scan gives the keys that begin with the prefix, and their values, ascending.
-func (s scanner) scan(prefix, start string) iter.Seq2[string, Value] {
+// scan gives the keys > after that begin with the prefix, and their values, ascending.
+func (s scanner) scan(prefix, after string) iter.Seq2[string, Value] {
 	return func(yield func(string, Value) bool) {
-		for entry, err := range s.records.Scan(prefix, start) {
+		for entry, err := range s.records.Scan(prefix, after) {
 			if err != nil {
 				panic(fault{err})
 			}
@@ -104,9 +104,9 @@ func (s scanner) scan(prefix, start string) iter.Seq2[string, Value] {
 }
 
 // scanRecords is scan where every value is a record.
-func (s scanner) scanRecords(prefix string) iter.Seq2[string, Map] {
+func (s scanner) scanRecords(prefix, after string) iter.Seq2[string, Map] {
 	return func(yield func(string, Map) bool) {
-		for key, value := range s.scan(prefix, "") {
+		for key, value := range s.scan(prefix, after) {
 			if !yield(key, asRecord(key, value)) {
 				return
 			}

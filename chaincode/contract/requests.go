@@ -99,9 +99,14 @@ func getRequest(q *question) (Value, error) {
 }
 
 func requestsByState(q *question) (Value, error) {
+	after := ""
+	if q.args.Has("after") {
+		after = requestKey(q.args.Bytes("after"))
+	}
 	return page(func(yield func(Value) bool) {
-		for _, request := range q.scanRecords(requestPrefix) {
-			if stateAt(request, q.time) == q.args["state"] && !yield(shownRequest(q, request)) {
+		for _, request := range q.scanRecords(requestPrefix, after) {
+			wanted := !q.args.Has("state") || stateAt(request, q.time) == q.args["state"]
+			if wanted && !yield(shownRequest(q, request)) {
 				return
 			}
 		}

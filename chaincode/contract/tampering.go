@@ -78,7 +78,7 @@ func reportRepair(tx *transaction) (effect, error) {
 // flagsOf is the study's standing flags, and the resolved ones with the manifest that both agreed on.
 func flagsOf(q *question, study []byte) (standing, resolved List) {
 	standing, resolved = List{}, List{}
-	for place, flag := range q.scanRecords(key(flags, token(study), "")) {
+	for place, flag := range q.scanRecords(key(flags, token(study), ""), "") {
 		row := flag.Only("instance", "manifestCid", "n")
 		agreed := q.find(strings.Replace(place, flags, "resolved", 1))
 		if agreed == nil {

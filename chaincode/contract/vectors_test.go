@@ -33,11 +33,11 @@ func (l *ledger) Get(keys ...string) ([]contract.Value, error) {
 	return values, nil
 }
 
-func (l *ledger) Scan(prefix, start string) iter.Seq2[contract.Entry, error] {
+func (l *ledger) Scan(prefix, after string) iter.Seq2[contract.Entry, error] {
 	return func(yield func(contract.Entry, error) bool) {
 		for _, key := range slices.Sorted(maps.Keys(l.writes)) {
 			values, err := l.Get(key)
-			if strings.HasPrefix(key, prefix) && key >= start && !yield(contract.Entry{Key: key, Value: values[0]}, err) {
+			if strings.HasPrefix(key, prefix) && key > after && !yield(contract.Entry{Key: key, Value: values[0]}, err) {
 				return
 			}
 		}

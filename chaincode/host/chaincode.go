@@ -10,6 +10,7 @@ package host
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/hyperledger/fabric-chaincode-go/v2/shim"
@@ -22,6 +23,13 @@ import (
 
 // getMetadata is the contract API's own function, which describes the others.
 const getMetadata = contractapi.SystemContractName + ":GetMetadata"
+
+// What arguments may take. The largest that the contract knows: the certificates of 256 organisations, 1.5 MB; 1024
+// releases, some 3,100 marks.
+const (
+	maxBytes = 2 << 20
+	maxMarks = 8192
+)
 
 // Custody is the contract as the contract API takes it: each exported method is a transaction or a query.
 type Custody struct {
@@ -57,13 +65,16 @@ func New(policySHA256 []byte, now func() time.Time) (shim.Chaincode, error) {
 	return chaincode{api, arguments}, nil
 }
 
-// Invoke runs one transaction or query.
+// Invoke runs one transaction or query. What comes from anybody is measured before it is read, and never told again.
 func (c chaincode) Invoke(stub shim.ChaincodeStubInterface) *peer.Response {
 	name, given := stub.GetFunctionAndParameters()
 	if wanted, known := c.arguments[name]; !known || len(given) != wanted {
-		unknown := &contract.Refusal{Code: contract.Invalid, Field: "function"}
-		unknown.Detail = fmt.Sprintf("none of this name and number of arguments: %q with %d", name, len(given))
-		return shim.Error(unknown.Error())
+		return invalid("function", "none of this name with %d arguments", len(given))
+	}
+	for _, text := range given {
+		if len(text) > maxBytes || marks(text) > maxMarks {
+			return invalid("args", "more than %d bytes, or %d commas and opening brackets", maxBytes, maxMarks)
+		}
 	}
 	return c.ContractChaincode.Invoke(stub)
 }
@@ -139,6 +150,16 @@ func told(err error) error {
 		return refusal
 	}
 	return fmt.Errorf("FAILED %w", err)
+}
+
+// marks bounds how many values a text has, each of which takes far more memory than its bytes.
+func marks(text string) int {
+	return strings.Count(text, ",") + strings.Count(text, "[") + strings.Count(text, "{")
+}
+
+func invalid(field, detail string, values ...any) *peer.Response {
+	refusal := &contract.Refusal{Code: contract.Invalid, Field: field, Detail: fmt.Sprintf(detail, values...)}
+	return shim.Error(refusal.Error())
 }
 
 func reply(answer contract.Value) string {

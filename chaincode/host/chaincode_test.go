@@ -3,6 +3,7 @@ package host_test
 import (
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -197,6 +198,56 @@ func TestArgumentsHaveOneText(t *testing.T) {
 		refused(t, response, "FAILED args")
 	}
 }
+
+func TestWhatIsTooLargeIsRefusedUnreadAndNotToldAgain(t *testing.T) {
+	s := start(t)
+	const most, marks = 2 << 20, 8192
+	huge := strings.Repeat("\x00", most+1)
+	for _, args := range [][]string{
+		{huge}, {huge, serial, nonce},
+		{"RevokeCertificate", huge, nonce}, {"RevokeCertificate", serial, huge}, {"GetPolicy", huge},
+		{"GetPolicy", "[" + strings.Repeat("0,", marks)}, {"GetPolicy", strings.Repeat("[", marks+1)},
+		{"RevokeCertificate", strings.Repeat(`{"":`, marks+1), nonce},
+	} {
+		response, _ := s.run(s.cc, s.by(s.owner, args...), true)
+		refused(t, response, "INVALID ")
+		if message := response.GetMessage(); len(message) > 100 {
+			t.Errorf("%d bytes of an answer: %.200s", len(message), message)
+		}
+	}
+	for _, text := range []string{
+		`{"unknown":"` + strings.Repeat("x", most-14) + `"}`, `{"unknown":[` + strings.Repeat("0,", marks-2) + `0]}`,
+	} {
+		response, _ := s.run(s.cc, s.by(s.owner, "GetPolicy", text), true)
+		refused(t, response, "INVALID unknown")
+	}
+}
+
+func TestTheLargestArgumentsThereAreAreTaken(t *testing.T) {
+	s := start(t)
+	members, certificates := ipld.Map{"OwnerMSP": "owner", "CustodianMSP": "custodian"}, ipld.Map{}
+	for len(members) < 256 {
+		members[fmt.Sprintf("Lab%061d", len(members))] = "research"
+	}
+	for name := range members {
+		certificates[name] = make([]byte, 4096)
+	}
+	inForce := decoded(t, s.latest("policy")).(ipld.Map)
+	largest := inForce.With(ipld.Map{"organisations": members, "certificates": certificates})
+	response, _ := s.run(s.cc, s.by(s.owner, "ProposePolicy", text(ipld.Map{"policy": largest}), nonce), false)
+	if response.GetStatus() != shim.OK {
+		t.Error(response.GetMessage())
+	}
+	releases := ipld.List{}
+	for n := range 1024 {
+		releases = append(releases, fmt.Appendf(nil, "%032d", n))
+	}
+	run := ipld.Map{"releases": releases, "codeDigest": make([]byte, 32), "dataset": make([]byte, 16), "version": int64(1)}
+	response, _ = s.run(s.cc, s.by(s.owner, "RegisterTrainingRun", text(run), nonce), false)
+	refused(t, response, "NOT_PERMITTED role")
+}
+
+func text(value ipld.Value) string { return string(ipld.EncodeJSON(value)) }
 
 func TestANonceIs32LowerCaseHexadecimalDigits(t *testing.T) {
 	s := start(t)

@@ -12,9 +12,9 @@ import (
 	"orthanc-ledger/chaincode/ipld"
 )
 
-// pageSize is how many keys a scan asks the peer for at once. A peer cuts a range that is not asked for in pages at its
-// totalQueryLimit without a word.
-const pageSize = 1000
+// pageSize is how many keys a scan asks the peer for at once: they come in one message. A peer cuts a range that is not
+// asked for in pages at its totalQueryLimit without a word.
+const pageSize = contract.MaxRows
 
 // worldState is the channel's state as the contract reads it: values as canonical DAG-JSON.
 type worldState struct {
@@ -39,10 +39,10 @@ func (s worldState) Get(keys ...string) ([]contract.Value, error) {
 	return values, nil
 }
 
-// Scan gives all keys ≥ start that begin with the prefix, ascending by their bytes.
-func (s worldState) Scan(prefix, start string) iter.Seq2[contract.Entry, error] {
+// Scan gives all keys > after that begin with the prefix, ascending by their bytes.
+func (s worldState) Scan(prefix, after string) iter.Seq2[contract.Entry, error] {
 	return func(yield func(contract.Entry, error) bool) {
-		for row, err := range s.rows(max(prefix, start), after(prefix)) {
+		for row, err := range s.rows(max(prefix, after)+"\x00", behind(prefix)) {
 			if err != nil {
 				yield(contract.Entry{}, err)
 				return
@@ -141,8 +141,8 @@ func decodeRecord(key string, text []byte) (contract.Value, error) {
 	return value, nil
 }
 
-// after is the first key behind all that begin with the prefix, which ends in an ASCII character.
-func after(prefix string) string {
+// behind is the first key behind all that begin with the prefix, which ends in an ASCII character.
+func behind(prefix string) string {
 	last := len(prefix) - 1
 	return prefix[:last] + string(prefix[last]+1)
 }

@@ -75,7 +75,10 @@ type stub struct {
 	failing error // of every read
 }
 
-var errScan = errors.New("a transaction scans")
+var (
+	errScan  = errors.New("a transaction scans")
+	errLarge = errors.New("more rows than one message takes")
+)
 
 // run proposes to the chaincode; nothing is committed.
 func (c *channel) run(cc shim.Chaincode, p proposal, isQuery bool) (*peer.Response, *stub) {
@@ -141,6 +144,9 @@ func (s *stub) GetStateByRangeWithPagination(
 ) (shim.StateQueryIteratorInterface, *peer.QueryResponseMetadata, error) {
 	if !s.query {
 		return nil, nil, errScan
+	}
+	if pageSize > contract.MaxRows {
+		return nil, nil, errLarge
 	}
 	if bookmark != "" {
 		start = bookmark

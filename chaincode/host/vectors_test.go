@@ -89,7 +89,7 @@ func (t teller) take(l *ledger, step story.Step) ipld.Value {
 	}
 	cc := t.chaincode(l.policy)
 	p := proposal{creator: t.creator(step), at: time.Unix(step.At, 0)}
-	args := string(ipld.EncodeJSON(step.Args.Value))
+	args := string(ipld.EncodeJSON(l.here(step)))
 	if step.Query != "" {
 		p.args = []string{step.Query, args}
 		response, stub := l.run(cc, p, true)
@@ -160,6 +160,15 @@ func (l *ledger) ordinal(value ipld.Value) ipld.Value {
 		return values
 	}
 	return value
+}
+
+// here is a step's arguments with Fabric's sequence in place of the vectors'.
+func (l *ledger) here(step story.Step) ipld.Value {
+	args, _ := step.Args.Value.(ipld.Map)
+	if after, is := args["after"].(int64); is && step.Query == "Audit" && 0 < after && after <= int64(len(l.sequences)) {
+		return args.With(ipld.Map{"after": l.sequences[after-1]})
+	}
+	return step.Args.Value
 }
 
 // state is every key's last value, with the vectors' sequences.

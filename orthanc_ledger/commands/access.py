@@ -24,7 +24,7 @@ from orthanc_ledger.commands.terminal import (
     tell,
 )
 from orthanc_ledger.errors import ConfigError, ContractError, NotHeld
-from orthanc_ledger.ledger import Ledger
+from orthanc_ledger.ledger import Ledger, all_rows
 from orthanc_ledger.ledger.admission import SIGNED_AHEAD_S
 from orthanc_ledger.ledger.contract.codes import DENIAL_REASONS, RELEASE_FORMS, REVOCATION_REASONS
 from orthanc_ledger.ledger.contract.requests import DAY_S, STATES
@@ -115,7 +115,7 @@ def _request(args: argparse.Namespace) -> int:
 def _dataset(args: argparse.Namespace, ledger: Ledger) -> tuple[str, dict[str, Any]]:
     """The signing organisation, and the dataset version that --dataset names."""
     text, _, number = args.dataset.partition(":")
-    versions = [row for row in ledger.query("Datasets", {}) if row["id"] == hex_bytes(text)]
+    versions = [row for row in all_rows(ledger, "Datasets", {}) if row["id"] == hex_bytes(text)]
     named = [row for row in versions if (str(row["version"]) == number if number else row["state"] == "registered")]
     if not named:
         raise NotHeld(f"--dataset {args.dataset}: no such dataset stands; `orthanc-ledger datasets` lists them")
@@ -136,9 +136,9 @@ def _read_tokens(path: Path) -> tuple[str, dict[str, Any]]:
 
 def _requests(args: argparse.Namespace) -> int:
     ledger, node = open_records(args), node_here(args)
-    states = [args.state] if args.state else STATES
-    found = [row_of(request, node) for state in states for request in ledger.query("RequestsByState", {"state": state})]
-    show(found, args.json, COLUMNS)
+    found = all_rows(ledger, "RequestsByState", {"state": args.state} if args.state else {})
+    by_state = sorted(found, key=lambda request: STATES.index(request["state"]))
+    show([row_of(request, node) for request in by_state], args.json, COLUMNS)
     return 0
 
 

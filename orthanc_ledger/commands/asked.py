@@ -14,7 +14,7 @@ from orthanc_ledger.assemble import Node
 from orthanc_ledger.commands.terminal import counted, moment
 from orthanc_ledger.duo import label
 from orthanc_ledger.index import Instance
-from orthanc_ledger.ledger import Ledger
+from orthanc_ledger.ledger import Ledger, all_rows
 
 IMAGES = sorted(uid for uid, entry in UID_dictionary.items() if entry[1] == "SOP Class" and "Image Storage" in entry[0])
 """SOP classes a request asks for unless it names its own: every image storage class (PS3.4 B.5)."""
@@ -130,7 +130,7 @@ def held_of(node: Node, study: bytes) -> dict[bytes, Instance]:
 
 def last_record(ledger: Ledger, key: str) -> Any:
     """What stands under a key of the ledger's state (docs/contract.md), or None."""
-    history = ledger.query("HistoryOf", {"key": key})
+    history = list(all_rows(ledger, "HistoryOf", {"key": key}))
     return history[-1]["value"] if history else None
 
 
@@ -143,7 +143,7 @@ def _studies(ledger: Ledger, request: Mapping[str, Any]) -> str:
     if "studies" in request:
         return str(len(request["studies"]))
     named = (request["dataset"], request["version"])
-    count = next(row["count"] for row in ledger.query("Datasets", {}) if (row["id"], row["version"]) == named)
+    count = next(row["count"] for row in all_rows(ledger, "Datasets", {}) if (row["id"], row["version"]) == named)
     return f"{count}, dataset {dataset_of(request)}"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from orthanc_ledger.audit_export import CSV_COLUMNS, audit_event, csv_row
 from orthanc_ledger.commands.terminal import add_json, add_ledger, moment, open_node, open_records, show
 from orthanc_ledger.errors import ConfigError, NotHeld
-from orthanc_ledger.ledger import Ledger
+from orthanc_ledger.ledger import Ledger, all_rows
 
 _IDS = ("id", "request", "release", "dataset")
 
@@ -47,7 +47,7 @@ def _run(args: argparse.Namespace) -> int:
         if text:
             question[name] = _seconds(text)
     ledger = open_records(args)
-    events = ledger.query("Audit", question)
+    events = list(all_rows(ledger, "Audit", question))
     if args.format == "csv":
         table = csv.DictWriter(sys.stdout, CSV_COLUMNS)
         table.writeheader()

@@ -26,6 +26,7 @@ from orthanc_ledger.commands.terminal import (
     tell,
 )
 from orthanc_ledger.errors import ConfigError, NotHeld
+from orthanc_ledger.ledger import all_rows
 from orthanc_ledger.ledger.identity import read_certificate, serial_of
 
 
@@ -150,7 +151,7 @@ def _revoke_certificate(args: argparse.Namespace) -> int:
 def _pending(args: argparse.Namespace) -> int:
     ledger, node = open_records(args), node_here(args)
     rows: list[dict[str, Any]] = []
-    for row in ledger.query("Pending", {}):
+    for row in all_rows(ledger, "Pending", {}):
         kind, record = row["kind"], row["record"]
         by, subject = record.get("by", record)["organisation"], row["study" if kind == "erasure" else "id"]
         if kind == "policy":

@@ -23,7 +23,7 @@ from orthanc_ledger.commands.terminal import (
     tell,
 )
 from orthanc_ledger.errors import ConfigError, IntegrityError, NotHeld
-from orthanc_ledger.ledger import Ledger
+from orthanc_ledger.ledger import Ledger, all_rows
 from orthanc_ledger.ledger.contract.codes import WITHDRAWAL_REASONS
 
 _COLUMNS = ("kind", "id", "study_instance_uid", "sop_instance_uid", "instances", "agreed")
@@ -74,7 +74,7 @@ def _standing(args: argparse.Namespace) -> int:
 
 
 def _taken(ledger: Ledger) -> Iterator[dict[str, Any]]:
-    events = ledger.query("Audit", {})
+    events = all_rows(ledger, "Audit", {})
     for study in sorted({event["args"]["study"] for event in events if event["function"] in _CHANGES_STANDING}):
         standing = ledger.query("StandingOf", {"study": study})
         for flag in standing["flagged"]:

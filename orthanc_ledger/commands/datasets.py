@@ -26,7 +26,7 @@ from orthanc_ledger.datasets import StudyList, encode_descriptor, read_descripto
 from orthanc_ledger.duo import LABELS, label
 from orthanc_ledger.errors import ConfigError, NotHeld
 from orthanc_ledger.gate import never_given
-from orthanc_ledger.ledger import Ledger
+from orthanc_ledger.ledger import Ledger, all_rows
 from orthanc_ledger.selection import Criteria, DateRange, select
 
 _COLUMNS = ("id", "version", "state", "organisation", "registered", "studies", "instances", "modalities", "purposes")
@@ -138,7 +138,7 @@ def _changes(node: Node, before: Mapping[str, Any], studies: StudyList) -> dict[
 def _list(args: argparse.Namespace) -> int:
     node = node_here(args)
     rows = []
-    for dataset in open_records(args).query("Datasets", {}):
+    for dataset in all_rows(open_records(args), "Datasets", {}):
         row = {
             "id": dataset["id"],
             "version": dataset["version"],
@@ -191,7 +191,7 @@ def _withdraw(args: argparse.Namespace) -> int:
 def _find(ledger: Ledger, dataset: str, version: int | None = None) -> dict[str, Any]:
     """A dataset's version on the ledger, the newest by default. Raises NotHeld."""
     dataset_id = hex_bytes(dataset)
-    versions = [row for row in ledger.query("Datasets", {}) if row["id"] == dataset_id]
+    versions = [row for row in all_rows(ledger, "Datasets", {}) if row["id"] == dataset_id]
     found: dict[str, Any] | None = next((row for row in reversed(versions) if version in (None, row["version"])), None)
     if found is None:
         raise NotHeld(f"{dataset}: no such dataset, or version; `orthanc-ledger datasets` lists them")

@@ -13,6 +13,7 @@ from orthanc_ledger.commands.terminal import (
     tell,
 )
 from orthanc_ledger.errors import NotHeld
+from orthanc_ledger.ledger import all_rows
 
 _COLUMNS = ("organisation", "ae_title", "role", "version", "state")
 
@@ -43,7 +44,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def _list(args: argparse.Namespace) -> int:
     rows = []
-    for found in open_records(args).query("Nodes", {}):
+    for found in all_rows(open_records(args), "Nodes", {}):
         version = found["confirmed"] or found["proposed"] or {}
         rows.append(
             {
@@ -70,7 +71,7 @@ def _register(args: argparse.Namespace) -> int:
 def _confirm(args: argparse.Namespace) -> int:
     ledger = open_ledger(args)
     node = {"organisation": args.organisation, "aeTitle": args.ae_title}
-    version = next((found["proposed"] for found in ledger.query("Nodes", {}) if found["node"] == node), None)
+    version = next((found["proposed"] for found in all_rows(ledger, "Nodes", {}) if found["node"] == node), None)
     if version is None:
         raise NotHeld(
             f"{args.organisation} {args.ae_title}: nothing is proposed; `orthanc-ledger nodes` lists the nodes"

@@ -1,12 +1,13 @@
 """The ledger port: what the rest of the node may ask of a ledger, and which backend a URL names."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from orthanc_ledger.clock import Clock, system_clock
 from orthanc_ledger.errors import ConfigError
+from orthanc_ledger.ledger.contract.arguments import MAX_ROWS
 from orthanc_ledger.ledger.identity import Identity
 
 Value = Any
@@ -39,6 +40,21 @@ class Ledger(Protocol):
 
     def query(self, function: str, args: Mapping[str, Value]) -> Value:
         """Run a read-only contract query. Raises as ``submit``."""
+
+
+_NAMED_BY = {"Anchors": "manifestCid", "AnchorsOfStudy": "number", "RequestsByState": "id", "Audit": "sequence"}
+
+
+def all_rows(ledger: Ledger, query: str, args: Mapping[str, Value]) -> Iterator[Mapping[str, Any]]:
+    """All rows of a list, asked for page by page (docs/contract.md, "Queries"). Raises as ``query``."""
+    place: dict[str, Value] = {}
+    while True:
+        page: list[Mapping[str, Any]] = ledger.query(query, {**args, **place})
+        yield from page
+        if len(page) < MAX_ROWS:
+            return
+        name = _NAMED_BY.get(query)
+        place = {"after": page[-1][name]} if name else {"offset": place.get("offset", 0) + len(page)}
 
 
 class OpenLedger(Ledger, Protocol):

@@ -182,10 +182,10 @@ class LogFile:
         ).fetchone()
         return decode_value(key, row[0]) if row else None
 
-    def scan(self, prefix: str, start: str = "") -> Iterator[tuple[str, Value]]:
+    def scan(self, prefix: str, after: str = "") -> Iterator[tuple[str, Value]]:
         # Keys are ASCII: U+10FFFF is above all of them. With max() SQLite takes `value` from the row of the maximum.
-        query = "SELECT key, value, max(position) FROM state WHERE key >= ? AND key < ? GROUP BY key ORDER BY key"
-        for key, value, _ in self._db.execute(query, (max(prefix, start), prefix + "\U0010ffff")):
+        query = "SELECT key, value, max(position) FROM state WHERE key > ? AND key < ? GROUP BY key ORDER BY key"
+        for key, value, _ in self._db.execute(query, (max(prefix, after), prefix + "\U0010ffff")):
             yield key, decode_value(key, value)
 
     def history(self, key: str) -> Iterator[tuple[int, Value]]:

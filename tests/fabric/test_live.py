@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from orthanc_ledger.errors import ContractError, LedgerAway
+from orthanc_ledger.ledger import all_rows
 from orthanc_ledger.ledger.fabric.events import Bookmark, Event
 from orthanc_ledger.ledger.fabric.evidence import Evidence
 from orthanc_ledger.ledger.fabric.gateway import Gateway
@@ -129,7 +130,7 @@ def test_events_go_on_from_a_bookmark_without_loss_or_repetition(ledgers: Ledger
     anchors = [anchoring() for _ in range(9)]
     with ThreadPoolExecutor(9) as pool:
         positions = {each.position for each in pool.map(lambda args: hospital.submit("Anchor", args), anchors)}
-    everything = hospital.query("Audit", {})
+    everything = list(all_rows(hospital, "Audit", {}))
     seen: list[Event] = []
     while len(seen) < len(everything):  # each time another reader, which dies after a few events
         events = ledgers.open().events(bookmark.place())

@@ -89,8 +89,8 @@ class Memory:
     def get(self, key: str) -> Any:
         return self._writes[key][-1][1] if key in self._writes else None
 
-    def scan(self, prefix: str, start: str = "") -> Iterator[tuple[str, Any]]:
-        return ((key, self.get(key)) for key in sorted(self._writes) if key.startswith(prefix) and key >= start)
+    def scan(self, prefix: str, after: str = "") -> Iterator[tuple[str, Any]]:
+        return ((key, self.get(key)) for key in sorted(self._writes) if key.startswith(prefix) and key > after)
 
     def history(self, key: str) -> Iterator[tuple[int, Any]]:
         return iter(self._writes.get(key, []))

@@ -95,6 +95,8 @@ class RandomStory:
         denials = {"reportingNode": own_node(OWNER), "unregistered": True, "reason": "no approval", "count": 1}
         yield from ((OWNER, "LogDenials", {**denials, "seq": seq}) for seq in (1 << 20, 1))
         yield CUSTODIAN, "ConfirmPolicy", {"id": UNKNOWN}
+        yield LAB, "RegisterTrainingRun", {"codeDigest": DIGEST, "releases": [UNKNOWN]}
+        yield LAB, "RegisterModel", {"digest": DIGEST, "run": UNKNOWN, "metricsDigest": DIGEST}
 
     def _strangers(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
         """A research centre that is out of the policy."""
@@ -182,9 +184,13 @@ class RandomStory:
             "organisation": (OWNER, CUSTODIAN, LAB),
             "key": ("policy", "datasetApprovals", "node/none"),
             **dict.fromkeys(("from", "until"), (now, now - DAY)),
-            **dict.fromkeys(("offset", "limit"), (1, 2, 1000)),
+            "offset": (1, 2, 49, 1000),
+            "limit": (1, 2, 50, 1000),
+            "Anchors.after": [cid("m"), *(record["manifestCid"] for _, record in host.scan("anchor/"))],
+            "AnchorsOfStudy.after": (0, 2, 1000),
+            "RequestsByState.after": [UNKNOWN, *(record["id"] for _, record in host.scan("request/"))],
+            "Audit.after": [record["sequence"] for _, record in host.scan("event/")],
         }
-        pools["Anchors.from"] = pools["manifestCid"]
         query = draw.one_of([*QUERIES])
         args = {
             name: draw.one_of(pools.get(f"{query}.{name}") or pools[name])

@@ -35,8 +35,10 @@ class Seen:
         place = self.places.setdefault(committed.position, len(self.places))
         return SAME if known else YES, self.plain(committed.result), place, committed.time
 
-    def answer(self, query: str, args: Mapping[str, Any]) -> Any:
+    def answer(self, query: str, args: Mapping[str, Any], model: "Seen") -> Any:
         """The answer, or (code, field)."""
+        if query == "Audit" and "after" in args:
+            args = {**args, "after": self._own(args["after"], model)}
         try:
             return self.plain(self.host.query(query, args))
         except ContractError as error:
@@ -46,9 +48,13 @@ class Seen:
         """What the host tells of a key of the model's."""
         kind, _, rest = key.rpartition("/")
         if kind.partition("/")[0] in ("event", "studyEvent"):
-            (own,) = (sequence for sequence, place in self.places.items() if place == model.places[int(rest)])
-            key = f"{kind}/{own:020d}"
-        return self.answer("HistoryOf", {"key": key})
+            key = f"{kind}/{self._own(int(rest), model):020d}"
+        return self.answer("HistoryOf", {"key": key}, model)
+
+    def _own(self, sequence: int, model: "Seen") -> int:
+        """What the host calls a commit that the model calls so."""
+        (own,) = (own for own, place in self.places.items() if place == model.places[sequence])
+        return own
 
     def plain(self, value: Any) -> Any:
         """A value without what hosts name as they like."""
@@ -92,9 +98,9 @@ class SideBySide:
         return Committed(b"", expected[2], expected[3], expected[1])
 
     def query(self, function: str, args: Mapping[str, Any]) -> Any:
-        expected = self._model.answer(function, args)
+        expected = self._model.answer(function, args, self._model)
         for name, seen in self._seen.items():
-            assert (name, function, args, seen.answer(function, args)) == (name, function, args, expected)
+            assert (name, function, args, seen.answer(function, args, self._model)) == (name, function, args, expected)
         return self.model.query(function, args)
 
     def compare_state(self) -> int:
@@ -121,5 +127,5 @@ class SideBySide:
     def get(self, key: str) -> Any:
         return self.model.get(key)
 
-    def scan(self, prefix: str, start: str = "") -> Iterator[tuple[str, Any]]:
-        return self.model.scan(prefix, start)
+    def scan(self, prefix: str, after: str = "") -> Iterator[tuple[str, Any]]:
+        return self.model.scan(prefix, after)

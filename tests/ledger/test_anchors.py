@@ -65,9 +65,9 @@ def test_anchors_are_listed_by_their_cid_from_any_place_on(channel: Channel) -> 
     shown = channel.ask("Anchors")
     assert [row["manifestCid"] for row in shown] == cids
     assert [row["stored"] for row in shown] == [True, *[False] * 5]
-    assert channel.ask("Anchors", from_=cids[2], limit=2) == shown[2:4]
+    assert channel.ask("Anchors", after=cids[2], limit=2) == shown[3:5]
     between = cid("nothing")
-    assert channel.ask("Anchors", from_=between) == [row for row in shown if row["manifestCid"] > between]
+    assert channel.ask("Anchors", after=between) == [row for row in shown if row["manifestCid"] > between]
 
 
 def test_nothing_is_anchored_for_an_erased_study(channel: Channel) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import dag_cbor
 import pytest
 
+from orthanc_ledger.ledger import all_rows
 from orthanc_ledger.ledger.embedded import EmbeddedLedger, create_ledger
 from orthanc_ledger.ledger.fsck import check
 from orthanc_ledger.ledger.identity import load_identity
@@ -93,7 +94,7 @@ def check_each_is_there_once(path: Path) -> int:
     report = check(path)
     assert report.findings == ()
     with closing(EmbeddedLedger(path)) as ledger:
-        events = ledger.query("Audit", {})
+        events = list(all_rows(ledger, "Audit", {}))
     calls = Counter(
         (event["by"]["organisation"], event["function"], dag_cbor.encode(event["args"])) for event in events
     )

@@ -26,8 +26,11 @@ def anchor(tx: Transaction) -> Effect:
     number = anchors_so_far(tx.state, study)  # puts a study's anchors in order: of two endorsed at once one is refused
     order = {"number": number, "datasetApprovals": dataset_approvals(tx.state)}
     record = {**args, **order, "time": tx.call.time, "sequence": tx.call.sequence}
-    index = f"studyAnchor/{study.hex()}/{number:010d}"
-    changes = {key: record, index: args["manifestCid"], _count_key(study): number + 1}
+    changes = {
+        key: record,
+        _study_anchor_key(study, number): args["manifestCid"],
+        _count_key(study): number + 1,
+    }
     return Effect(_place(record), changes, studies=(study,))
 
 
@@ -45,15 +48,17 @@ def get_anchor(question: Question) -> Value:
 
 def anchors(question: Question) -> Value:
     """All anchors by manifest CID, so that a sweep can go on where it stopped."""
-    start = anchor_key(question.args.get("from", ""))
-    found = question.records.scan(_ANCHORS, start)
+    after = anchor_key(question.args.get("after", ""))
+    found = question.records.scan(_ANCHORS, after)
     return page((_shown(question, record) for _, record in found), question.args)
 
 
 def anchors_of_study(question: Question) -> Value:
     """By number: in the order of their commits."""
-    prefix = f"studyAnchor/{question.args['study'].hex()}/"
-    found = (question.records.get(anchor_key(cid)) for _, cid in question.records.scan(prefix))
+    study, after = question.args["study"], question.args.get("after")
+    place = "" if after is None else _study_anchor_key(study, after)
+    cids = question.records.scan(f"studyAnchor/{study.hex()}/", place)
+    found = (question.records.get(anchor_key(cid)) for _, cid in cids)
     return page((_shown(question, record) for record in found if record is not None), question.args)
 
 
@@ -109,6 +114,10 @@ def _place(record: Value) -> Value:
 
 def _shown(question: Question, record: Value) -> Value:
     return {**record, "stored": is_stored(question.records, record["manifestCid"])}
+
+
+def _study_anchor_key(study: bytes, number: int) -> str:
+    return f"studyAnchor/{study.hex()}/{number:010d}"
 
 
 def _count_key(study: bytes) -> str:

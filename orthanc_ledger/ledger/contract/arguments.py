@@ -18,6 +18,7 @@ MAX_ANCHORS = 1024
 MAX_INSTANCES = 1024
 MAX_RELEASES = 1024
 MAX_TIME = 1 << 40
+MAX_ROWS = 50  # of the largest there are, they stay below the 100 MiB of Fabric's messages
 
 # CIDv1, dag-cbor, sha2-256, 32 bytes, base32: the four bytes 01 71 12 20 and the two unused bits at the end are fixed.
 _MANIFEST_CID = re.compile(r"bafyrei[a-h][a-z2-7]{50}[aeimquy4]")
@@ -151,5 +152,7 @@ time = integer(0, MAX_TIME)
 count = count_from(1)
 version = integer(1, MAX_VERSION)
 
-PAGE: dict[str, Argument] = {"offset": optional(integer(0, 1 << 53)), "limit": optional(integer(1, 1 << 20))}
-"""Arguments of every query that gives a list: skip `offset` items, give `limit` at most (all, when left out)."""
+sequence = integer(0, (1 << 63) - 1)
+
+PAGE: dict[str, Argument] = {"offset": optional(integer(0, 1 << 53)), "limit": optional(integer(1, MAX_ROWS))}
+"""Arguments of every query that gives a list: skip `offset` items, give `limit` at most (MAX_ROWS, when left out)."""

@@ -14,7 +14,7 @@ def event_key(sequence: int) -> str:
 
 
 def study_event_key(study: bytes, sequence: int) -> str:
-    return f"studyEvent/{study.hex()}/{sequence:020d}"
+    return f"{_study_events(study)}{sequence:020d}"
 
 
 def audit(question: Question) -> Value:
@@ -42,9 +42,11 @@ def history_of(question: Question) -> Value:
 
 
 def _events(question: Question) -> Iterator[Value]:
-    records, study = question.records, question.args.get("study")
-    if study is None:
-        yield from (event for _, event in records.scan(_EVENTS))
-        return
-    for key, _ in records.scan(f"studyEvent/{study.hex()}/"):
-        yield records.get(_EVENTS + key.rpartition("/")[2])
+    records, study, after = question.records, question.args.get("study"), question.args.get("after")
+    prefix = _EVENTS if study is None else _study_events(study)
+    for key, value in records.scan(prefix, "" if after is None else f"{prefix}{after:020d}"):
+        yield value if study is None else records.get(_EVENTS + key.rpartition("/")[2])
+
+
+def _study_events(study: bytes) -> str:
+    return f"studyEvent/{study.hex()}/"

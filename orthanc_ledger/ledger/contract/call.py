@@ -71,8 +71,8 @@ class State(Protocol):
 class Records(State, Protocol):
     """What a query may read besides."""
 
-    def scan(self, prefix: str, start: str = "") -> Iterator[tuple[str, Value]]:
-        """All keys ≥ `start` that start with the prefix, and their values, ascending by key."""
+    def scan(self, prefix: str, after: str = "") -> Iterator[tuple[str, Value]]:
+        """All keys > `after` that start with the prefix, and their values, ascending by key."""
 
     def history(self, key: str) -> Iterator[tuple[int, Value]]:
         """(sequence, value) of every write of the key, first to last."""

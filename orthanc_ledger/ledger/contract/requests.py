@@ -79,8 +79,11 @@ def get_request(question: Question) -> Value:
 
 
 def requests_by_state(question: Question) -> Value:
-    found = (_shown(question, request) for _, request in question.records.scan("request/"))
-    return page((request for request in found if request["state"] == question.args["state"]), question.args)
+    args, time = question.args, question.time
+    after = _request_key(args["after"]) if "after" in args else ""
+    found = (request for _, request in question.records.scan("request/", after))
+    wanted = (request for request in found if args.get("state") in (None, state_at(request, time)))
+    return page((_shown(question, request) for request in wanted), args)
 
 
 def find_request(tx: Transaction, request: bytes, argument: str) -> Value:

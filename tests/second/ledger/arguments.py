@@ -62,7 +62,8 @@ WRONG: dict[str, list[Value]] = {
     "count": [0, 100_001, -1, True, "1", None],
     "sum": [-1, 100_001, False, "0", None],
     "number": [-1, 2**53 + 1, False, "0", None],
-    "limit": [0, 2**20 + 1, True, "1", None],
+    "limit": [0, 51, True, "1", None],
+    "sequence": [-1, False, "0", None],
     "time": [-1, 2**40 + 1, False, "0", None],
     "denied": [0, 2**31 + 1, True, "1", None],
     "version": [0, -1, 2**31 + 1, True, "1"],
@@ -126,7 +127,8 @@ WRONG: dict[str, list[Value]] = {
 # By form: values at its bounds, every code, and forms that look odd and are right.
 AT_BOUNDS: dict[str, list[Value]] = {
     "number": [0, 2**53],
-    "limit": [1, 2**20],
+    "limit": [1, 50],
+    "sequence": [0, 2**63 - 1],
     "time": [0, 2**40],
     "denied": [1, 2**31],
     "version": [1, 2**31],

@@ -88,7 +88,8 @@ FORMS: dict[str, Form] = {
     "count": number(1, 100_000),
     "sum": number(0, 100_000),
     "number": number(0, 1 << 53),
-    "limit": number(1, 1 << 20),
+    "limit": number(1, 50),
+    "sequence": number(0, (1 << 63) - 1),
     "time": number(0, 1 << 40),
     "denied": number(1, 1 << 31),
     "version": number(1, 1 << 31),
@@ -215,12 +216,13 @@ QUERIES = _rows("""
 CheckAccess     | | study:token node:node proof?:proof
 ApprovedStudies | | node:node offset?:number limit?:limit
 GetAnchor       | | manifestCid:cid
-Anchors         | | from?:cid limit?:limit
-AnchorsOfStudy  | | study:token offset?:number limit?:limit
+Anchors         | | after?:cid offset?:number limit?:limit
+AnchorsOfStudy  | | study:token after?:number offset?:number limit?:limit
 StandingOf      | | study:token
 GetRequest      | | id:digest
-RequestsByState | | state:requestState offset?:number limit?:limit
-Audit           | | study?:token organisation?:mspId from?:time until?:time offset?:number limit?:limit
+RequestsByState | | state?:requestState after?:digest offset?:number limit?:limit
+Audit           | | study?:token organisation?:mspId from?:time until?:time after?:sequence offset?:number
+            limit?:limit
 HistoryOf       | | key:key offset?:number limit?:limit
 Nodes           | | offset?:number limit?:limit
 Datasets        | | offset?:number limit?:limit

@@ -21,8 +21,11 @@ def ask(ledger: Ledger, query: str, args: Record, time: int) -> Value:
     if "policy" not in ledger.state:
         raise Refused("WRONG_STATE", "policy")
     answer = ANSWERS[query](Asked(ledger, args, time))
-    paged = isinstance(answer, list)
-    return answer[args.get("offset", 0) :][: args.get("limit")] if paged else answer
+    if not isinstance(answer, list):
+        return answer
+    if "after" in args:
+        answer = [row for row in answer if row[NAMED_BY[query]] > args["after"]]
+    return answer[args.get("offset", 0) :][: args.get("limit", 50)]
 
 
 class Asked(Turn):
@@ -56,7 +59,7 @@ def get_anchor(q: Asked) -> Record:
 
 
 def anchors(q: Asked) -> list[Record]:
-    return [anchor_of(q, cid) for (cid,), _ in q.under("anchor") if cid >= (q["from"] or "")]
+    return [anchor_of(q, cid) for (cid,), _ in q.under("anchor")]
 
 
 def anchors_of_study(q: Asked) -> list[Record]:
@@ -103,7 +106,8 @@ def get_request(q: Asked) -> Record:
 
 
 def requests_by_state(q: Asked) -> list[Record]:
-    return [whole_request(q, request) for _, request in q.under("request") if q.shown(request) == q["state"]]
+    every = [whole_request(q, request) for _, request in q.under("request")]
+    return [request for request in every if q["state"] in (None, request["state"])]
 
 
 def requests_of_node(q: Asked) -> list[Record]:
@@ -198,6 +202,8 @@ def pending(q: Asked) -> list[Record]:
     ]
     return waiting + erasures
 
+
+NAMED_BY = {"Anchors": "manifestCid", "AnchorsOfStudy": "number", "RequestsByState": "id", "Audit": "sequence"}
 
 ANSWERS = {
     "CheckAccess": check_access,

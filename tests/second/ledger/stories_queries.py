@@ -45,6 +45,7 @@ from tests.second.ledger.cast import (
     withdraw,
 )
 from tests.second.ledger.openings import BOTH, PROPOSAL, REVOCATION, SUPERSEDE, WITHDRAWAL, after
+from tests.second.ledger.questions import NAMED_BY
 from tests.second.ledger.story import Story
 
 LAB_NODE = {"node": node(LAB)}
@@ -53,6 +54,7 @@ LAB_NODE = {"node": node(LAB)}
 def stories() -> list[Story]:
     return [
         _empty(),
+        _many(),
         _anchors(),
         _standing(),
         _requests(),
@@ -77,6 +79,11 @@ def _pages(story: Story, query: str, args: Args | None = None) -> list[Any]:
     assert story.asks(query, args | {"limit": 1}) == whole[:1]
     assert story.asks(query, args | {"limit": len(whole) + 1}) == whole
     assert story.asks(query, args | {"offset": len(whole) + 5}) == []
+    if query in NAMED_BY:
+        first, last = (args | {"after": whole[at][NAMED_BY[query]]} for at in (0, -1))
+        assert story.asks(query, first | {"limit": 2}) == whole[1:3]
+        assert story.asks(query, first | {"offset": 1, "limit": 1}) == whole[2:3]
+        assert story.asks(query, last) == []
     return whole
 
 
@@ -103,6 +110,19 @@ def _empty() -> Story:
     return story
 
 
+def _many() -> Story:
+    story = after("policy", "no list is longer than fifty rows")
+    for number in range(51):
+        story.does(OWNER, "Anchor", anchor(manifest(f"of fifty-one {number}")))
+    for query, args, total in (("Anchors", {}, 51), ("AnchorsOfStudy", {"study": STUDY}, 51), ("Audit", {}, 52)):
+        whole = story.asks(query, args)
+        assert len(whole) == 50
+        rest = story.asks(query, args | {"after": whole[-1][NAMED_BY[query]]})
+        assert story.asks(query, args | {"offset": 50}) == rest
+        assert len(rest) == total - 50
+    return story
+
+
 def _anchors() -> Story:
     story = after("policy", "anchors: one, a study's in the order of commits, all by manifestCid")
     cids = [manifest(f"of many {number}") for number in range(5)]
@@ -114,13 +134,10 @@ def _anchors() -> Story:
     shown = _pages(story, "AnchorsOfStudy", {"study": STUDY})
     assert [one["count"] for one in shown] == [1, 2, 3, 5]
     assert [one["stored"] for one in shown] == [False, True, False, False]
-    every = story.asks("Anchors")
+    every = _pages(story, "Anchors")
     assert [one["manifestCid"] for one in every] == sorted(cids)
-    assert story.asks("Anchors", {"limit": 2}) == every[:2]
-    for at, cid in enumerate(sorted(cids)):
-        assert story.asks("Anchors", {"from": cid, "limit": 2}) == every[at : at + 2]
     behind = [one for one in every if one["manifestCid"] > NOWHERE]
-    assert story.asks("Anchors", {"from": NOWHERE}) == behind
+    assert story.asks("Anchors", {"after": NOWHERE}) == behind
     assert "from" not in story.asks("GetAnchor", {"manifestCid": cids[0]})
     assert story.asks("GetAnchor", {"manifestCid": cids[4]})["profile"] == "113105"
     return story
@@ -183,6 +200,11 @@ def _requests() -> Story:
     assert half["approvals"].keys() == {"owner"}
     assert half["approvals"]["owner"].keys() == {"until", "by", "time"}
     _pages(story, "RequestsByState", {"state": "open"})
+    assert [one["id"] for one in _pages(story, "RequestsByState")] == sorted(numbers)
+    behind = [number for number in (numbers[2], numbers[5]) if number > numbers[0]]
+    assert [one["id"] for one in story.asks("RequestsByState", {"state": "open", "after": numbers[0]})] == sorted(
+        behind
+    )
     return story
 
 
