@@ -4,23 +4,24 @@ import itertools
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import yaml
 
+from orthanc_ledger.clock import system_clock
 from orthanc_ledger.consortium.network import Network
 from orthanc_ledger.consortium.topology import trial
 from orthanc_ledger.ledger import Committed
 from orthanc_ledger.ledger.contract.policy import default_policy, policy_digest
+from orthanc_ledger.ledger.fabric.channel import Channel
+from orthanc_ledger.ledger.fabric.connection import read_connection
 from orthanc_ledger.ledger.fabric.ledger import FabricLedger
 from orthanc_ledger.ledger.identity import load_identity
 from orthanc_ledger.setup_node import CONFIG_NAME, ORGANISATIONS
-from tests.conftest import wait_until
 from tests.consortium.live import need_go
-from tests.fabric.on_fabric import ONE_BY_ONE, WITHIN_S, has
+from tests.fabric.on_fabric import ONE_BY_ONE, WITHIN_S
 
 
 class Settled(FabricLedger):
@@ -30,11 +31,14 @@ class Settled(FabricLedger):
 
     def __init__(self, path: Path, *rest: Any) -> None:
         super().__init__(path, *rest)
-        self._custodian = FabricLedger(path.parent.parent / "custodian" / path.name)  # in its own name
+        connection = read_connection(path.parent.parent / "custodian" / path.name)
+        assert connection.identity is not None
+        self._custodian = Channel(connection, load_identity(connection.identity), system_clock).gateway
 
     def submit(self, function: str, args: Mapping[str, Any], nonce: bytes | None = None) -> Committed:
         committed = super().submit(function, args, nonce)
-        wait_until(partial(has, self._custodian, committed.position), WITHIN_S, "the custodian's peer has it")
+        if committed.tx_id:  # else a repeat
+            assert self._custodian.commit_status(committed.tx_id.hex(), WITHIN_S) == "VALID"
         return committed
 
     def close(self) -> None:

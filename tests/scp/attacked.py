@@ -32,15 +32,17 @@ _SIGNERS = {"ResearchMSP": "research", "ForeignMSP": "foreign"}
 
 
 @cache
-def _template() -> tuple[tempfile.TemporaryDirectory[str], Book]:
-    """A node that holds `FIRST`, with a second research organisation in the policy; and the book of it."""
+def _template() -> "tuple[tempfile.TemporaryDirectory[str], Attacked]":
+    """A node that holds `FIRST`, with a second research organisation in the policy. It stays open: SQLite takes files
+    away when one is closed, maybe while they are copied.
+    """
     folder = tempfile.TemporaryDirectory()
     world = Attacked(make_node(Path(folder.name)), Path(folder.name), "", [], now=system_clock())
     world.join("ForeignMSP")
     for scan in FIRST:
         world.arrive(scan)
     world.anchor()
-    return folder, world.book
+    return folder, world
 
 
 @dataclass
@@ -192,11 +194,11 @@ class Attacked(World):
 @contextmanager
 def attacked() -> Iterator[Attacked]:
     """A world of its own, as `FIRST` says."""
-    template, book = _template()
+    folder_of_template, template = _template()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        shutil.copytree(template.name, folder, dirs_exist_ok=True)
-        yield Attacked(open_node(folder), folder, "", [], now=_begun(), book=copy.deepcopy(book))
+        shutil.copytree(folder_of_template.name, folder, dirs_exist_ok=True)
+        yield Attacked(open_node(folder), folder, "", [], now=_begun(), book=copy.deepcopy(template.book))
 
 
 def encoded(ds: Dataset) -> bytes:
