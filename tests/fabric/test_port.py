@@ -18,7 +18,7 @@ from orthanc_ledger.consortium.network import Network
 from orthanc_ledger.consortium.topology import trial
 from orthanc_ledger.consortium.trial import identity_of, trial_policy
 from orthanc_ledger.errors import ContractError, LedgerAway
-from orthanc_ledger.ledger import Committed, Ledger, OpenLedger, open_ledger
+from orthanc_ledger.ledger import Committed, Ledger, OpenLedger, all_rows, open_ledger
 from orthanc_ledger.ledger.embedded import create_ledger
 from orthanc_ledger.ledger.fabric.gateway import Gateway
 from orthanc_ledger.ledger.fabric.ledger import FabricLedger
@@ -113,9 +113,8 @@ def opened(kind: Kind) -> Iterator[Open]:
         yield open_as
 
 
-def trail(ledger: Ledger) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = ledger.query("Audit", {})
-    return found
+def trail(ledger: Ledger) -> list[Mapping[str, Any]]:
+    return list(all_rows(ledger, "Audit", {}))
 
 
 def test_what_is_submitted_is_committed_and_everybody_sees_it(opened: Open) -> None:
