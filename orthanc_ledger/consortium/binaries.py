@@ -99,7 +99,7 @@ def _digest(source: Path, words: Iterable[str]) -> str:
 
 def _build(name: str, source: Path, package: str, flags: Iterable[str], mends: tuple[Mend, ...], folder: Path) -> None:
     if shutil.which("go") is None:
-        raise ConfigError(f"{name} has to be built and Go is not installed: expected `go`, 1.24 or newer, on PATH")
+        raise ConfigError(f"{name} has to be built and Go is not installed: expected `go`, 1.21 or newer, on PATH")
     log.info("building %s, once: minutes for Fabric, less for chaincode", name)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         if mends:

@@ -1,5 +1,7 @@
 """The connection file: what it may say, and what is told of a wrong one."""
 
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from orthanc_ledger.errors import ConfigError
 from orthanc_ledger.ledger import open_ledger
 from orthanc_ledger.ledger.fabric.connection import Deadlines, OwnPeer, read_connection
 from orthanc_ledger.ledger.identity import ca_certificate, create_organisation
+from tests.conftest import ROOT
 
 PEER = {"endpoint": "127.0.0.1:7051", "tls_ca": "hospital/cacerts/ca.pem"}
 LEAST = {
@@ -100,6 +103,20 @@ def test_a_wrong_file_is_told_by_file_and_key(write: Write, change: dict[Any, An
     with pytest.raises(ConfigError, match=told) as refused:
         open_ledger(f"fabric:{path}")
     assert str(path.parent) in str(refused.value)
+
+
+def test_the_page_s_example_is_read_and_its_defaults_are_told_as_they_are(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "fabric.md").read_text(encoding="utf-8")
+    told, _, rest = page.partition("- **The connection file**")[2].partition("```yaml\n")
+    create_organisation(tmp_path / "hospital", "HospitalMSP", system_clock)
+    for name in re.findall(r"[\w-]+\.pem", rest.partition("```")[0]):
+        shutil.copy(tmp_path / "hospital" / "cacerts" / "ca.pem", tmp_path / name)
+    (tmp_path / "connection.yaml").write_text(rest.partition("```")[0])
+    found = read_connection(tmp_path / "connection.yaml")
+    assert set(found.organisations) == {"HospitalMSP", "CustodianMSP"}
+    assert found.deadlines == Deadlines(endorse_s=10, submit_s=10, commit_s=5, evaluate_s=10)
+    assert "`in_flight` is 100, and `commit_s` 5 s (`endorse_s`, `submit_s`, `evaluate_s`: 10 s)" in told
+    assert (found.in_flight, found.envelopes) == (100, tmp_path / "connection.envelopes.db")
 
 
 @pytest.mark.parametrize("key", sorted(LEAST))
