@@ -1,6 +1,6 @@
 """A network's folder: settings, keys, the channel's first block, packages, and what each party's nodes need.
 
-network.json              topology and policy digest: what `Network.open` goes by
+network.json              topology and policy digest: what `read_state` gives
 config/                   core.yaml, orderer.yaml, configtx.yaml, genesis.block
 crypto/                   keys of servers and administrators
 packages/                 each organisation's chaincode package
@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from orthanc_ledger.consortium import keys, lifecycle, settings
+from orthanc_ledger.consortium import keys, packages, settings
 from orthanc_ledger.consortium.binaries import run_program
 from orthanc_ledger.consortium.servers import Places
 from orthanc_ledger.consortium.topology import (
@@ -65,7 +65,7 @@ def prepare(
     )
     (directory / "packages").mkdir()
     for organisation in topology.organisations:
-        packed = lifecycle.package(organisation, directory / "crypto" / "chaincode" / organisation.name)
+        packed = packages.package(organisation, directory / "crypto" / "chaincode" / organisation.name)
         package(directory, organisation).write_bytes(packed)
         write_connection(directory, topology, organisation)
     state = {"topology": asdict(topology), "policy_sha256": policy_sha256}
@@ -101,7 +101,7 @@ def package(directory: Path, organisation: Organisation) -> Path:
 
 def package_id(directory: Path, organisation: Organisation) -> str:
     """The id of that package, by which peers and service know each other."""
-    return lifecycle.package_id(organisation, package(directory, organisation).read_bytes())
+    return packages.package_id(organisation, package(directory, organisation).read_bytes())
 
 
 def party(directory: Path, name: str) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from orthanc_ledger.consortium import files, lifecycle
+from orthanc_ledger.consortium import files, packages
 from orthanc_ledger.consortium.binaries import CHAINCODE_SOURCE
 from orthanc_ledger.consortium.compose import ENVIRONMENT, compose_yaml, prepare_compose
 from orthanc_ledger.consortium.network import Network
@@ -119,7 +119,7 @@ def test_the_chaincode_s_image_has_the_go_that_its_module_asks_for() -> None:
 def test_a_package_is_the_same_bytes_each_time_and_holds_its_organisation_s_keys_alone(prepared: Path) -> None:
     hospital, custodian = trial().with_hosts(lambda name: name).organisations[:2]
     keys = prepared / "crypto" / "chaincode"
-    packed = lifecycle.package(hospital, keys / "hospital")
+    packed = packages.package(hospital, keys / "hospital")
     assert packed == files.package(prepared, hospital).read_bytes()
     assert packed[4:8] == bytes(4)  # no time of day in it: RFC 1952 2.3, MTIME
     with (
@@ -130,8 +130,8 @@ def test_a_package_is_the_same_bytes_each_time_and_holds_its_organisation_s_keys
     assert connection["address"] == "chaincode.hospital:7059"
     assert connection["tls_required"] is connection["client_auth_required"] is True
     assert connection["client_key"] == (keys / "hospital" / "client.key").read_text()
-    assert lifecycle.package_id(hospital, packed).startswith("custody_hospital:")
-    assert lifecycle.package(custodian, keys / "custodian") != packed
+    assert packages.package_id(hospital, packed).startswith("custody_hospital:")
+    assert packages.package(custodian, keys / "custodian") != packed
 
 
 @pytest.mark.timeout(1200)

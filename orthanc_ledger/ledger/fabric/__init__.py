@@ -1,4 +1,10 @@
-"""The ledger port on a Hyperledger Fabric channel, by way of the Gateway service of one's own peers."""
+"""The ledger port on a Hyperledger Fabric channel, by way of the Gateway service of one's own peers.
+
+`ledger.py` is the port. A transaction's way is in `submission.py`: made and signed (`proposal.py`, `timestamps.py`,
+`dagjson.py`), endorsed by way of `channel.py` and `gateway.py`, kept (`envelopes.py`), sent, awaited (`patience.py`);
+`faults.py` says what an error means. Beside it `events.py` and, for receipts, `evidence.py`. Whom to call and to
+believe is in the connection file (`connection.py`, `authorities.py`).
+"""
 
 import os
 

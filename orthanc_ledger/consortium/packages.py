@@ -1,4 +1,4 @@
-"""The chaincode's package and definition: packed and installed by each organisation for itself, approved, committed.
+"""The chaincode's packages: each organisation packs its own, the same input into the same bytes.
 
 A package holds no code, only where its organisation's service is and the keys to call it; what the service runs is
 what its organisation starts. `AND(owner, custodian)` is why that is enough: each checks the other's work.
