@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from orthanc_ledger.errors import ContractError, LedgerAway
-from orthanc_ledger.ledger import Committed, Ledger, Value
+from orthanc_ledger.errors import LedgerAway
+from orthanc_ledger.ledger import Committed, Ledger, Value, refused_for_now
 from orthanc_ledger.outbox import Outbox
 
 ANCHORS_WAIT = "anchors wait"
@@ -20,12 +20,8 @@ class SignedAnew:
         self._ledger = ledger
 
     def submit(self, function: str, args: Mapping[str, Value], nonce: bytes | None = None) -> Committed:
-        try:
+        with refused_for_now():
             return self._ledger.submit(function, args, nonce)
-        except ContractError as error:
-            if (error.code, error.field) not in (("SKEW", "time"), ("NOT_PERMITTED", "certificate")):
-                raise
-            raise LedgerAway(f"refused for now, set the clock or renew the certificate: {error}") from error
 
     def query(self, function: str, args: Mapping[str, Value]) -> Value:
         return self._ledger.query(function, args)

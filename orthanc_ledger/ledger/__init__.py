@@ -1,12 +1,13 @@
 """The ledger port: what the rest of the node may ask of a ledger, and which backend a URL names."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from orthanc_ledger.clock import Clock, system_clock
-from orthanc_ledger.errors import ConfigError
+from orthanc_ledger.errors import ConfigError, ContractError, LedgerAway
 from orthanc_ledger.ledger.contract.arguments import MAX_ROWS
 from orthanc_ledger.ledger.identity import Identity
 
@@ -18,8 +19,8 @@ Value = Any
 class Committed:
     """A transaction that is on the ledger for good."""
 
-    tx_id: bytes  # SHA-256 of what was signed
-    position: int  # entry number, from 0
+    tx_id: bytes  # SHA-256 of what was signed; on Fabric its transaction id, empty for a repeat
+    position: int  # the contract's sequence: entry number, or on Fabric as docs/contract.md has it
     time: int  # the ledger's time of it, UTC seconds
     result: Value  # what the contract function returned
 
@@ -28,8 +29,8 @@ class Ledger(Protocol):
     """A ledger as one identity sees it.
 
     ``submit`` returns only when the transaction is committed and survives a crash. Whoever gets no answer may call
-    again with the same arguments (and nonce, for functions marked *id* in the rule book): the first result comes back
-    and nothing changes.
+    again with the same arguments (and nonce, for functions marked *id* in docs/contract.md): the first result comes
+    back and nothing changes.
     """
 
     def submit(self, function: str, args: Mapping[str, Value], nonce: bytes | None = None) -> Committed:
@@ -55,6 +56,17 @@ def all_rows(ledger: Ledger, query: str, args: Mapping[str, Value]) -> Iterator[
             return
         name = _NAMED_BY.get(query)
         place = {"after": page[-1][name]} if name else {"offset": place.get("offset", 0) + len(page)}
+
+
+@contextmanager
+def refused_for_now() -> Iterator[None]:
+    """Tell a refusal of clock or certificate as LedgerAway: a person mends it, and the same call is made again."""
+    try:
+        yield
+    except ContractError as error:
+        if (error.code, error.field) not in (("SKEW", "time"), ("NOT_PERMITTED", "certificate")):
+            raise
+        raise LedgerAway(f"refused for now, set the clock or renew the certificate: {error}") from error
 
 
 class OpenLedger(Ledger, Protocol):

@@ -8,7 +8,6 @@ from typing import Any
 
 from orthanc_ledger.consortium.network import Network
 from orthanc_ledger.consortium.topology import Settings, trial
-from orthanc_ledger.errors import ContractError
 from orthanc_ledger.ledger import Committed
 from orthanc_ledger.ledger.contract.policy import policy_digest
 from orthanc_ledger.ledger.fabric.channel import Channel
@@ -75,11 +74,3 @@ class OnFabric:
     def close(self) -> None:
         for each in (*self._ledgers.values(), *self._asked_next):
             each.close()
-
-
-def has(ledger: FabricLedger, sequence: int) -> bool:
-    """Whether a peer has a transaction in its state."""
-    try:
-        return bool(ledger.query("HistoryOf", {"key": f"event/{sequence:020d}"}))
-    except ContractError:  # before there is a policy
-        return False

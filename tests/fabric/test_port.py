@@ -19,6 +19,7 @@ from orthanc_ledger.consortium.topology import trial
 from orthanc_ledger.consortium.trial import identity_of, trial_policy
 from orthanc_ledger.errors import ContractError, LedgerAway
 from orthanc_ledger.ledger import Committed, Ledger, OpenLedger, all_rows, open_ledger
+from orthanc_ledger.ledger.contract import event_key
 from orthanc_ledger.ledger.embedded import create_ledger
 from orthanc_ledger.ledger.fabric.gateway import Gateway
 from orthanc_ledger.ledger.fabric.ledger import FabricLedger
@@ -27,7 +28,7 @@ from orthanc_ledger.setup_node import create_member
 from tests.conftest import wait_until
 from tests.consortium.live import running
 from tests.fabric.live import anchoring, times_anchored
-from tests.fabric.on_fabric import WITHIN_S, has
+from tests.fabric.on_fabric import WITHIN_S
 
 pytestmark = pytest.mark.timeout(1200)  # with what is built the first time
 
@@ -244,7 +245,7 @@ class Approved:
         """Wait until the peer of each has it."""
         for ledger in (self.hospital, self.custodian, self.research):
             if isinstance(ledger, FabricLedger):
-                wait_until(partial(has, ledger, committed.position), WITHIN_S, "every organisation's peer has it")
+                wait_until(partial(_has, ledger, committed.position), WITHIN_S, "every organisation's peer has it")
         return committed
 
     def request(self) -> bytes:
@@ -275,6 +276,10 @@ class Approved:
             "standingVersion": 0,
             "node": self.node,
         }
+
+
+def _has(ledger: Ledger, sequence: int) -> bool:
+    return bool(ledger.query("HistoryOf", {"key": event_key(sequence)}))
 
 
 def test_200_releases_at_once_meet_nowhere(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ MAX_SOP_CLASSES = 256
 MAX_ANCHORS = 1024
 MAX_INSTANCES = 1024
 MAX_RELEASES = 1024
+MAX_DAYS = 3650
 MAX_TIME = 1 << 40
 MAX_ROWS = 50  # of the largest there are, they stay below the 100 MiB of Fabric's messages
 

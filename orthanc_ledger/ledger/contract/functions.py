@@ -21,6 +21,7 @@ from orthanc_ledger.ledger.contract import (
 )
 from orthanc_ledger.ledger.contract.arguments import (
     MAX_ANCHORS,
+    MAX_DAYS,
     MAX_INSTANCES,
     MAX_RELEASES,
     MAX_SOP_CLASSES,
@@ -170,7 +171,7 @@ FUNCTIONS: dict[str, Function] = {
             version=optional(version),
             sopClasses=unique(sop_class, 1, MAX_SOP_CLASSES),
             duo=_DUO,
-            days=integer(1, 3650),
+            days=integer(1, MAX_DAYS),
             node=node,
             release=code(RELEASE_FORMS),
             future=boolean,

@@ -7,6 +7,7 @@ import dag_cbor
 
 from orthanc_ledger.errors import ContractError
 from orthanc_ledger.ledger.contract.arguments import (
+    MAX_DAYS,
     arguments,
     boolean,
     check_arguments,
@@ -50,7 +51,7 @@ POLICY = arguments(
     approvals=_APPROVERS,
     identified_needs=_APPROVERS,
     release_forms=unique(code(RELEASE_FORMS), 1, len(RELEASE_FORMS)),
-    max_days=integer(1, 3650),
+    max_days=integer(1, MAX_DAYS),
     lease_s=integer(1, 60),  # objects may start to leave until a lease ends: 60 s is the promise
     require_stored=boolean,
     erase_grace_s=integer(0, 365 * _DAY_S),
@@ -61,7 +62,7 @@ POLICY = arguments(
 
 
 def default_policy(organisations: Mapping[str, str]) -> dict[str, Value]:
-    """The policy of an embedded ledger for these organisations (MSP ID to role)."""
+    """A policy for these organisations (MSP ID to role), with the defaults of docs/contract.md."""
     return {
         "organisations": dict(organisations),
         "approvals": ["custodian"],

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from orthanc_ledger.clock import Clock, system_clock
 from orthanc_ledger.errors import ConfigError, ContractError, LedgerAway
-from orthanc_ledger.ledger import Committed, Value
+from orthanc_ledger.ledger import Committed, Value, refused_for_now
 from orthanc_ledger.ledger.fabric import dagjson
 from orthanc_ledger.ledger.fabric.channel import Channel
 from orthanc_ledger.ledger.fabric.connection import read_connection
@@ -68,12 +68,8 @@ class FabricLedger:
         take certificate or clock: a question needs neither elsewhere, and this is no answer to it.
         """
         text, channel, most_s = _text(args), self._member(), self._deadlines.evaluate_s
-        try:
+        with refused_for_now():
             return self._tried(lambda patience: channel.evaluate(function, text, patience.deadline(most_s)))
-        except ContractError as error:
-            if (error.code, error.field) not in (("SKEW", "time"), ("NOT_PERMITTED", "certificate")):
-                raise
-            raise LedgerAway(f"refused for now, set the clock or renew the certificate: {error}") from error
 
     def authorities(self) -> Mapping[str, bytes]:
         """As the port says: the connection file's."""
