@@ -33,7 +33,7 @@ bench: $(INSTALLED) ## speed beside other SCPs, twenty minutes, into bench/RESUL
 	scripts/debian-packages dcmtk:storescp orthanc:Orthanc
 	$(BIN)/python -m bench $(if $(QUICK),--quick)
 
-caliper: $(INSTALLED) ## the contract on Fabric: Hyperledger Caliper, batches, growth; fifteen minutes, into bench/FABRIC.md
+caliper: $(INSTALLED) ## the contract on Fabric: Hyperledger Caliper, batches, growth; twenty minutes, into bench/FABRIC.md
 	scripts/debian-packages nodejs:node npm:npm dcmtk:dcmsend
 	scripts/go-toolchain
 	npm ci --prefix bench/caliper --no-audit --no-fund --loglevel error

@@ -1,4 +1,4 @@
-"""`make caliper`: the contract on Fabric, fifteen minutes: under Hyperledger Caliper, then from C-STORE to the commit.
+"""`make caliper`: the contract on Fabric, twenty minutes: under Hyperledger Caliper, then from C-STORE to the commit.
 
     python -m bench.caliper [--seconds N] [--out FILE]
 
@@ -101,7 +101,7 @@ def caliper_network(network: Network) -> dict[str, Any]:
     """Caliper's network file: every organisation with its node's identity, by way of its first peer."""
     organisations = []
     for each in network.topology.organisations:
-        identity = network.party(each.name) / "identities" / "node"
+        identity = identity_of(network, each.name, "node")
         connection = yaml.safe_load(network.connection(each.name).read_text())
         peer = connection["peers"][0]
         tls_ca = network.connection(each.name).parent / peer["tls_ca"]
