@@ -11,6 +11,7 @@ from typing import Any
 
 from orthanc_ledger.errors import ContractError
 from orthanc_ledger.ledger import Committed
+from orthanc_ledger.ledger.contract.arguments import MAX_ROWS
 from orthanc_ledger.ledger.contract.call import Applied
 from tests.ledger.channel import Host, Memory
 
@@ -108,6 +109,7 @@ class SideBySide:
         keys = [key for key, _ in self.model.scan("")]
         for key in keys:
             expected = self._model.history(key, self._model)
+            assert len(expected) < MAX_ROWS, f"{key}: one page does not show all it had"
             for name, seen in self._seen.items():
                 assert seen.history(key, self._model) == expected, (name, key)
         return len(keys)
