@@ -23,7 +23,7 @@ func standingOf(q *question) (Value, error) {
 func checkAccess(q *question) (Value, error) {
 	study, refusal := q.args.Bytes("study"), noApproval
 	var longest Map
-	for request := range requestsOf(q, q.args.Map("node")) {
+	for request := range requestsOfNode(q, q.args.Map("node")) {
 		if !covers(q.reader, request, study, q.args) || fallen(q.policy, q.reader, request) != "" {
 			continue
 		}
@@ -52,7 +52,7 @@ func approvedStudies(q *question) (Value, error) {
 
 func approved(q *question) iter.Seq[Value] {
 	return func(yield func(Value) bool) {
-		for request := range requestsOf(q, q.args.Map("node")) {
+		for request := range requestsOfNode(q, q.args.Map("node")) {
 			if stateAt(request, q.time) != "approved" || fallen(q.policy, q.reader, request) != "" {
 				continue
 			}

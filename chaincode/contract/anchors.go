@@ -21,7 +21,7 @@ func anchor(tx *transaction) (effect, error) {
 	if err := checkKind(tx.Args); err != nil {
 		return effect{}, err
 	}
-	if err := notErased(tx.reader, study); err != nil {
+	if err := checkNotErased(tx.reader, study); err != nil {
 		return effect{}, err
 	}
 	number := anchorsSoFar(tx.reader, study) // puts a study's anchors in order: of two endorsed at once one is refused

@@ -18,6 +18,7 @@ const (
 	maxAnchors    = 1024
 	maxInstances  = 1024
 	maxReleases   = 1024
+	maxDays       = 3650
 	maxTime       = 1 << 40
 	maxUID        = 64 // PS3.5 9.1
 )

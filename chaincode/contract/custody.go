@@ -85,7 +85,7 @@ func supersessionKey(id []byte) string {
 // know. The error is WRONG_STATE erased or oldManifest.
 func checkCurrent(state reader, change Map) error {
 	study := change.Bytes("study")
-	if err := notErased(state, study); err != nil {
+	if err := checkNotErased(state, study); err != nil {
 		return err
 	}
 	current := currentManifest(state, study, change.Bytes("instance"))

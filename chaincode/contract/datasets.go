@@ -53,8 +53,8 @@ func allDatasets(q *question) (Value, error) {
 	}, q.args), nil
 }
 
-// datasetNamed is the dataset version that the call's dataset and version name. The error is NOT_FOUND dataset.
-func datasetNamed(tx *transaction) (Map, error) {
+// findDataset is the dataset version that the call's dataset and version name. The error is NOT_FOUND dataset.
+func findDataset(tx *transaction) (Map, error) {
 	return tx.record(datasetKey(tx.Args.Bytes("dataset"), tx.Args.Int("version")), "dataset")
 }
 

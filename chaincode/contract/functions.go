@@ -74,7 +74,7 @@ var functions = map[string]function{
 		optional("version", isVersion),
 		required("sopClasses", unique(isSOPClass, 1, maxSOPClasses)),
 		required("duo", isDUO),
-		required("days", integer(1, 3650)),
+		required("days", integer(1, maxDays)),
 		required("node", isNode),
 		required("release", code(releaseForms)),
 		required("future", isBoolean),

@@ -13,13 +13,13 @@ func registerTrainingRun(tx *transaction) (effect, error) {
 		return effect{}, refuse(Invalid, "dataset", "expected both dataset and version, or neither")
 	}
 	if tx.Args.Has("dataset") {
-		if _, err := datasetNamed(tx); err != nil {
+		if _, err := findDataset(tx); err != nil {
 			return effect{}, err
 		}
 	}
 	var studies [][]byte // one twice is told once: they are keys
 	for _, release := range byteStrings(tx.Args.List("releases")) {
-		study, err := studyUsed(tx, release)
+		study, err := checkUsed(tx, release)
 		if err != nil {
 			return effect{}, err
 		}
@@ -45,9 +45,9 @@ func registerModel(tx *transaction) (effect, error) {
 	return effect{result: result, changes: Map{model: tx.noted()}}, nil
 }
 
-// studyUsed is the study of a release that the run may name.
-func studyUsed(tx *transaction, release []byte) ([]byte, error) {
-	record, request, err := ownRelease(tx, release, "releases")
+// checkUsed is the study of a release that the run may name.
+func checkUsed(tx *transaction, release []byte) ([]byte, error) {
+	record, request, err := checkOwnRelease(tx, release, "releases")
 	if err != nil {
 		return nil, err
 	}

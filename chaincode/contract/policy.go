@@ -27,7 +27,7 @@ var policySchema = schema{
 	required("approvals", approvers),
 	required("identified_needs", approvers),
 	required("release_forms", unique(code(releaseForms), 1, len(releaseForms))),
-	required("max_days", integer(1, 3650)),
+	required("max_days", integer(1, maxDays)),
 	required("lease_s", integer(1, 60)), // objects may start to leave until a lease ends: 60 s is the promise
 	required("require_stored", isBoolean),
 	required("erase_grace_s", integer(0, 365*dayS)),

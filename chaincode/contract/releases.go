@@ -13,7 +13,7 @@ func logRelease(tx *transaction) (effect, error) {
 	if first := tx.find(releaseKey(id)); first != nil {
 		return repeat(releaseKey(id), first.Only("leaseEnd").With(Map{"release": id}))
 	}
-	request, err := requestNamed(tx, tx.Args.Bytes("request"), "request")
+	request, err := findRequest(tx, tx.Args.Bytes("request"), "request")
 	if err != nil {
 		return effect{}, err
 	}
@@ -27,8 +27,8 @@ func logRelease(tx *transaction) (effect, error) {
 	return about(tx.Args.Bytes("study"), lease.With(Map{"release": id}), Map{releaseKey(id): record}), nil
 }
 
-// releaseNamed is the release that an argument names. The error is NOT_FOUND.
-func releaseNamed(tx *transaction, release []byte, argument string) (Map, error) {
+// findRelease is the release that an argument names. The error is NOT_FOUND.
+func findRelease(tx *transaction, release []byte, argument string) (Map, error) {
 	return tx.record(releaseKey(release), argument)
 }
 
@@ -98,7 +98,7 @@ func checkRenewed(tx *transaction, _ Map) error {
 	if !tx.Args.Has("renews") {
 		return nil
 	}
-	renewed, err := releaseNamed(tx, tx.Args.Bytes("renews"), "renews")
+	renewed, err := findRelease(tx, tx.Args.Bytes("renews"), "renews")
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@ import (
 
 func logOutcome(tx *transaction) (effect, error) {
 	id := tx.Args.Bytes("release")
-	release, err := releaseNamed(tx, id, "release")
+	release, err := findRelease(tx, id, "release")
 	if err != nil {
 		return effect{}, err
 	}
@@ -25,7 +25,7 @@ func logOutcome(tx *transaction) (effect, error) {
 
 func logRetrieval(tx *transaction) (effect, error) {
 	id := tx.Args.Bytes("release")
-	release, _, err := ownRelease(tx, id, "release")
+	release, _, err := checkOwnRelease(tx, id, "release")
 	if err != nil {
 		return effect{}, err
 	}
@@ -34,7 +34,7 @@ func logRetrieval(tx *transaction) (effect, error) {
 
 func reportTamper(tx *transaction) (effect, error) {
 	id := tx.Args.Bytes("release")
-	release, _, err := ownRelease(tx, id, "release")
+	release, _, err := checkOwnRelease(tx, id, "release")
 	if err != nil {
 		return effect{}, err
 	}
@@ -65,13 +65,13 @@ func logDenials(tx *transaction) (effect, error) {
 	return effect{changes: Map{denials: tx.noted(), lastKey: seq}}, nil
 }
 
-// ownRelease is a release to the calling organisation, and its request. The error is NOT_FOUND, or NOT_PERMITTED for
-// another's.
-func ownRelease(tx *transaction, id []byte, argument string) (release, request Map, err error) {
-	if release, err = releaseNamed(tx, id, argument); err != nil {
+// checkOwnRelease is a release to the calling organisation, and its request. The error is NOT_FOUND, or NOT_PERMITTED
+// for another's.
+func checkOwnRelease(tx *transaction, id []byte, argument string) (release, request Map, err error) {
+	if release, err = findRelease(tx, id, argument); err != nil {
 		return nil, nil, err
 	}
-	if request, err = requestNamed(tx, release.Bytes("request"), argument); err != nil {
+	if request, err = findRequest(tx, release.Bytes("request"), argument); err != nil {
 		return nil, nil, err
 	}
 	if !tx.own(request) {

@@ -25,7 +25,7 @@ func requestAccess(tx *transaction) (effect, error) {
 		return effect{}, err
 	}
 	if tx.Args.Has("dataset") {
-		if _, err := datasetNamed(tx); err != nil {
+		if _, err := findDataset(tx); err != nil {
 			return effect{}, err
 		}
 		if !datasetStands(tx.reader, tx.Args) {
@@ -45,7 +45,7 @@ func requestAccess(tx *transaction) (effect, error) {
 
 func approve(tx *transaction) (effect, error) {
 	id := tx.Args.Bytes("id")
-	request, err := requestNamed(tx, id, "id")
+	request, err := findRequest(tx, id, "id")
 	if err != nil {
 		return effect{}, err
 	}
@@ -79,7 +79,7 @@ func deny(tx *transaction) (effect, error) {
 
 func revoke(tx *transaction) (effect, error) {
 	if tx.role == "research" {
-		request, err := requestNamed(tx, tx.Args.Bytes("id"), "id")
+		request, err := findRequest(tx, tx.Args.Bytes("id"), "id")
 		if err != nil {
 			return effect{}, err
 		}
@@ -113,13 +113,13 @@ func requestsByState(q *question) (Value, error) {
 	}, q.args), nil
 }
 
-// requestNamed is the request that an argument names. The error is NOT_FOUND.
-func requestNamed(tx *transaction, id []byte, argument string) (Map, error) {
+// findRequest is the request that an argument names. The error is NOT_FOUND.
+func findRequest(tx *transaction, id []byte, argument string) (Map, error) {
 	return tx.record(requestKey(id), argument)
 }
 
-// requestsOf is all requests of a node, by id.
-func requestsOf(q *question, node Map) iter.Seq[Map] {
+// requestsOfNode is all requests of a node, by id.
+func requestsOfNode(q *question, node Map) iter.Seq[Map] {
 	return func(yield func(Map) bool) {
 		for place := range q.scan(key("nodeRequest", nodePath(node), ""), "") {
 			if !yield(q.find(requestPrefix + lastPart(place))) {
@@ -206,7 +206,7 @@ func checkApprovable(tx *transaction, request Map) error {
 		return err
 	}
 	for _, study := range namedStudies(request) {
-		if err := notErased(tx.reader, study); err != nil {
+		if err := checkNotErased(tx.reader, study); err != nil {
 			return err
 		}
 	}
@@ -262,7 +262,7 @@ func coverage(state reader, request Map) (Value, Map) {
 // end ends a request that is in one of these states.
 func end(tx *transaction, kind, state string, from ...string) (effect, error) {
 	id := tx.Args.Bytes("id")
-	request, err := requestNamed(tx, id, "id")
+	request, err := findRequest(tx, id, "id")
 	if err != nil {
 		return effect{}, err
 	}

@@ -27,8 +27,8 @@ func erasureOf(state reader, study []byte) string {
 	return record.Text("state")
 }
 
-// notErased is WRONG_STATE erased: final.
-func notErased(state reader, study []byte) error {
+// checkNotErased is WRONG_STATE erased: final.
+func checkNotErased(state reader, study []byte) error {
 	if erasureOf(state, study) == "erased" {
 		return refuse(WrongState, "erased", "the study was erased: nothing changes it any more")
 	}

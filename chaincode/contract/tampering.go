@@ -26,7 +26,7 @@ func flagTampered(tx *transaction) (effect, error) {
 	if number > 0 && !tx.has(key(flags, flagPlace(tx.Args, number-1))) {
 		return effect{}, refuse(Invalid, "n", "flags of an instance count from 0, and there is none %d", number-1)
 	}
-	if err := notErased(tx.reader, study); err != nil {
+	if err := checkNotErased(tx.reader, study); err != nil {
 		return effect{}, err
 	}
 	version, change := raised(tx.reader, study)
@@ -45,7 +45,7 @@ func resolve(tx *transaction) (effect, error) {
 	if repeated, said := repeatedWord(tx, words); said {
 		return repeated, nil
 	}
-	if err := notErased(tx.reader, study); err != nil {
+	if err := checkNotErased(tx.reader, study); err != nil {
 		return effect{}, err
 	}
 	resolved := key("resolved", place)

@@ -7,7 +7,7 @@ func withdraw(tx *transaction) (effect, error) {
 	if first := tx.find(withdrawalKey(id)); first != nil {
 		return repeat(withdrawalKey(id), first.Only("version").With(Map{"id": id}))
 	}
-	if err := notErased(tx.reader, study); err != nil {
+	if err := checkNotErased(tx.reader, study); err != nil {
 		return effect{}, err
 	}
 	version, change := raised(tx.reader, study)
@@ -28,7 +28,7 @@ func reinstate(tx *transaction) (effect, error) {
 		return repeated, nil
 	}
 	study := withdrawal.Bytes("study")
-	if err := notErased(tx.reader, study); err != nil {
+	if err := checkNotErased(tx.reader, study); err != nil {
 		return effect{}, err
 	}
 	return wordOfBoth(tx, words, study, "withdrawn", "reinstated", func(int64) Map {
