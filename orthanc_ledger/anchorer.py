@@ -112,8 +112,8 @@ class Anchorer:
                         self.report()
                     self._outage.is_over()
                 except LedgerAway as error:
-                    self._outage.lasts(now, error)
-                    LOGGER.warning("ledger away, %d batches wait: %s", len(self._index.unanchored()), error)
+                    if self._outage.lasts(now, error):
+                        LOGGER.warning("ledger away, %d batches wait: %s", len(self._index.unanchored()), error)
                     ledger_away = True
 
     def recover(self) -> None:

@@ -35,12 +35,15 @@ class Outage:
         self._since_us: int | None = None
         self._is_told = any(alarm.kind == ANCHORS_WAIT for alarm in outbox.alarms())
 
-    def lasts(self, now_us: int, error: LedgerAway) -> None:
+    def lasts(self, now_us: int, error: LedgerAway) -> bool:
+        """Note another vain try; whether that is news: the first, or the one that is an alarm."""
+        is_first = self._since_us is None
         self._since_us = now_us if self._since_us is None else self._since_us
-        if not self._is_told and now_us - self._since_us > ALARM_S * 1e6:
-            text = f"the ledger takes nothing, `status` says what waits: {error}"
-            self._outbox.alarm(ANCHORS_WAIT, _LEDGER, text)
-            self._is_told = True
+        if self._is_told or now_us - self._since_us <= ALARM_S * 1e6:
+            return is_first
+        self._outbox.alarm(ANCHORS_WAIT, _LEDGER, f"the ledger takes nothing, `status` says what waits: {error}")
+        self._is_told = True
+        return True
 
     def is_over(self) -> None:
         self._since_us = None

@@ -71,7 +71,7 @@ def tried_again(ledger: Closed) -> None:
 
 
 def test_a_ledger_that_takes_nothing_is_an_alarm_once_it_lasts_until_it_has_what_waited(
-    node: Node, ledger: Closed
+    node: Node, ledger: Closed, caplog: pytest.LogCaptureFixture
 ) -> None:
     ahead_us = [0]
     with running(node, lambda: system_clock_us() + ahead_us[0]):
@@ -82,6 +82,7 @@ def test_a_ledger_that_takes_nothing_is_an_alarm_once_it_lasts_until_it_has_what
         tried_again(ledger)
         told = "the ledger takes nothing, `status` says what waits: no orderers"
         assert alarms(node) == [(ANCHORS_WAIT, told)]
+        assert caplog.text.count("ledger away") == 2  # the first try, the alarm
         ledger.is_open = True
         wait_until(lambda: not alarms(node), WITHIN_S, "the alarm is taken back")
     assert node.index.counts() == {"anchored": 1}

@@ -22,11 +22,15 @@ DEFAULT_DIRECTORY = Path(".consortium")
 
 _NEXT = """\
 Hyperledger Fabric {version}: {count} servers run in {directory}; {leader} leads, policy and chaincode are in force.
-For each organisation's node, in its configuration:
+People sign, each at their own peer, with
 
 {lines}
-`identities/person` in the same folders signs for people. What runs: `python -m orthanc_ledger.consortium status`;
-`make consortium-down` ends it, and what is on the ledger stays; who wants a new one removes the folder."""
+The hospital's node, the only one there has to be (docs/parties.md):
+
+  orthanc-ledger init node --key-backup FILE --ledger {ledger} --identity {identity}
+
+What runs: `.venv/bin/python -m orthanc_ledger.consortium status`. `make consortium-down` ends it, and what is on the
+ledger stays; who wants a new one removes the folder."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,10 +78,11 @@ def _parser() -> argparse.ArgumentParser:
 def _up(args: argparse.Namespace) -> int:
     network = start_trial(args.dir)
     lines = "".join(
-        f"  {each.name}:\n    organisation: {each.msp_id}\n    ledger: fabric:{network.connection(each.name)}\n"
-        f"    identity: {identity_of(network, each.name, 'node')}\n"
+        f"  {each.name}: --ledger fabric:{network.connection(each.name)} "
+        f"--as {identity_of(network, each.name, 'person')}\n"
         for each in network.topology.organisations
     )
+    (hospital,) = (each.name for each in network.topology.organisations if each.role == "owner")
     print(
         _NEXT.format(
             version=FABRIC_VERSION,
@@ -85,6 +90,8 @@ def _up(args: argparse.Namespace) -> int:
             directory=network.directory,
             leader=network.wait_for_leader(),
             lines=lines,
+            ledger=f"fabric:{network.connection(hospital)}",
+            identity=identity_of(network, hospital, "node"),
         )
     )
     return 0
@@ -99,7 +106,7 @@ def _build(_: argparse.Namespace) -> int:
 def _down(args: argparse.Namespace) -> int:
     network = Network(args.dir)
     network.down()
-    print(f"{network.directory}: its servers have ended; `up` starts them again with what they keep")
+    print(f"{network.directory}: its servers have ended; `make consortium` starts them again with what they keep")
     return 0
 
 

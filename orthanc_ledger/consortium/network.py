@@ -165,7 +165,7 @@ def _check_free(name: str, what: str, port: int) -> None:
         except OSError as error:
             raise ConfigError(
                 f"{name}: its {what} {LOOPBACK}:{port} is taken ({error.strerror}): end what listens there, "
-                "or start a network on other ports"
+                "or, if it is another clone's network, `make consortium-down` there"
             ) from error
 
 

@@ -17,7 +17,7 @@ def run(network: Network, command: str, *options: str) -> int:
     return main([command, "--dir", str(network.directory), *options])
 
 
-def test_down_ends_it_up_starts_it_and_tells_what_a_node_s_configuration_needs(
+def test_down_ends_it_up_starts_it_and_tells_how_people_sign_and_a_node_is_made(
     network: Network, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(network, "down") == 0
@@ -26,11 +26,11 @@ def test_down_ends_it_up_starts_it_and_tells_what_a_node_s_configuration_needs(
     assert {row["pid"] for row in rows} == {None}
     assert run(network, "up") == 0
     told = capsys.readouterr().out
-    for name in ("hospital", "custodian", "research"):
-        _, _, lines = told.partition(f"  {name}:\n")
-        organisation, ledger, identity = (line.strip().partition(": ")[2] for line in lines.splitlines()[:3])
-        assert load_identity(Path(identity)).msp_id == organisation
-        assert organisation in read_connection(Path(ledger.removeprefix("fabric:"))).organisations
+    ways = [line.split() for line in told.splitlines() if "--ledger" in line]
+    for words, name in zip(ways, ("Hospital", "Custodian", "Research", "Hospital"), strict=True):
+        ledger, identity = words[words.index("--ledger") + 1], words[-1]
+        assert load_identity(Path(identity)).msp_id == f"{name}MSP"
+        assert f"{name}MSP" in read_connection(Path(ledger.removeprefix("fabric:"))).organisations
     assert run(network, "up") == 0  # and once more is nothing
     assert run(network, "join") == 0
     capsys.readouterr()
