@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+import orthanc_ledger.ledger.fabric  # noqa: F401  # before any test imports grpc
+
 ROOT = Path(__file__).resolve().parent.parent
 POLL_S = 0.02
 END_S = 10.0

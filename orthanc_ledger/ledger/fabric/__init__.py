@@ -10,3 +10,6 @@ import os
 
 # Else gRPC's core writes on every user's terminal that a peer is away. Before anything here imports it.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+# Its fork handlers start threads in a forked process, which die with it once inherited files are closed: the anchorer
+# forks workers, and those never ask a ledger.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
