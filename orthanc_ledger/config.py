@@ -75,32 +75,62 @@ class Config:
         return tuple(peer for title in self.forward for peer in self.peers if peer.ae_title == title)
 
 
+@dataclass(frozen=True)
+class Party:
+    """What an organisation without a DICOM node is told: the custodian's keeper, a research centre that pulls. Paths
+    as in `Config`.
+
+    ``ae_title``: of the research centre's confirmed node, whose releases it pulls; the name of the custodian's.
+    """
+
+    organisation: str
+    ae_title: str
+    data_dir: Path
+    identity: Path
+    content: str
+    ledger: str
+
+
 def load(path: Path) -> Config:
     """Read the configuration file.
 
     Raises ConfigError naming the file and the key when the file is missing, is not YAML, has an unknown, missing or
     mistyped key, or contradicts itself.
     """
+    config = _read(Config, path, "`orthanc-ledger init` makes one")
+    _check(config, str(path))
+    return config
+
+
+def load_party(path: Path) -> Party:
+    """Read the configuration file of a party without a DICOM node. Raises ConfigError as `load`."""
+    party = _read(Party, path, "docs/parties.md says how one is made")
+    _check_title(party.ae_title, str(path))
+    return party
+
+
+def _read(kind: type[T], path: Path, made_by: str) -> T:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); `orthanc-ledger init` makes one") from error
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); {made_by}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML: {error}") from error
-    base = path.resolve().parent
-    config = _build(Config, raw, str(path), "", base)
-    _check(config, str(path))
-    return config
+    return _build(kind, raw, str(path), "", path.resolve().parent)
+
+
+def _check_title(title: str, path: str) -> None:
+    if not 1 <= len(title) <= 16 or title != title.strip() or not title.isascii() or "\\" in title:
+        raise ConfigError(
+            f"{path}: AE title {title!r}: expected 1 to 16 ASCII characters without backslash and outer spaces "
+            "(PS3.5 6.2)"
+        )
 
 
 def _check(config: Config, path: str) -> None:
     titles = [peer.ae_title for peer in config.peers]
     for title in (config.ae_title, *titles):
-        if not 1 <= len(title) <= 16 or title != title.strip() or not title.isascii() or "\\" in title:
-            raise ConfigError(
-                f"{path}: AE title {title!r}: expected 1 to 16 ASCII characters without backslash and outer spaces "
-                "(PS3.5 6.2)"
-            )
+        _check_title(title, path)
     if len(set(titles)) != len(titles):
         raise ConfigError(f"{path}: peers: an AE title stands twice; one title is one peer")
     for peer in config.peers:

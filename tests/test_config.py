@@ -1,14 +1,16 @@
 """The configuration: what is wrong in it stops the start and is named, with file and key."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from orthanc_ledger.config import Config, load
+from orthanc_ledger.config import Config, Party, load, load_party
 from orthanc_ledger.errors import ConfigError
 
+ROOT = Path(__file__).resolve().parent.parent
 WHOLE: dict[str, Any] = {
     "organisation": "HospitalMSP",
     "ae_title": "NODE",
@@ -114,3 +116,24 @@ def test_no_configuration_at_all_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_missing_file_says_what_makes_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="orthanc-ledger init"):
         load(tmp_path / "none.yaml")
+
+
+def test_the_partys_example_has_every_key_and_reads() -> None:
+    example = ROOT / "config" / "party.yaml"
+    party = load_party(example)
+    assert set(yaml.safe_load(example.read_text())) == {field.name for field in fields(Party)}
+    assert party.identity == ROOT / "config" / "research/identities/node"
+    assert party.content == f"local:{ROOT}/config/data/objects"
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [("colour: red", "colour: unknown key"), ("ae_title: TOO LONG FOR A TITLE", "AE title 'TOO LONG"), ("", "missing")],
+)
+def test_what_is_wrong_in_a_partys_file_is_named(tmp_path: Path, line: str, named: str) -> None:
+    path = tmp_path / "party.yaml"
+    example = (ROOT / "config" / "party.yaml").read_text()
+    path.write_text(f"{example}\n{line}\n" if line else example.replace("organisation: ", "# "))
+    with pytest.raises(ConfigError, match=named) as refused:
+        load_party(path)
+    assert str(path) in str(refused.value)
