@@ -263,6 +263,48 @@ class TestStore:
         with pytest.raises(NotHeld):
             again.open(ABSENT)
 
+    def test_its_near_copies_are_its_own(self, store: ContentStore) -> None:
+        assert store.near is store
+        store.check()
+
+    def test_sound_copy_needs_no_repair_and_a_bad_one_has_no_other(self, store: ContentStore, folder: Path) -> None:
+        cid, block = put(store, b"hello world", blocks=(BLOCK,))
+        assert [*store.repair(cid), *store.repair(block)] == []
+        for part, bad in (("objects", cid), ("blocks", block)):
+            place = folder / part / bad[-2:] / bad
+            place.write_bytes(b"hello worlds")
+            with pytest.raises(IntegrityError, match=f"expected {bad}"):
+                store.repair(bad)
+            place.unlink()
+            with pytest.raises(NotHeld, match=bad):
+                store.repair(bad)
+        with pytest.raises(IntegrityError, match="CIDv1"):
+            store.repair("../secret")
+
+    def test_what_is_forgotten_is_held_no_more_and_the_rest_is(self, store: ContentStore, folder: Path) -> None:
+        cid, root, kept = put(store, b"hello world", blocks=(BLOCK, b"\x80"))
+        store.forget([root], [cid])
+        store.forget([root], [cid, ABSENT])
+        assert [path for path in folder.rglob("b*") if path.is_file()] == [folder / "blocks" / kept[-2:] / kept]
+        for gone in (cid, root):
+            with pytest.raises(NotHeld):
+                store.repair(gone)
+
+    def test_nothing_is_forgotten_under_a_name_that_is_no_cid(self, store: ContentStore, folder: Path) -> None:
+        (folder / "secret").write_bytes(b"secret")
+        (cid,) = put(store, b"hello world")
+        with pytest.raises(IntegrityError, match="CIDv1"):
+            store.forget([], [cid, "../secret"])
+        assert (folder / "secret").exists()
+        assert get(store, cid) == b"hello world"
+
+    def test_unmounted_store_forgets_nothing(self, store: ContentStore, folder: Path) -> None:
+        (cid,) = put(store, b"hello world")
+        folder.rename(folder.with_name("elsewhere"))
+        for call in (store.check, lambda: store.forget([], [cid]), lambda: store.repair(cid)):
+            with pytest.raises(ContentAway, match="mounted"):
+                call()
+
     def test_store_is_opened_by_its_url(self, folder: Path) -> None:
         (cid,) = put(open_store(f"local:{folder}"), b"kept")
         assert get(open_store(f"local:{folder}"), cid) == b"kept"
@@ -388,6 +430,22 @@ class TestFailingCommit:
             assert inode in synced[at:]
         for part in ("objects", "blocks"):
             assert (folder / part).stat().st_ino in synced[max(names.values()) :]
+
+    @pytest.mark.parametrize(("name", "number"), [("unlink", 1), ("unlink", 2), ("fsync", 1), ("fsync", 2)])
+    @pytest.mark.parametrize("persisted", [False, True])
+    def test_forgetting_that_fails_says_so_and_is_durable_when_repeated(
+        self, store: ContentStore, folder: Path, name: str, number: int, persisted: bool
+    ) -> None:
+        cid, root = put(store, b"hello world", blocks=(BLOCK,))
+        with pytest.MonkeyPatch.context() as patch:
+            Boundary(patch, name, number, persisted)
+            with pytest.raises(ContentAway, match="Input/output error"):
+                store.forget([root], [cid])
+        with pytest.MonkeyPatch.context() as patch:
+            synced = Boundary(patch, "fsync", 0, False)
+            store.forget([root], [cid])
+            assert synced.calls == 2
+        assert not [path for path in folder.rglob("b*") if path.is_file()]
 
     def test_full_disk_while_writing_is_the_stores(self, store: ContentStore) -> None:
         # /dev/full stands in for the staged file: every write to it fails with ENOSPC.

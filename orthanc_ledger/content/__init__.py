@@ -1,6 +1,6 @@
 """Content stores: sealed objects and manifest blocks by CID. Backends are chosen here, by URL scheme."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -62,6 +62,19 @@ class Objects(Protocol):
 class ContentStore(Protocol):
     """Sealed objects and manifest blocks, held under their CIDs. Nothing is deleted by writing."""
 
+    @property
+    def near(self) -> "ContentStore":
+        """The copies on this machine, which clinical retrieval reads; a store that has no others is its own."""
+        ...
+
+    def check(self) -> None:
+        """Ask whether batches can be written now.
+
+        Raises ``ContentAway`` when not, ``ConfigError`` when this store must never be used, as it would not keep what
+        it took or shows it to strangers; the message names the setting.
+        """
+        ...
+
     def begin(self) -> Batch:
         """Start a batch. Raises ``ContentAway``."""
         ...
@@ -80,6 +93,24 @@ class ContentStore(Protocol):
 
     def recover(self) -> None:
         """Discard what batches of dead processes left. Only for the one process that writes, before its first batch."""
+        ...
+
+    def repair(self, cid: str) -> Sequence[str]:
+        """Replace each bad or missing copy of an object or block by a healthy one; return the names of those replaced.
+
+        Killed at any moment, what was held healthy before still is somewhere, and the next repair or ``recover`` ends
+        the work. Raises ``NotHeld`` (there is no copy anywhere) or ``IntegrityError`` (only bad ones) when there is
+        nothing to repair it from, and ``ContentAway`` when that cannot be said now.
+        """
+        ...
+
+    def forget(self, roots: Collection[str], cids: Collection[str]) -> None:
+        """Delete manifests (``roots``) and all objects and blocks under them (``cids``), from every place of the store.
+
+        Returns once no place holds any of them and that is durable; what is not held is passed over. Raises
+        ``ContentAway`` when that cannot be said of a place, and ``IntegrityError`` for a text that is no CID; any part
+        may be deleted then, and the same call may be repeated.
+        """
         ...
 
 

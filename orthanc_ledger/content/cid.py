@@ -110,6 +110,14 @@ def check_block_cid(cid: str) -> None:
         raise IntegrityError(f"expected the CIDv1 of a block (base32, dag-cbor, SHA2-256), got {cid!r}")
 
 
+def is_block_cid(cid: str) -> bool:
+    """Whether a CID is a block's and no file's. Raises ``IntegrityError`` when the text is neither's."""
+    if _BLOCK_CID.fullmatch(cid):
+        return True
+    check_file_cid(cid)
+    return False
+
+
 def cid_text(cid: bytes) -> str:
     """Return the text of a binary CID: base32, lower case, without padding."""
     return "b" + b32encode(cid).decode("ascii").lower().rstrip("=")

@@ -12,13 +12,13 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self, cast
 
-from orthanc_ledger.content import Stored
-from orthanc_ledger.content.cid import UnixFsImporter, block_cid, check_block_cid, check_file_cid
+from orthanc_ledger.content import Stored, verify_cid
+from orthanc_ledger.content.cid import UnixFsImporter, block_cid, check_block_cid, check_file_cid, is_block_cid
 from orthanc_ledger.durable import sync, write_early
 from orthanc_ledger.errors import ConfigError, ContentAway, IntegrityError, NotHeld
 
@@ -48,6 +48,16 @@ class LocalStore:
             sync(folder)
         return cls(folder)
 
+    @property
+    def near(self) -> Self:
+        """Itself."""
+        return self
+
+    def check(self) -> None:
+        """Raises ``ContentAway`` when its disk is gone."""
+        for part in (self._objects, self._blocks, self._staging):
+            _check_mounted(part)
+
     def begin(self) -> "LocalBatch":
         """Start a batch in a staging folder of its own."""
         with _away(f"content store {self._staging}"):
@@ -73,13 +83,34 @@ class LocalStore:
             for left in self._staging.iterdir():
                 shutil.rmtree(left)
 
+    def repair(self, cid: str) -> Sequence[str]:
+        """Nothing when the copy is sound; else raises what is wrong, as there is no other."""
+        if is_block_cid(cid):
+            self.get_block(cid)
+        else:
+            with self.open(cid) as file:
+                verify_cid(file, cid)
+        return ()
+
+    def forget(self, roots: Collection[str], cids: Collection[str]) -> None:
+        """Delete their files, then sync the folders: also of those that are gone, as whoever unlinked them may have
+        died before.
+        """
+        places = [_place(self._blocks if is_block_cid(cid) else self._objects, cid) for cid in {*roots, *cids}]
+        self.check()
+        with _away(f"content store {self._objects.parent}"):
+            for place in places:
+                place.unlink(missing_ok=True)
+            for folder in {place.parent for place in places}:
+                if folder.is_dir():
+                    sync(folder)
+
     def _open(self, part: Path, cid: str) -> BinaryIO:
         try:
             return io.BufferedReader(_File(_place(part, cid)))
         except FileNotFoundError as error:
-            if part.is_dir():
-                raise NotHeld(f"content store {part}: holds no {cid}") from error
-            raise ContentAway(f"content store {part}: the folder is gone; is its disk mounted?") from error
+            _check_mounted(part)
+            raise NotHeld(f"content store {part}: holds no {cid}") from error
         except OSError as error:
             raise ContentAway(f"content store {part}: {cid}: {error.strerror or error}") from error
 
@@ -184,6 +215,11 @@ def _away(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise ContentAway(f"{what}: {error.strerror or error}") from error
+
+
+def _check_mounted(part: Path) -> None:
+    if not part.is_dir():
+        raise ContentAway(f"content store {part}: the folder is gone; is its disk mounted?")
 
 
 def _place(part: Path, cid: str) -> Path:
