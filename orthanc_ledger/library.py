@@ -193,6 +193,7 @@ class Library:
         """What is there instead, as the ledger may know it; None when nothing can be read."""
         try:
             record, key_id = self._manifests.record(str(instance.manifest), study.token, token)
-            return tokens.seen(study.k_study, observed(record, study, self._keyring.batch_key(key_id), self._content))
+            keys = tokens.object_keys(self._keyring.batch_key(key_id), token)
+            return tokens.seen(study.k_study, observed(record, study.token, keys, self._content))
         except (IntegrityError, NotHeld):
             return None

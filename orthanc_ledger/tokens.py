@@ -5,8 +5,17 @@ another. Keys and digests are 32 bytes, study tokens 16 bytes; UIDs are taken wi
 """
 
 import hmac
+from dataclasses import dataclass, field
 
 from orthanc_ledger.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectKeys:
+    """What opens and verifies one sealed object (`seal_key`, `salt_key`), and no other."""
+
+    seal: bytes = field(repr=False)
+    salt: bytes = field(repr=False)
 
 
 def label(text: str) -> bytes:
@@ -44,9 +53,16 @@ def content_id(k_study: bytes, fingerprint: bytes) -> bytes:
     return _hmac(k_study, label("content/v1") + fingerprint)
 
 
-def seen(k_study: bytes, sha256: bytes) -> bytes:
-    """``observed`` and ``presented`` on the ledger; ``sha256`` is of the data set."""
-    return _hmac(k_study, label("seen/v1") + sha256)
+def seen(key: bytes, sha256: bytes) -> bytes:
+    """``observed`` and ``presented`` on the ledger; ``sha256`` is of the data set, ``key`` k_study; a research centre,
+    which has none, takes the object's salt key.
+    """
+    return _hmac(key, label("seen/v1") + sha256)
+
+
+def object_keys(batch_key: bytes, instance_token: bytes) -> ObjectKeys:
+    """Both keys of an instance's sealed object in one batch."""
+    return ObjectKeys(seal_key(batch_key, instance_token), salt_key(batch_key, instance_token))
 
 
 def seal_key(batch_key: bytes, instance_token: bytes) -> bytes:

@@ -12,13 +12,13 @@ import io
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from orthanc_ledger import tokens
 from orthanc_ledger.arrival import Arrival, read_head
 from orthanc_ledger.content import Objects, verify_cid
 from orthanc_ledger.errors import IntegrityError
 from orthanc_ledger.keyring import StudyKeys
 from orthanc_ledger.manifest import Record
 from orthanc_ledger.seal import open_sealed
+from orthanc_ledger.tokens import ObjectKeys, keyed_digest, object_keys
 
 IN_MEMORY = 16 << 20
 _CHUNK = 1 << 20
@@ -37,23 +37,30 @@ def open_verified(
         yield read_head(unit).arrival, unit
 
 
-@contextlib.contextmanager
-def open_unit(record: Record, study: StudyKeys, batch_key: bytes, content: Objects) -> Iterator[BinaryIO]:
+def open_unit(
+    record: Record, study: StudyKeys, batch_key: bytes, content: Objects
+) -> contextlib.AbstractContextManager[BinaryIO]:
     """As ``open_verified``, but the whole unit, standing at its first byte."""
+    return open_released(record, study.token, object_keys(batch_key, record.instance), content)
+
+
+@contextlib.contextmanager
+def open_released(record: Record, study_token: bytes, keys: ObjectKeys, content: Objects) -> Iterator[BinaryIO]:
+    """As ``open_unit``, by the keys of this object alone."""
     with content.open(record.object) as stored:
         small = record.sealed_size <= IN_MEMORY
         sealed: BinaryIO = io.BytesIO(stored.read()) if small else stored
         verify_cid(sealed, record.object)
         sealed.seek(0)
-        unit = _plaintext(record, study, batch_key, sealed)
+        unit = open_sealed(sealed, keys.seal, study_token, record.instance)
         if small:
             unit = io.BytesIO(unit.read())
-        check_data_set(record, batch_key, unit)
+        _check_data_set(record, keys, unit)
         if small:
             unit.seek(0)
         else:
             sealed.seek(0)
-            unit = _plaintext(record, study, batch_key, sealed)
+            unit = open_sealed(sealed, keys.seal, study_token, record.instance)
         yield unit
 
 
@@ -61,13 +68,6 @@ def verify(record: Record, study: StudyKeys, batch_key: bytes, content: Objects)
     """Raises as ``open_verified`` when the object differs from its record; else returns."""
     with open_verified(record, study, batch_key, content):
         pass
-
-
-def check_data_set(record: Record, batch_key: bytes, unit: BinaryIO) -> None:
-    """Read a unit to its end. Raises IntegrityError when its data set is not the recorded one."""
-    sha256 = hash_data_set(unit)
-    if tokens.keyed_digest(tokens.salt_key(batch_key, record.instance), sha256) != record.digest:
-        raise IntegrityError(f"object {record.object}: its data set differs from the manifest's digest")
 
 
 def hash_data_set(unit: BinaryIO) -> bytes:
@@ -84,19 +84,19 @@ def hash_rest(stream: BinaryIO) -> bytes:
     return digest.digest()
 
 
-def observed(record: Record, study: StudyKeys, batch_key: bytes, content: Objects) -> bytes:
+def observed(record: Record, study_token: bytes, keys: ObjectKeys, content: Objects) -> bytes:
     """SHA-256 of what is there instead of the recorded object: of its data set, or of the sealed bytes when they
     cannot be opened.
     """
     with content.open(record.object) as sealed:
         try:
-            return hash_data_set(_plaintext(record, study, batch_key, sealed))
+            return hash_data_set(open_sealed(sealed, keys.seal, study_token, record.instance))
         except IntegrityError:
             sealed.seek(0)
             return hash_rest(sealed)
 
 
-def _plaintext(record: Record, study: StudyKeys, batch_key: bytes, sealed: BinaryIO) -> BinaryIO:
-    """Reads front to back only."""
-    key = tokens.seal_key(batch_key, record.instance)
-    return open_sealed(sealed, key, study.token, record.instance)
+def _check_data_set(record: Record, keys: ObjectKeys, unit: BinaryIO) -> None:
+    """Read a unit to its end. Raises IntegrityError when its data set is not the recorded one."""
+    if keyed_digest(keys.salt, hash_data_set(unit)) != record.digest:
+        raise IntegrityError(f"object {record.object}: its data set differs from the manifest's digest")
