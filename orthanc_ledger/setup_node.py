@@ -1,8 +1,5 @@
 """`orthanc-ledger init`: a new node's folders, keys, identities, ledger and configuration."""
 
-import os
-import secrets
-import shutil
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,13 +10,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from orthanc_ledger.assemble import KEYRING
 from orthanc_ledger.config import Config, load
 from orthanc_ledger.content.local import LocalStore
-from orthanc_ledger.errors import ConfigError
+from orthanc_ledger.errors import ConfigError, ContractError
 from orthanc_ledger.keyring import Keyring
 from orthanc_ledger.ledger import open_ledger
 from orthanc_ledger.ledger.contract.policy import default_policy
 from orthanc_ledger.ledger.embedded import EmbeddedLedger, create_ledger
 from orthanc_ledger.ledger.identity import ca_certificate, create_organisation, issue, load_identity, read_certificate
-from orthanc_ledger.ledger.key_holders import holder
+from orthanc_ledger.ledger.members import Members
+from orthanc_ledger.node_key import locate
 
 CONFIG_NAME = "orthanc-ledger.yaml"
 ORGANISATIONS = "organisations"
@@ -32,7 +30,7 @@ _CONFIG = """\
 organisation: {organisation}
 {all_roles}ae_title: {ae_title}
 data_dir: data
-node_key: keys/node.key
+node_key: {node_key}
 identity: {identity}
 content: local:data/objects
 ledger: {ledger}
@@ -70,6 +68,8 @@ class Plan:
 
     ``ledger``: the connection file of a channel of Fabric, whose organisations are there already, with ``identity``
     for the node's own (as `load_identity` takes it); None: a new embedded ledger.
+
+    ``passphrase``: the node key lies under one, which `read_passphrase` gives.
     """
 
     directory: Path
@@ -83,6 +83,7 @@ class Plan:
     all_roles: bool = False
     ledger: Path | None = None
     identity: Path | None = None
+    passphrase: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def create_node(plan: Plan) -> Config:
     """Set up a node of the owner organisation and return its configuration.
 
     Raises ConfigError when something is there already, the key backup would lie with what it opens, a role has no
-    organisation, or the identity is of none of the channel's.
+    organisation, or the identity is no node's of the connection file's organisation.
     """
     directory = plan.directory.resolve()
     backup = plan.key_backup.resolve()
@@ -116,14 +117,16 @@ def create_node(plan: Plan) -> Config:
     seat = _founded(plan, directory) if plan.ledger is None else _joined(plan, plan.ledger)
     (directory / "data").mkdir(parents=True, mode=0o700, exist_ok=True)
     (directory / "keys").mkdir(mode=0o700)
-    node_key = directory / "keys" / "node.key"
+    url = f"{'passphrase' if plan.passphrase else 'file'}:keys/node.key"
+    node_key = locate(url, directory)
     Keyring.create(directory / "data" / KEYRING, node_key)
-    _copy_key(node_key, backup)
+    node_key.back_up(backup)
     LocalStore.create(directory / "data" / "objects")
     text = _CONFIG.format(
         organisation=seat.organisation,
         all_roles=_ALL_ROLES if plan.all_roles else "",
         ae_title=plan.ae_title,
+        node_key=url,
         identity=seat.identity,
         ledger=seat.ledger,
         host=plan.host,
@@ -167,11 +170,18 @@ def _joined(plan: Plan, connection: Path) -> _Seat:
         raise ConfigError("--ledger: its organisations are there: leave --member, --organisation and --all-roles out")
     identity, url = load_identity(plan.identity), f"fabric:{connection.resolve()}"
     with closing(open_ledger(url, identity)) as ledger:
-        issuer = holder(identity.certificate, ledger.authorities())
-    if issuer != identity.msp_id:
+        members = Members(ledger.authorities())
+    try:
+        caller = members.identify(identity.certificate).caller
+    except ContractError as error:
         raise ConfigError(
-            f"--identity {plan.identity}: says it is of {identity.msp_id}, but {connection} has its certificate issued "
-            f"by {issuer or 'no organisation'}: name an identity and a connection file of the same organisation"
+            f"--identity {plan.identity}: a certificate that nobody on {connection} takes ({error.detail}): have "
+            f"the CA of {identity.msp_id} issue one of kind node"
+        ) from error
+    if (caller.organisation, caller.assurance) != (identity.msp_id, "node"):
+        raise ConfigError(
+            f"--identity {plan.identity}: expected a node's of {identity.msp_id}, got a {caller.assurance}'s of "
+            f"{caller.organisation}: have its CA issue one of kind node"
         )
     return _Seat(identity.msp_id, plan.identity.resolve(), url)
 
@@ -196,21 +206,3 @@ def _members(plan: Plan, directory: Path) -> dict[str, tuple[str, bytes]]:
             create_member(folder, msp_ids[role])
             found[role] = (msp_ids[role], ca_certificate(folder))
     return found
-
-
-def _copy_key(node_key: Path, backup: Path) -> None:
-    """Copy the node key and read it back. Raises ConfigError."""
-    try:
-        with (
-            open(os.open(backup, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target,
-            open(node_key, "rb") as source,
-        ):
-            shutil.copyfileobj(source, target)
-            target.flush()
-            os.fsync(target.fileno())
-        if not secrets.compare_digest(backup.read_bytes(), node_key.read_bytes()):
-            raise ConfigError(f"--key-backup {backup}: what was read back differs from the key")
-    except OSError as error:
-        raise ConfigError(
-            f"--key-backup {backup}: cannot be written ({error.strerror}); name a place that can hold a file"
-        ) from error

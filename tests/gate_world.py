@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from node_make import drain, make_node, store, variant
+from node_make import drain, ledger_of, make_node, store, variant
 
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.clock import system_clock
@@ -13,8 +13,7 @@ from orthanc_ledger.commands.asked import IMAGES
 from orthanc_ledger.datasets import StudyList, encode_descriptor
 from orthanc_ledger.find import Catalogue
 from orthanc_ledger.gate import Gate
-from orthanc_ledger.ledger import Ledger, all_rows, open_ledger
-from orthanc_ledger.ledger.identity import load_identity
+from orthanc_ledger.ledger import Ledger, all_rows
 from orthanc_ledger.peer import Peer
 from orthanc_ledger.retrieve import Plan, Query, Retrieval
 
@@ -42,8 +41,7 @@ class World:
 
     def ledger(self, who: str, kind: str = "person") -> Ledger:
         if (who, kind) not in self._ledgers:
-            folder = self.folder / "node" / "organisations" / who / "identities" / kind
-            self._ledgers[who, kind] = open_ledger(self.node.config.ledger, load_identity(folder), self.clock)
+            self._ledgers[who, kind] = ledger_of(self.node, who, kind, self.clock)
         return self._ledgers[who, kind]
 
     @property

@@ -15,10 +15,12 @@ from pydicom.dataset import Dataset
 
 from orthanc_ledger.anchorer import Anchorer
 from orthanc_ledger.assemble import Node
-from orthanc_ledger.clock import system_clock_us
+from orthanc_ledger.clock import Clock, system_clock, system_clock_us
 from orthanc_ledger.config import load
 from orthanc_ledger.instance import open_instance
-from orthanc_ledger.setup_node import CONFIG_NAME, Plan, create_node
+from orthanc_ledger.ledger import OpenLedger, open_ledger
+from orthanc_ledger.ledger.identity import load_identity
+from orthanc_ledger.setup_node import CONFIG_NAME, ORGANISATIONS, Plan, create_node
 from orthanc_ledger.spool import ArrivalHead, Incoming, Receipt
 
 HOUR_US = 3_600_000_000
@@ -46,6 +48,14 @@ def open_node(tmp_path: Path, **overrides: Any) -> Node:
     """The node in a folder, as a process started now sees it."""
     config = load(tmp_path / "node" / CONFIG_NAME)
     return Node(replace(config, **{"spool_reserve_mb": 1, **overrides}))
+
+
+def ledger_of(node: Node, who: str, kind: str = "person", clock: Clock = system_clock) -> OpenLedger:
+    """The node's ledger as `who` (owner, custodian, research) has it: on Fabric by that party's own connection file."""
+    scheme, _, location = node.config.ledger.partition(":")
+    party = node.config.data_dir.parent / ORGANISATIONS / who
+    path = party / Path(location).name if scheme == "fabric" else location
+    return open_ledger(f"{scheme}:{path}", load_identity(party / "identities" / kind), clock)
 
 
 def real_file(name: str = "MR_small.dcm") -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import wait_until
-from node_make import HOUR_US, begin, drain, make_node, open_node, real_file, store, variant
+from node_make import HOUR_US, begin, drain, ledger_of, make_node, open_node, real_file, store, variant
 
 from orthanc_ledger import batch as batch_module
 from orthanc_ledger import intake as intake_module
@@ -21,7 +21,6 @@ from orthanc_ledger.errors import ConfigError, ContentAway, ContractError, Integ
 from orthanc_ledger.index import Instance
 from orthanc_ledger.ledger import Committed, Ledger
 from orthanc_ledger.ledger.fsck import check
-from orthanc_ledger.setup_node import ORGANISATIONS
 from orthanc_ledger.sole import sole
 from orthanc_ledger.spool import CONFLICTS, INBOX, QUARANTINE, Receipt
 
@@ -399,9 +398,8 @@ def resolve_flag(node: Node, n: int) -> None:
     study = node.keyring.ensure_study(instance.study_uid)
     token = tokens.instance_token(study.k_study, instance.sop_uid)
     for who in ("owner", "custodian"):
-        person = node.config.data_dir.parent / ORGANISATIONS / who / "identities" / "person"
         args = {"study": study.token, "instance": token, "n": n, "manifestCid": instance.manifest}
-        node.ledger_as(person).submit("Resolve", args)
+        ledger_of(node, who).submit("Resolve", args)
 
 
 @pytest.fixture
@@ -450,8 +448,7 @@ def test_a_flag_that_another_party_raised_at_the_same_time_stands_for_ours(
     node.library.report(damaged)
     [call] = node.outbox.posted()
     node.outbox.amend(call, {**call.args, "n": 0})  # numbered, then killed
-    custodian = node.config.data_dir.parent / ORGANISATIONS / "custodian" / "identities" / "person"
-    node.ledger_as(custodian).submit("FlagTampered", {**call.args, "n": 0, "observed": bytes(32)})
+    ledger_of(node, "custodian").submit("FlagTampered", {**call.args, "n": 0, "observed": bytes(32)})
     drain(node)
     assert (node.outbox.posted(), alarm_kinds(node)) == ([], ["integrity"])
 

@@ -252,8 +252,11 @@ def _identity_folder(args: argparse.Namespace) -> Path:
     if folder is None and args.identity is None and (role := _own_role(args)):
         folder = _person(args, role)
     if folder is None:
+        asked = (
+            f"--as {who}: no such identity here" if args.identity else f"no key of {who} here: name who signs with --as"
+        )
         raise ConfigError(
-            f"--as {who}: no such identity here; expected owner, custodian, research, or the folder of an "
+            f"{asked}; expected owner, custodian, research, or the folder of an "
             "organisation (`identity create`) or of a person's identity in it"
         )
     return folder
@@ -269,8 +272,10 @@ def _person(args: argparse.Namespace, who: str) -> Path | None:
 def _own_role(args: argparse.Namespace) -> str | None:
     """The role of this machine's organisation; None where no configuration names one."""
     config = _configuration(args)
+    if config is None:
+        return None
     organisations: Mapping[str, str] = open_records(args).query("GetPolicy", {})["organisations"]
-    return None if config is None else organisations.get(config.organisation)
+    return organisations.get(config.organisation)
 
 
 def _plain(value: Any) -> str:

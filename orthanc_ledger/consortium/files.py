@@ -132,6 +132,7 @@ def write_connection(
         {
             "channel": CHANNEL,
             "chaincode": chaincode,
+            "organisation": organisation.msp_id,
             "peers": [
                 {"endpoint": f"{LOOPBACK}:{peer.port}", "tls_ca": "certificates/tls-ca.pem"}
                 for peer in organisation.peers

@@ -6,7 +6,6 @@ Everybody's keys lie in one folder, so this is for one machine; `ledger/fabric/a
 
 import ipaddress
 import os
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import yaml
@@ -21,7 +20,7 @@ from orthanc_ledger.consortium.binaries import run_program
 from orthanc_ledger.consortium.settings import crypto_config
 from orthanc_ledger.consortium.topology import LOOPBACK, Chaincode, Organisation, Topology
 from orthanc_ledger.ledger.contract.call import Assurance
-from orthanc_ledger.ledger.identity import BACKDATED_S, issue, read_certificate
+from orthanc_ledger.ledger.identity import BACKDATED_S, certificate_builder, issue, read_certificate
 
 _CHAINCODE_DAYS = 3650
 
@@ -99,17 +98,9 @@ def _name(common_name: str) -> x509.Name:
 def _builder(
     subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, time: int, ca: bool
 ) -> x509.CertificateBuilder:
-    now = datetime.fromtimestamp(time, UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(seconds=BACKDATED_S))
-        .not_valid_after(now + timedelta(days=_CHAINCODE_DAYS))
-        .add_extension(x509.BasicConstraints(ca, path_length=0 if ca else None), critical=True)
-    )
+    constraints = x509.BasicConstraints(ca, path_length=0 if ca else None)
+    builder = certificate_builder(subject, issuer, key.public_key(), time, _CHAINCODE_DAYS)
+    return builder.add_extension(constraints, critical=True)
 
 
 def _pem(certificate: x509.Certificate) -> bytes:

@@ -4,6 +4,7 @@ identity of its node and one of a person.
 
 from pathlib import Path
 
+from orthanc_ledger.consortium.files import write_connection
 from orthanc_ledger.consortium.network import Network
 from orthanc_ledger.consortium.topology import Topology, trial
 from orthanc_ledger.ledger import Value
@@ -35,6 +36,8 @@ def start_trial(directory: Path) -> Network:
     """
     if directory.is_dir() and any(directory.iterdir()):
         network = Network(directory)
+        for each in network.topology.organisations:  # an older version's lack what has been added
+            write_connection(network.directory, network.topology, each)
     else:
         topology = trial()
         network = Network.create(directory, trial_policy_sha256(topology), topology)

@@ -82,7 +82,7 @@ def create_organisation(directory: Path, msp_id: str, clock: Clock = system_cloc
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name(f"ca.{msp_id}", msp_id)
     certificate = (
-        _builder(name, name, key.public_key(), clock(), CA_DAYS)
+        certificate_builder(name, name, key.public_key(), clock(), CA_DAYS)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_key_usage(signs_certificates=True), critical=True)
         .sign(key, hashes.SHA256())
@@ -107,7 +107,7 @@ def issue(
     key = ec.generate_private_key(ec.SECP256R1())
     attributes = json.dumps({"attrs": {"kind": kind}}, separators=(",", ":")).encode()
     certificate = (
-        _builder(_name(name, msp.msp_id, unit="client"), ca.subject, key.public_key(), clock(), days)
+        certificate_builder(_name(name, msp.msp_id, unit="client"), ca.subject, key.public_key(), clock(), days)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(signs_certificates=False), critical=True)
         .add_extension(x509.UnrecognizedExtension(ATTRIBUTES, attributes), critical=False)
@@ -182,9 +182,10 @@ def _name(common_name: str, organisation: str, unit: str | None = None) -> x509.
     )
 
 
-def _builder(
+def certificate_builder(
     subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, time: int, days: int
 ) -> x509.CertificateBuilder:
+    """A certificate to be extended and signed: valid for ``days`` from `time` (UTC seconds), and a little before."""
     now = datetime.fromtimestamp(time, UTC)
     return (
         x509.CertificateBuilder()

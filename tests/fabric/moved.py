@@ -19,31 +19,35 @@ from orthanc_ledger.ledger.fabric.channel import Channel
 from orthanc_ledger.ledger.fabric.connection import read_connection
 from orthanc_ledger.ledger.fabric.ledger import FabricLedger
 from orthanc_ledger.ledger.identity import load_identity
-from orthanc_ledger.setup_node import CONFIG_NAME, ORGANISATIONS
+from orthanc_ledger.setup_node import CONFIG_NAME, ORGANISATIONS, ROLES
 from tests.consortium.live import need_go
 from tests.fabric.on_fabric import ONE_BY_ONE, WITHIN_S
 
 
 class Settled(FabricLedger):
-    """The ledger as tests have it who ask on at once, in anybody's name: a commit is told when the custodian's peer,
-    which endorses what comes next, has it too.
+    """The ledger as tests have it who ask on at once, in anybody's name: a commit is told when every party's peers
+    have it.
     """
 
     def __init__(self, path: Path, *rest: Any) -> None:
         super().__init__(path, *rest)
-        connection = read_connection(path.parent.parent / "custodian" / path.name)
-        assert connection.identity is not None
-        self._custodian = Channel(connection, load_identity(connection.identity), system_clock).gateway
+        self._asked_next = []
+        for role in ROLES:
+            connection = read_connection(path.parent.parent / role / path.name)
+            assert connection.identity is not None
+            self._asked_next.append(Channel(connection, load_identity(connection.identity), system_clock).gateway)
 
     def submit(self, function: str, args: Mapping[str, Any], nonce: bytes | None = None) -> Committed:
         committed = super().submit(function, args, nonce)
         if committed.tx_id:  # else a repeat
-            assert self._custodian.commit_status(committed.tx_id.hex(), WITHIN_S) == "VALID"
+            for gateway in self._asked_next:
+                assert gateway.commit_status(committed.tx_id.hex(), WITHIN_S) == "VALID"
         return committed
 
     def close(self) -> None:
         super().close()
-        self._custodian.close()
+        for gateway in self._asked_next:
+            gateway.close()
 
 
 class Mover:

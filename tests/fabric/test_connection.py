@@ -20,6 +20,7 @@ PEER = {"endpoint": "127.0.0.1:7051", "tls_ca": "hospital/cacerts/ca.pem"}
 LEAST = {
     "channel": "custody",
     "chaincode": "custody",
+    "organisation": "HospitalMSP",
     "peers": [PEER],
     "organisations": {"HospitalMSP": "hospital/cacerts/ca.pem"},
 }
@@ -91,6 +92,10 @@ def test_everything_can_be_said(write: Write, tmp_path: Path) -> None:
         ({"peers": [{**PEER, "tls_ca": "gone.pem"}]}, "gone.pem: cannot be read"),
         ({"organisations": {}}, "organisations: expected a dict that is not empty"),
         ({"organisations": {"HospitalMSP": "hospital/msp.yaml"}}, r"msp\.yaml: not an X\.509 certificate"),
+        (
+            {"organisation": "ClinicMSP"},
+            r"organisation: expected one of `organisations` \(HospitalMSP\), got 'ClinicMSP'",
+        ),
         ({"organisations": {7: "x"}}, r"organisations\.: expected keys and values"),
         ({"commit_s": 0}, "commit_s: expected a number above 0, got 0"),
         ({"commit_s": True}, "commit_s: expected a number above 0, got True"),

@@ -58,7 +58,7 @@ def test_without_the_extra_it_is_told_what_to_install(monkeypatch: pytest.Monkey
 def test_a_peer_that_is_away_is_told_by_the_error_alone(tmp_path: Path) -> None:
     create_organisation(tmp_path / "hospital", "HospitalMSP", system_clock)
     (tmp_path / "connection.yaml").write_text(
-        "channel: custody\nchaincode: custody\n"
+        "channel: custody\nchaincode: custody\norganisation: HospitalMSP\n"
         "peers: [{endpoint: '127.0.0.1:1', tls_ca: hospital/cacerts/ca.pem}]\n"
         "organisations: {HospitalMSP: hospital/cacerts/ca.pem}\n"
     )

@@ -21,6 +21,7 @@ def identity(tmp_path: Path) -> Path:
     connection = {
         "channel": "custody",
         "chaincode": "custody",
+        "organisation": "HospitalMSP",
         "peers": [{"endpoint": "127.0.0.1:1", "tls_ca": "hospital/cacerts/ca.pem"}],
         "organisations": {"HospitalMSP": "hospital/cacerts/ca.pem", "ResearchMSP": "research/cacerts/ca.pem"},
     }
@@ -61,8 +62,31 @@ def test_what_does_not_fit_together_is_refused(
 
 def test_an_identity_of_nobody_on_the_channel_is_refused(tmp_path: Path, identity: Path) -> None:
     create_organisation(tmp_path / "other", "HospitalMSP")
-    with pytest.raises(ConfigError, match="has its certificate issued by no organisation"):
+    with pytest.raises(ConfigError, match=r"a certificate that nobody on .*: have the CA of HospitalMSP issue one"):
         create_node(plan(tmp_path, identity=issue(tmp_path / "other", "node-1", "node")))
+
+
+def test_a_person_s_identity_is_no_node_s(tmp_path: Path, identity: Path) -> None:
+    with pytest.raises(ConfigError, match="expected a node's of HospitalMSP, got a person's of HospitalMSP"):
+        create_node(plan(tmp_path, identity=issue(tmp_path / "hospital", "person", "person")))
+    assert not (tmp_path / "node").exists()
+
+
+def test_another_organisation_s_identity_is_told_whose_connection_file_it_needs(
+    tmp_path: Path, identity: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs, there = issue(tmp_path / "research", "node-1", "node"), f"fabric:{tmp_path / 'connection.yaml'}"
+    told = "connection.yaml is HospitalMSP's connection file, and whoever asks is of ResearchMSP"
+    with pytest.raises(ConfigError, match=told):
+        create_node(plan(tmp_path, identity=theirs))
+    config = create_node(plan(tmp_path, identity=identity))
+    path = tmp_path / "node" / CONFIG_NAME
+    path.write_text(path.read_text().replace(str(config.identity), str(theirs)).replace("HospitalMSP", "ResearchMSP"))
+    commands: list[tuple[object, ...]] = [("--config", path, "status"), ("--config", path, "serve")]
+    commands.append(("approve", "00" * 16, "--as", theirs, "--ledger", there))
+    for words in commands:
+        done = runner(capsys)(*words)
+        assert (done.code, told in done.err) == (2, True), (words, done)
 
 
 def test_another_ledger_than_fabric_s_is_no_choice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,6 +104,15 @@ def test_on_the_hospital_s_machine_another_s_person_is_sent_to_its_own_peer(
     done = runner(capsys)("--config", tmp_path / "node" / CONFIG_NAME, "nodes", "register", "LAB1", "--as", person)
     assert done.code == 2
     assert "an identity of ResearchMSP, but this machine is HospitalMSP's: sign on theirs with --ledger" in done.err
+
+
+def test_without_as_nobody_is_told_of_an_option_that_was_not_given(
+    tmp_path: Path, identity: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # no configuration here, as at a custodian's
+    done = runner(capsys)("approve", "00" * 16, "--ledger", "fabric:connection.yaml")
+    assert done.code == 2
+    assert "no key of custodian here: name who signs with --as; expected owner, custodian" in done.err
 
 
 def test_verify_checks_the_objects_and_leaves_the_blocks_to_the_peers(

@@ -24,6 +24,7 @@ class World:
         self.settings: dict[str, Any] = {
             "channel": "custody",
             "chaincode": "custody",
+            "organisation": OWNER,
             "peers": [{"endpoint": f"127.0.0.1:{each.port}", "tls_ca": "tls.pem"} for each in self.servers],
             "organisations": {OWNER: f"organisations/{OWNER}/cacerts/ca.pem"},
             "commit_s": 1,

@@ -39,6 +39,7 @@ class Connection:
 
     channel: str
     chaincode: str
+    organisation: str  # MSP ID of who uses this file, and runs these peers
     peers: tuple[OwnPeer, ...]  # alternatives, in this order
     organisations: Mapping[str, bytes]  # MSP ID to CA certificate, DER
     envelopes: Path
@@ -51,7 +52,8 @@ def read_connection(path: Path) -> Connection:
     """Read a connection file (YAML; relative paths count from its folder).
 
     Raises ConfigError naming file and key when it is missing, is not YAML, has an unknown, missing or mistyped key, or
-    names a certificate that cannot be read or is of a trial network, with a peer elsewhere (`check_trial_authority`).
+    names a certificate that cannot be read or is of a trial network, with a peer elsewhere (`check_trial_authority`),
+    or an `organisation` that is not among `organisations`.
     """
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -64,12 +66,13 @@ def read_connection(path: Path) -> Connection:
         path,
         "",
         raw,
-        {"channel", "chaincode", "peers", "organisations"},
+        {"channel", "chaincode", "organisation", "peers", "organisations"},
         {"envelopes", "identity", "in_flight", *deadlines},
     )
     connection = Connection(
         keys.text("channel"),
         keys.text("chaincode"),
+        keys.text("organisation"),
         tuple(_own_peer(path, number, peer) for number, peer in enumerate(keys.filled("peers", list))),
         _organisations(path, keys.filled("organisations", dict)),
         path.parent / (keys.text("envelopes") if "envelopes" in raw else f"{path.stem}.envelopes.db"),
@@ -77,6 +80,11 @@ def read_connection(path: Path) -> Connection:
         Deadlines(**{name: keys.positive(name, float) for name in sorted(deadlines & raw.keys())}),
         keys.positive("in_flight", int) if "in_flight" in raw else Connection.in_flight,
     )
+    if connection.organisation not in connection.organisations:
+        raise ConfigError(
+            f"{path}: organisation: expected one of `organisations` ({', '.join(connection.organisations)}), "
+            f"got {connection.organisation!r}"
+        )
     _check_authorities(connection)
     return connection
 

@@ -44,7 +44,7 @@ class FabricLedger:
         answers: peers ask who is there.
 
         ``patience_s``: seconds for a call with all its tries (`Patience`). Raises ConfigError when the connection file
-        is wrong.
+        is wrong, or another organisation's than the identity.
         """
         connection = read_connection(path)
         self._organisations, self._deadlines = connection.organisations, connection.deadlines
@@ -52,6 +52,11 @@ class FabricLedger:
         self._envelopes = Envelopes(connection.envelopes)
         if identity is None and connection.identity is not None:
             identity = load_identity(connection.identity)
+        if identity is not None and identity.msp_id != connection.organisation:
+            raise ConfigError(
+                f"{path} is {connection.organisation}'s connection file, and whoever asks is of {identity.msp_id}: an "
+                "organisation's people and nodes ask its own peers: name that organisation's connection file"
+            )
         self._channel = None if identity is None else Channel(connection, identity, clock)
 
     def submit(self, function: str, args: Mapping[str, Value], nonce: bytes | None = None) -> Committed:
