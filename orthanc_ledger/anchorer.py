@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from orthanc_ledger.batch import BatchLimits, OpenBatch, Preparer, fingerprint_limit_s, fingerprint_unit
 from orthanc_ledger.clock import MicrosecondClock
 from orthanc_ledger.content import ContentStore
-from orthanc_ledger.errors import ConfigError, ContractError, DataError, LedgerAway, ServiceAway
+from orthanc_ledger.errors import ConfigError, ContentAway, ContractError, DataError, LedgerAway, ServiceAway
 from orthanc_ledger.forwards import Forwards
 from orthanc_ledger.index import Batch, Index, Instance, Waiting
 from orthanc_ledger.intake import Intake
 from orthanc_ledger.keyring import Keyring, StudyErased
 from orthanc_ledger.ledger import Ledger
-from orthanc_ledger.outage import Outage, SignedAnew
+from orthanc_ledger.outage import ANCHORS_WAIT, CONTENT_AWAY, Outage, SignedAnew
 from orthanc_ledger.outbox import LedgerCall, Outbox
 from orthanc_ledger.sole import sole
 from orthanc_ledger.spool import INBOX, Spool
@@ -64,7 +64,11 @@ class Anchorer:
         self._outbox = outbox
         self._content = content
         self._ledger = SignedAnew(ledger)
-        self._outage = Outage(outbox)
+        takes_nothing = "the ledger takes nothing, `status` says what waits"
+        waits = "new objects are not sealed and research gets nothing until it is back"
+        self._outage = Outage(outbox, ANCHORS_WAIT, "ledger", takes_nothing)
+        self._content_outage = Outage(outbox, CONTENT_AWAY, "content", waits)
+        self._has_recovered = False
         self._node = node
         self._pace = pace
         self._intake = Intake(spool, index, outbox, forwards, keyring)
@@ -87,23 +91,25 @@ class Anchorer:
         """
         retry, failed_retry = _Every(self._pace.ledger_retry_s), _Every(_FAILED_RETRY_S)
         report = _Every(self._pace.denial_report_s)
-        ledger_away = False
+        ledger_away = content_away = False
         lock, another = self._spool.folder.parent / _LOCK, "another anchorer of this node runs: stop it first"
         with (
             sole(lock, ConfigError(another), patience_s, stop.wait),
             Workers(fingerprint_unit, _WORKERS, fingerprint_limit_s) as workers,
         ):
             self._preparer.fingerprint_all = workers.map
-            self.recover()
+            self._intake.recover()
             while not stop.wait(_TICK_S):
                 now = now_us()
                 if retry.due(now):
                     self._waiting.clear()
                     ledger_away = False
+                    content_away = not self._has_content(now)
                 if failed_retry.due(now):
                     self._failed.clear()
                 self.take_in()
-                self.prepare_due(now)
+                if not content_away:
+                    self.prepare_due(now)
                 if ledger_away:
                     continue
                 try:
@@ -117,9 +123,9 @@ class Anchorer:
                     ledger_away = True
 
     def recover(self) -> None:
-        """Mend what a killed anchorer left between two steps. Raises ContentAway."""
-        self._content.recover()
+        """Mend what a killed anchorer left between two steps. Raises ContentAway, ConfigError."""
         self._intake.recover()
+        self._recover_content()
 
     def take_in(self) -> None:
         """Bring the index up to date with the spool."""
@@ -155,6 +161,24 @@ class Anchorer:
         """Queue a report of what was denied since the last one, and move supersessions on. Raises LedgerAway."""
         self._outbox.post_denials(self._node)
         self._supersessions.advance()
+
+    def _recover_content(self) -> None:
+        """Once, before the first batch: what is open then is this anchorer's own. Raises ContentAway, ConfigError."""
+        if not self._has_recovered:
+            self._content.recover()
+            self._has_recovered = True
+
+    def _has_content(self, now_us: int) -> bool:
+        """Whether batches can be written now. A store that must not be used is away, too: clinical peers go on."""
+        try:
+            self._content.check()
+            self._recover_content()
+        except (ContentAway, ConfigError) as error:
+            if self._content_outage.lasts(now_us, error):
+                LOGGER.warning("content store away, new objects wait in the spool: %s", error)
+            return False
+        self._content_outage.is_over()
+        return True
 
     def _closes(self, waiting: Waiting, now_us: int) -> bool:
         """Whether a study's batch closes now; also when the clock was set back, which must not hold it."""

@@ -1,16 +1,19 @@
-"""A ledger that takes nothing, as the anchorer sees it: it may answer questions meanwhile, so nobody else does."""
+"""Services that are away, as the anchorer sees it: the ledger takes nothing, but may answer questions meanwhile, so
+nobody else does; the content store keeps batches and research waiting.
+"""
 
 from collections.abc import Mapping
 
-from orthanc_ledger.errors import LedgerAway
+from orthanc_ledger.errors import CustodyError
 from orthanc_ledger.ledger import Committed, Ledger, Value, refused_for_now
 from orthanc_ledger.outbox import Outbox
 
 ANCHORS_WAIT = "anchors wait"
-ALARM_S = 60.0
-"""A ledger that takes nothing for longer is an alarm."""
+CONTENT_AWAY = "content away"
+"""Kinds of alarms."""
 
-_LEDGER = "ledger"  # the claim of that alarm
+ALARM_S = 60.0
+"""A service that is away for longer is an alarm."""
 
 
 class SignedAnew:
@@ -28,25 +31,29 @@ class SignedAnew:
 
 
 class Outage:
-    """An alarm once it lasts, taken back when the ledger takes something, or nothing waits any more."""
+    """An alarm once it lasts, taken back when the service is back, or nothing waits for it any more."""
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: Outbox, kind: str, service: str, text: str) -> None:
+        """``service`` is the alarm's claim; ``text`` says what a person has to know, the error follows it."""
         self._outbox = outbox
+        self._kind = kind
+        self._service = service
+        self._text = text
         self._since_us: int | None = None
-        self._is_told = any(alarm.kind == ANCHORS_WAIT for alarm in outbox.alarms())
+        self._is_told = any(alarm.kind == kind for alarm in outbox.alarms())
 
-    def lasts(self, now_us: int, error: LedgerAway) -> bool:
+    def lasts(self, now_us: int, error: CustodyError) -> bool:
         """Note another vain try; whether that is news: the first, or the one that is an alarm."""
         is_first = self._since_us is None
         self._since_us = now_us if self._since_us is None else self._since_us
         if self._is_told or now_us - self._since_us <= ALARM_S * 1e6:
             return is_first
-        self._outbox.alarm(ANCHORS_WAIT, _LEDGER, f"the ledger takes nothing, `status` says what waits: {error}")
+        self._outbox.alarm(self._kind, self._service, f"{self._text}: {error}")
         self._is_told = True
         return True
 
     def is_over(self) -> None:
         self._since_us = None
         if self._is_told:
-            self._outbox.settle(_LEDGER, kind=ANCHORS_WAIT)
+            self._outbox.settle(self._service, kind=self._kind)
             self._is_told = False

@@ -1,4 +1,6 @@
-"""A ledger that takes nothing may answer questions: the anchorer alone sees it, and tells a person once it lasts."""
+"""A ledger that takes nothing may answer questions: the anchorer alone sees it, and tells a person once it lasts. So
+with a content store that is away.
+"""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +17,7 @@ from orthanc_ledger.assemble import Node
 from orthanc_ledger.clock import system_clock_us
 from orthanc_ledger.errors import LedgerAway
 from orthanc_ledger.ledger import Committed, Ledger
-from orthanc_ledger.outage import ALARM_S, ANCHORS_WAIT
+from orthanc_ledger.outage import ALARM_S, ANCHORS_WAIT, CONTENT_AWAY
 
 WITHIN_S = 20.0
 
@@ -112,3 +114,29 @@ def test_two_short_outages_are_no_alarm(node: Node, ledger: Closed) -> None:
         store(node, variant(SOPInstanceUID="1.2.826.0.2"))  # in another turn of the anchorer than the first
         tried_again(ledger)
         assert alarms(node) == []
+
+
+def test_a_content_store_away_is_an_alarm_once_it_lasts_and_what_waited_is_anchored_when_it_is_back(
+    node: Node, ledger: Closed, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Away at the start of the anchorer already; clinical peers see what arrives meanwhile."""
+    ledger.is_open = True
+    staging = node.config.data_dir / "objects" / "staging"
+    (staging / "left").mkdir()  # by a dead anchorer
+    ahead_us = [0]
+    _ = node.content  # opened before
+    staging.rename(staging.with_name("unmounted"))
+    with running(node, lambda: system_clock_us() + ahead_us[0]):
+        wait_until(lambda: "content store away" in caplog.text, WITHIN_S, "it is noticed")
+        wait_until(lambda: node.index.counts() == {"spooled": 1}, WITHIN_S, "what arrived is taken in")
+        assert alarms(node) == []
+        ahead_us[0] = int(ALARM_S * 1e6)
+        wait_until(lambda: alarms(node), WITHIN_S, "the alarm is raised")
+        [(kind, text)] = alarms(node)
+        assert kind == CONTENT_AWAY
+        assert "is its disk mounted?" in text
+        staging.with_name("unmounted").rename(staging)
+        wait_until(lambda: not alarms(node), WITHIN_S, "the alarm is taken back")
+        wait_until(lambda: node.index.counts() == {"anchored": 1}, WITHIN_S, "the backlog is anchored")
+    assert caplog.text.count("content store away") == 2  # the first try, the alarm
+    assert list(staging.iterdir()) == []
