@@ -12,6 +12,7 @@ import yaml
 
 from orthanc_ledger.batch import BatchLimits
 from orthanc_ledger.errors import ConfigError
+from orthanc_ledger.node_key import NodeKey, locate
 from orthanc_ledger.peer import Peer
 from orthanc_ledger.sinks import PathSink, open_sink
 
@@ -75,6 +76,7 @@ class Config:
         return tuple(peer for title in self.forward for peer in self.peers if peer.ae_title == title)
 
 
+    erasure_alarm_days: float = 7.0
 @dataclass(frozen=True)
 class Party:
     """What an organisation without a DICOM node is told: the custodian's keeper, a research centre that pulls. Paths
@@ -147,9 +149,9 @@ def _check(config: Config, path: str) -> None:
         raise ConfigError(
             f"{path}: clinical and research: the two roles need two ports, both are {config.clinical.port}"
         )
-    if config.node_key.is_relative_to(config.data_dir):
+    if config.node_key.path.is_relative_to(config.data_dir):
         raise ConfigError(
-            f"{path}: node_key: must lie outside data_dir, whose backup it would open ({config.node_key})"
+            f"{path}: node_key: must lie outside data_dir, whose backup it would open ({config.node_key.path})"
         )
     if config.clinical.max_associations <= RESERVED_ASSOCIATIONS:
         raise ConfigError(
@@ -229,6 +231,11 @@ def _value(hint: Any, raw: Any, path: str, where: str, base: Path) -> Any:
             raise ConfigError(f"{path}: {where}: expected one of {', '.join(get_args(hint))}, got {raw!r}")
         return raw
     if origin in (Union, types.UnionType):
+    if hint is NodeKey and isinstance(raw, str):
+        try:
+            return locate(raw, base)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {where}: {error}") from error
         inner = next(arg for arg in get_args(hint) if arg is not type(None))
         return None if raw is None else _value(inner, raw, path, where, base)
     if hint is Path and isinstance(raw, str):

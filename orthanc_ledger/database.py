@@ -48,6 +48,18 @@ class Database:
                 connection.execute("ROLLBACK")
             raise
 
+    def scrub(self) -> None:
+        """Leave nothing of deleted rows in the file and its log.
+
+        `secure_delete` overwrites what is deleted, but not what a page that was divided keeps of it, nor the log
+        (sqlite.org, "PRAGMA secure_delete", "VACUUM"). Raises sqlite3.OperationalError when others read for too long.
+        """
+        connection = self.connection()
+        connection.execute("VACUUM")
+        [(is_busy, *_)] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        if is_busy:
+            raise sqlite3.OperationalError("others read for too long: its log still holds deleted rows")
+
     def rows(self, sql: str, *values: Any) -> list[Any]:
         """All rows of a query."""
         return self.connection().execute(sql, values).fetchall()

@@ -9,6 +9,7 @@ import yaml
 
 from orthanc_ledger.config import Config, Party, load, load_party
 from orthanc_ledger.errors import ConfigError
+from orthanc_ledger.node_key import NodeKey
 
 ROOT = Path(__file__).resolve().parent.parent
 WHOLE: dict[str, Any] = {
@@ -39,7 +40,7 @@ def read(folder: Path, **changes: Any) -> Config:
 def test_relative_paths_count_from_the_files_folder(tmp_path: Path) -> None:
     config = read(tmp_path, data_dir="/elsewhere")
     assert config.data_dir == Path("/elsewhere")
-    assert config.node_key == tmp_path / "keys" / "node.key"
+    assert config.node_key == NodeKey(tmp_path / "keys" / "node.key")
     assert config.ledger == f"embedded:{tmp_path}/data/ledger.db"
 
 
@@ -88,6 +89,8 @@ def test_defaults_stand_for_what_is_left_out(tmp_path: Path) -> None:
         ({"peers": [{**RESEARCH, "port": 104}]}, "needs `host` and `port`"),
         ({"research": {"host": "127.0.0.1", "port": 11112}}, "two ports"),
         ({"node_key": "data/node.key"}, "node_key: must lie outside data_dir"),
+        ({"node_key": "passphrase:data/node.key"}, "node_key: must lie outside data_dir"),
+        ({"node_key": "pkcs11:token=hospital"}, "node_key: pkcs11: not built"),
         ({"clinical": {"max_associations": 20}}, "clinical.max_associations: expected more than the 20"),
         ({"checkpoint_sinks": ["ftp://host/"]}, "checkpoint_sinks: sink 'ftp://host/': expected path:FOLDER"),
         ({"checkpoint_sinks": ["path:"]}, "checkpoint_sinks: sink 'path:'"),

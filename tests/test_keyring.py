@@ -15,6 +15,7 @@ import pytest
 from orthanc_ledger import tokens
 from orthanc_ledger.errors import ConfigError, IntegrityError, NotHeld, ServiceAway
 from orthanc_ledger.keyring import Keyring, StudyErased
+from orthanc_ledger.node_key import NodeKey
 
 STUDY = "1.2.826.0.1.3680043.8.498.1"
 OTHER = "1.2.826.0.1.3680043.8.498.2"
@@ -25,7 +26,7 @@ class Files(NamedTuple):
     node_key: Path
 
     def open(self) -> Keyring:
-        return Keyring.open(self.keyring, self.node_key)
+        return Keyring.open(self.keyring, NodeKey(self.node_key))
 
     def sql(self, *statements: str) -> None:
         db = sqlite3.connect(self.keyring)
@@ -44,7 +45,7 @@ def files(tmp_path: Path) -> Files:
 
 @pytest.fixture
 def keyring(files: Files) -> Keyring:
-    return Keyring.create(files.keyring, files.node_key)
+    return Keyring.create(files.keyring, NodeKey(files.node_key))
 
 
 def test_keys_are_the_same_when_opened_again(keyring: Keyring, files: Files) -> None:
@@ -72,7 +73,7 @@ def test_randomness_is_the_injected_one(files: Files) -> None:
         drawn.append(bytes([len(drawn) + 1]) * size)
         return drawn[-1]
 
-    keyring = Keyring.create(files.keyring, files.node_key, random)
+    keyring = Keyring.create(files.keyring, NodeKey(files.node_key), random)
     study, batch = keyring.ensure_study(STUDY), keyring.new_batch(STUDY)
     assert {files.node_key.read_bytes(), keyring.k_lookup, study.token, study.k_study, batch.key_id, batch.key} <= {
         *drawn
@@ -136,14 +137,14 @@ def test_nothing_is_overwritten(files: Files, existing: str) -> None:
     there: Path = getattr(files, existing)
     there.write_bytes(b"precious")
     with pytest.raises(ConfigError, match=there.name):
-        Keyring.create(files.keyring, files.node_key)
+        Keyring.create(files.keyring, NodeKey(files.node_key))
     assert there.read_bytes() == b"precious"
     assert [file.name for file in (files.keyring, files.node_key) if file.exists()] == [there.name]
 
 
 def test_keyring_in_a_missing_folder_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"node\.key.*cannot be made"):
-        Keyring.create(tmp_path / "keyring.db", tmp_path / "missing" / "node.key")
+        Keyring.create(tmp_path / "keyring.db", NodeKey(tmp_path / "missing" / "node.key"))
 
 
 @pytest.mark.parametrize("missing", ["keyring", "node_key"])
@@ -226,8 +227,9 @@ PROCESS = """
 import json, os, signal, sys
 from pathlib import Path
 from orthanc_ledger.keyring import Keyring
+from orthanc_ledger.node_key import NodeKey
 
-keyring = Keyring.open(Path(sys.argv[1]), Path(sys.argv[2]))
+keyring = Keyring.open(Path(sys.argv[1]), NodeKey(Path(sys.argv[2])))
 print("ready", flush=True)
 sys.stdin.readline()
 studies = [keyring.ensure_study(f"1.2.{number}").token.hex() for number in range(30)]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from orthanc_ledger.commands.terminal import add_json, tell
 from orthanc_ledger.errors import ConfigError
+from orthanc_ledger.node_key import PASSPHRASE_FILE
 from orthanc_ledger.setup_node import CONFIG_NAME, DEFAULT_MSP_IDS, ROLES, Plan, create_node
 
 
@@ -16,6 +17,11 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         type=Path,
         metavar="FILE",
         help="where a copy of the node key goes (required; another disk: without the key all is lost)",
+    )
+    parser.add_argument(
+        "--passphrase",
+        action="store_true",
+        help=f"keep the node key under a passphrase, from the file ${PASSPHRASE_FILE} names, or typed here",
     )
     parser.add_argument(
         "--all-roles",
@@ -67,6 +73,7 @@ def _run(args: argparse.Namespace) -> int:
         all_roles=args.all_roles,
         ledger=args.ledger,
         identity=args.identity,
+        passphrase=args.passphrase,
     )
     config = create_node(plan)
     path = args.directory / CONFIG_NAME
