@@ -20,10 +20,11 @@ from orthanc_ledger.intake import Intake
 from orthanc_ledger.keyring import Keyring, StudyErased
 from orthanc_ledger.ledger import Ledger
 from orthanc_ledger.outage import ANCHORS_WAIT, CONTENT_AWAY, Outage, SignedAnew
-from orthanc_ledger.outbox import LedgerCall, Outbox
+from orthanc_ledger.outbox import Outbox
 from orthanc_ledger.sole import sole
 from orthanc_ledger.spool import INBOX, Spool
 from orthanc_ledger.supersede import Supersessions
+from orthanc_ledger.teller import ERASED, Teller
 from orthanc_ledger.workers import Workers
 
 LOGGER = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class Anchorer:
         self._content = content
         self._ledger = SignedAnew(ledger)
         takes_nothing = "the ledger takes nothing, `status` says what waits"
+        self._teller = Teller(self._ledger, outbox)
         waits = "new objects are not sealed and research gets nothing until it is back"
         self._outage = Outage(outbox, ANCHORS_WAIT, "ledger", takes_nothing)
         self._content_outage = Outage(outbox, CONTENT_AWAY, "content", waits)
@@ -150,12 +152,7 @@ class Anchorer:
         for batch in self._index.unanchored():
             if batch.manifest not in self._failed:
                 self._anchor(batch)
-        for call in self._outbox.posted():
-            try:
-                self._tell(call)
-            except ContractError as error:
-                self._outbox.alarm("report refused", str(call.id), f"the ledger refused {call.function}: {error}")
-            self._outbox.done(call)
+        self._teller.submit()
 
     def report(self) -> None:
         """Queue a report of what was denied since the last one, and move supersessions on. Raises LedgerAway."""
@@ -252,47 +249,15 @@ class Anchorer:
         try:
             committed = self._ledger.submit("Anchor", args)
         except ContractError as error:
-            text = f"the ledger refused a batch of {batch.count} objects: {error}"
-            self._outbox.alarm("anchor refused", str(batch.id), text)
+            if error.field != ERASED:  # which takes the batch away
+                text = f"the ledger refused a batch of {batch.count} objects: {error}"
+                self._outbox.alarm("anchor refused", str(batch.id), text)
             self._failed.add(batch.manifest)
             return
         self._outage.is_over()
         for name in self._index.keep_anchored(batch, committed.position):
             self._intake.drop(name)
         LOGGER.info("anchored %d objects at ledger position %d", batch.count, committed.position)
-
-    def _tell(self, call: LedgerCall) -> None:
-        if call.function == "FlagTampered":
-            self._flag(call)
-            return
-        try:
-            self._ledger.submit(call.function, call.args, call.nonce)
-        except ContractError as error:
-            if (call.function, error.code, error.field) != ("LogDenials", "NOT_FOUND", "peer"):
-                raise
-            unregistered = {name: value for name, value in call.args.items() if name != "peer"}
-            self._ledger.submit(call.function, {**unregistered, "unregistered": True})
-
-    def _flag(self, call: LedgerCall) -> None:
-        """Submit a flag as its instance's next; none while one stands."""
-        if "n" not in call.args:
-            n = self._next_flag(call.args["study"], call.args["instance"])
-            if n is None:
-                return
-            # Kept first: submitted again it is the same flag, even if it was resolved meanwhile.
-            call = self._outbox.amend(call, {**call.args, "n": n})
-        try:
-            self._ledger.submit(call.function, call.args)
-        except ContractError as error:
-            if (error.code, error.field) != ("CONFLICT", "n"):  # else another party's flag came first, and stands
-                raise
-
-    def _next_flag(self, study: bytes, instance: bytes) -> int | None:
-        """The number of an instance's next flag; None while one stands."""
-        standing = self._ledger.query("StandingOf", {"study": study})
-        if any(flag["instance"] == instance for flag in standing["flagged"]):
-            return None
-        return max((flag["n"] + 1 for flag in standing["resolved"] if flag["instance"] == instance), default=0)
 
 
 class _Every:
