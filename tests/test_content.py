@@ -13,12 +13,21 @@ from typing import Any, BinaryIO
 import pytest
 
 from orthanc_ledger.content import Batch, ContentStore, open_store, verify_cid
-from orthanc_ledger.content.cid import UnixFsImporter, block_cid, check_block_cid, check_file_cid, cid_of, cid_text
+from orthanc_ledger.content.cid import (
+    UnixFsImporter,
+    block_cid,
+    blocks_of,
+    check_block_cid,
+    check_file_cid,
+    cid_of,
+    cid_text,
+)
 from orthanc_ledger.content.local import LocalStore
 from orthanc_ledger.errors import ConfigError, ContentAway, IntegrityError, NotHeld
 
 EMPTY = "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"
 ABSENT = "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e"
+ROOT = "bafyreihdb57fdysx5h35urvxz64ros7zvywshber7id6t6c6fek37jgyfe"
 BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 
@@ -86,6 +95,13 @@ class TestCids:
             for start in range(0, len(content), step):
                 importer.update(content[start : start + step])
             assert importer.finish() == cid_of(io.BytesIO(content), 64, 3)
+
+    @pytest.mark.parametrize("size", [0, 1, 3, 4, 12, 13, 36, 37, 1000])
+    def test_blocks_of_a_file_have_their_cids_and_end_with_its_root(self, size: int) -> None:
+        blocks = list(blocks_of(io.BytesIO(stream(size)), chunk=4, links=3))
+        assert cid_text(blocks[-1][0]) == cid_of(io.BytesIO(stream(size)), chunk=4, links=3)
+        assert all(cid[4:] == hashlib.sha256(block).digest() for cid, block in blocks)
+        assert b"".join(block for cid, block in blocks if cid[1] == 0x55) == stream(size)
 
     def test_block_cid_is_that_of_the_ipld_fixtures(self) -> None:
         # array-2 of the IPLD codec fixtures.
@@ -269,17 +285,17 @@ class TestStore:
 
     def test_sound_copy_needs_no_repair_and_a_bad_one_has_no_other(self, store: ContentStore, folder: Path) -> None:
         cid, block = put(store, b"hello world", blocks=(BLOCK,))
-        assert [*store.repair(cid), *store.repair(block)] == []
+        assert [*store.repair(cid, block), *store.repair(block, block)] == []
         for part, bad in (("objects", cid), ("blocks", block)):
             place = folder / part / bad[-2:] / bad
             place.write_bytes(b"hello worlds")
             with pytest.raises(IntegrityError, match=f"expected {bad}"):
-                store.repair(bad)
+                store.repair(bad, block)
             place.unlink()
             with pytest.raises(NotHeld, match=bad):
-                store.repair(bad)
+                store.repair(bad, block)
         with pytest.raises(IntegrityError, match="CIDv1"):
-            store.repair("../secret")
+            store.repair("../secret", block)
 
     def test_what_is_forgotten_is_held_no_more_and_the_rest_is(self, store: ContentStore, folder: Path) -> None:
         cid, root, kept = put(store, b"hello world", blocks=(BLOCK, b"\x80"))
@@ -288,7 +304,14 @@ class TestStore:
         assert [path for path in folder.rglob("b*") if path.is_file()] == [folder / "blocks" / kept[-2:] / kept]
         for gone in (cid, root):
             with pytest.raises(NotHeld):
-                store.repair(gone)
+                store.repair(gone, root)
+
+    def test_a_folder_fetches_nothing_and_lets_nothing_expire(self, store: ContentStore) -> None:
+        (cid,) = put(store, b"hello world")
+        with pytest.raises(ConfigError, match="kubo:"):
+            store.keep(ROOT)
+        store.expire(ROOT, [cid], 1 << 62)
+        assert get(store, cid) == b"hello world"
 
     def test_nothing_is_forgotten_under_a_name_that_is_no_cid(self, store: ContentStore, folder: Path) -> None:
         (folder / "secret").write_bytes(b"secret")
@@ -301,7 +324,7 @@ class TestStore:
     def test_unmounted_store_forgets_nothing(self, store: ContentStore, folder: Path) -> None:
         (cid,) = put(store, b"hello world")
         folder.rename(folder.with_name("elsewhere"))
-        for call in (store.check, lambda: store.forget([], [cid]), lambda: store.repair(cid)):
+        for call in (store.check, lambda: store.forget([], [cid]), lambda: store.repair(cid, ROOT)):
             with pytest.raises(ContentAway, match="mounted"):
                 call()
 

@@ -95,12 +95,27 @@ class ContentStore(Protocol):
         """Discard what batches of dead processes left. Only for the one process that writes, before its first batch."""
         ...
 
-    def repair(self, cid: str) -> Sequence[str]:
+    def repair(self, cid: str, root: str) -> Sequence[str]:
         """Replace each bad or missing copy of an object or block by a healthy one; return the names of those replaced.
 
-        Killed at any moment, what was held healthy before still is somewhere, and the next repair or ``recover`` ends
-        the work. Raises ``NotHeld`` (there is no copy anywhere) or ``IntegrityError`` (only bad ones) when there is
-        nothing to repair it from, and ``ContentAway`` when that cannot be said now.
+        ``root`` is the manifest that it lies under, or itself. Killed at any moment, what was held healthy before is
+        held still, and what was unpinned is pinned again by the next repair, ``recover`` or ``keep``. Raises
+        ``NotHeld`` (there is no copy anywhere) or ``IntegrityError`` (only bad ones) when there is nothing to repair it
+        from, and ``ContentAway`` when that cannot be said now.
+        """
+        ...
+
+    def keep(self, root: str) -> None:
+        """See to it that a manifest and all under it are pinned, fetching from others what is not here.
+
+        A repeat goes on where the last one ended. Raises ``ContentAway`` when not all of it came in time, and
+        ``ConfigError`` when this store has nobody to fetch from.
+        """
+        ...
+
+    def expire(self, root: str, cids: Collection[str], now_us: int) -> None:
+        """Drop those near copies of a manifest's objects that are older than the store is told to keep them, once each
+        is proved to be held, whole and pinned, by enough other places; others stay. Raises ``ContentAway``.
         """
         ...
 

@@ -8,7 +8,7 @@ gives (IPIP-499, unixfs-v1-2025); blocks are dag-cbor.
 import hashlib
 import re
 from base64 import b32decode, b32encode
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -36,6 +36,41 @@ class _Node:
     total_size: int
 
 
+Block = tuple[bytes, bytes]
+"""A block: its binary CID, its bytes."""
+
+
+class _Tree:
+    """The balanced tree over a file's leaves; ``take`` gets each node above them once it is whole, children first."""
+
+    def __init__(self, links: int, take: Callable[[Block], object]) -> None:
+        self._links = links
+        self._take = take
+        self._levels: list[list[_Node]] = [[]]
+
+    def add(self, node: _Node, level: int = 0) -> None:
+        if level == len(self._levels):
+            self._levels.append([])
+        # A full level is closed by its next node only: were it the last one, it would be the root's children.
+        if len(self._levels[level]) == self._links:
+            self._close(level)
+            self._levels[level] = []
+        self._levels[level].append(node)
+
+    def root(self) -> bytes:
+        """The binary CID over all leaves, of which there is at least one."""
+        level = 0
+        while level + 1 < len(self._levels) or len(self._levels[level]) > 1:
+            self._close(level)
+            level += 1
+        return self._levels[level][0].cid
+
+    def _close(self, level: int) -> None:
+        node, block = _parent(self._levels[level])
+        self._take((node.cid, block))
+        self.add(node, level + 1)
+
+
 class UnixFsImporter:
     """Computes the CID of a file from its bytes in order, in memory of one node for each level and link.
 
@@ -44,8 +79,7 @@ class UnixFsImporter:
 
     def __init__(self, chunk: int = CHUNK, links: int = LINKS) -> None:
         self._chunk = chunk
-        self._links = links
-        self._levels: list[list[_Node]] = [[]]
+        self._tree = _Tree(links, lambda block: None)
         self._leaf = hashlib.sha256()
         self._leaf_size = 0
 
@@ -63,26 +97,12 @@ class UnixFsImporter:
     def finish(self) -> str:
         """Return the CID of all bytes so far; nothing may be added afterwards."""
         self._end_leaf()
-        level = 0
-        while level + 1 < len(self._levels) or len(self._levels[level]) > 1:
-            self._add(level + 1, _parent(self._levels[level]))
-            level += 1
-        return cid_text(self._levels[level][0].cid)
+        return cid_text(self._tree.root())
 
     def _end_leaf(self) -> None:
-        cid = _binary(_RAW, self._leaf.digest())
-        self._add(0, _Node(cid, self._leaf_size, self._leaf_size))
+        self._tree.add(_leaf(self._leaf.digest(), self._leaf_size))
         self._leaf = hashlib.sha256()
         self._leaf_size = 0
-
-    def _add(self, level: int, node: _Node) -> None:
-        if level == len(self._levels):
-            self._levels.append([])
-        # A full level is closed by its next node only: were it the last one, it would be the root's children.
-        if len(self._levels[level]) == self._links:
-            self._add(level + 1, _parent(self._levels[level]))
-            self._levels[level] = []
-        self._levels[level].append(node)
 
 
 def cid_of(source: BinaryIO, chunk: int = CHUNK, links: int = LINKS) -> str:
@@ -91,6 +111,26 @@ def cid_of(source: BinaryIO, chunk: int = CHUNK, links: int = LINKS) -> str:
     while data := source.read(1 << 18):
         importer.update(data)
     return importer.finish()
+
+
+def blocks_of(source: BinaryIO, chunk: int = CHUNK, links: int = LINKS) -> Iterator[Block]:
+    """The blocks of the file that ``source`` holds from where it stands to its end, children first, the root last.
+
+    ``source`` reads as much as it is asked for, save at its end.
+    """
+    made: list[Block] = []
+    tree = _Tree(links, made.append)
+    data = source.read(chunk)
+    while True:
+        leaf = _leaf(hashlib.sha256(data).digest(), len(data))
+        tree.add(leaf)
+        yield from made
+        made.clear()
+        yield leaf.cid, data
+        if not (data := source.read(chunk)):
+            break
+    tree.root()
+    yield from made
 
 
 def block_cid(block: bytes) -> str:
@@ -128,8 +168,14 @@ def cid_bytes(cid: str) -> bytes:
     return b32decode(cid[1:].upper() + "=" * (-(len(cid) - 1) % 8))
 
 
-def _parent(children: Sequence[_Node]) -> _Node:
-    """The dag-pb node over children: PBNode with its links before its data, which is a UnixFS file without bytes."""
+def _leaf(digest: bytes, size: int) -> _Node:
+    return _Node(_binary(_RAW, digest), size, size)
+
+
+def _parent(children: Sequence[_Node]) -> tuple[_Node, bytes]:
+    """The dag-pb node over children, and its block: PBNode with its links before its data, which is a UnixFS file
+    without bytes.
+    """
     links = b"".join(
         _field(2, _field(1, child.cid) + _field(2, b"") + _number(3, child.total_size)) for child in children
     )
@@ -137,20 +183,21 @@ def _parent(children: Sequence[_Node]) -> _Node:
     sizes = b"".join(_number(4, child.file_size) for child in children)
     block = links + _field(1, _number(1, 2) + _number(3, file_size) + sizes)  # Type 2: File
     total_size = len(block) + sum(child.total_size for child in children)
-    return _Node(_binary(_DAG_PB, hashlib.sha256(block).digest()), file_size, total_size)
+    return _Node(_binary(_DAG_PB, hashlib.sha256(block).digest()), file_size, total_size), block
 
 
 def _field(number: int, value: bytes) -> bytes:
     """A protobuf field of wire type 2."""
-    return _varint(number << 3 | 2) + _varint(len(value)) + value
+    return varint(number << 3 | 2) + varint(len(value)) + value
 
 
 def _number(number: int, value: int) -> bytes:
     """A protobuf field of wire type 0."""
-    return _varint(number << 3) + _varint(value)
+    return varint(number << 3) + varint(value)
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """An unsigned number, seven bits a byte, the lowest first (multiformats.io unsigned-varint)."""
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)

@@ -83,7 +83,7 @@ class LocalStore:
             for left in self._staging.iterdir():
                 shutil.rmtree(left)
 
-    def repair(self, cid: str) -> Sequence[str]:
+    def repair(self, cid: str, root: str) -> Sequence[str]:
         """Nothing when the copy is sound; else raises what is wrong, as there is no other."""
         if is_block_cid(cid):
             self.get_block(cid)
@@ -91,6 +91,13 @@ class LocalStore:
             with self.open(cid) as file:
                 verify_cid(file, cid)
         return ()
+
+    def keep(self, root: str) -> None:
+        """Raises ``ConfigError``: a folder has nobody to fetch from."""
+        raise ConfigError(f"content store {self._objects.parent}: a folder fetches nothing; name a kubo: store")
+
+    def expire(self, root: str, cids: Collection[str], now_us: int) -> None:
+        """Nothing: these are all copies there are."""
 
     def forget(self, roots: Collection[str], cids: Collection[str]) -> None:
         """Delete their files, then sync the folders: also of those that are gone, as whoever unlinked them may have

@@ -1,17 +1,17 @@
 """The connection file: which channel and chaincode, which peers of one's own, whose certificates to believe."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_certificate
 
 from orthanc_ledger.errors import ConfigError
 from orthanc_ledger.ledger.fabric.authorities import check_trial_authority
 from orthanc_ledger.ledger.identity import parse_certificate, read_certificate
+from orthanc_ledger.yaml_file import Keys, read_yaml
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,9 @@ def read_connection(path: Path) -> Connection:
     names a certificate that cannot be read or is of a trial network, with a peer elsewhere (`check_trial_authority`),
     or an `organisation` that is not among `organisations`.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}): name the channel's connection file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML: {error}") from error
+    raw = read_yaml(path, "name the channel's connection file")
     deadlines = {each.name for each in fields(Deadlines)}
-    keys = _Keys(
+    keys = Keys(
         path,
         "",
         raw,
@@ -90,7 +85,7 @@ def read_connection(path: Path) -> Connection:
 
 
 def _own_peer(path: Path, number: int, raw: Any) -> OwnPeer:
-    keys = _Keys(path, f"peers[{number}].", raw, {"endpoint", "tls_ca"}, {"server_name"})
+    keys = Keys(path, f"peers[{number}].", raw, {"endpoint", "tls_ca"}, {"server_name"})
     endpoint = keys.text("endpoint")
     host, _, port = endpoint.rpartition(":")
     if not host or not port.isdecimal():
@@ -100,7 +95,7 @@ def _own_peer(path: Path, number: int, raw: Any) -> OwnPeer:
 
 
 def _organisations(path: Path, raw: dict[Any, Any]) -> dict[str, bytes]:
-    keys = _Keys(path, "organisations.", raw, set(raw), set())
+    keys = Keys(path, "organisations.", raw, set(raw), set())
     return {
         msp_id: read_certificate(path.parent / keys.text(msp_id)).public_bytes(Encoding.DER) for msp_id in sorted(raw)
     }
@@ -111,32 +106,3 @@ def _check_authorities(connection: Connection) -> None:
     for peer in connection.peers:
         for certificate in (load_pem_x509_certificate(peer.tls_ca), *organisations):
             check_trial_authority(certificate, peer.endpoint)
-
-
-class _Keys:
-    """A mapping of the file, which says where it is wrong."""
-
-    def __init__(self, path: Path, where: str, raw: Any, needed: set[str], known: set[str]) -> None:
-        self._path, self._where, self._raw = path, where, raw
-        if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
-            raise ConfigError(f"{path}: {where or 'top level'}: expected keys and values, got {raw!r}")
-        for key in sorted(raw.keys() - needed - known):
-            raise ConfigError(f"{path}: {where}{key}: unknown key; known here: {', '.join(sorted(needed | known))}")
-        for key in sorted(needed - raw.keys()):
-            raise ConfigError(f"{path}: {where}{key}: missing")
-
-    def text(self, key: str) -> str:
-        return str(self._checked(key, "a text", lambda value: isinstance(value, str) and value != ""))
-
-    def filled(self, key: str, kind: type) -> Any:
-        return self._checked(key, f"a {kind.__name__} that is not empty", lambda value: type(value) is kind and value)
-
-    def positive(self, key: str, kind: type) -> Any:
-        numbers = (int, float) if kind is float else (int,)
-        return kind(self._checked(key, "a number above 0", lambda value: type(value) in numbers and value > 0))
-
-    def _checked(self, key: str, expected: str, fits: Callable[[Any], Any]) -> Any:
-        value = self._raw[key]
-        if not fits(value):
-            raise ConfigError(f"{self._path}: {self._where}{key}: expected {expected}, got {value!r}")
-        return value
