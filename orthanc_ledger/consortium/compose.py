@@ -10,22 +10,26 @@ from typing import Any
 
 import yaml
 
-from orthanc_ledger.consortium import files
+from orthanc_ledger.consortium import files, ipfs
 from orthanc_ledger.consortium.binaries import fabric_binaries
 from orthanc_ledger.consortium.servers import Places, chaincode_environment, orderer_environment, peer_environment
 from orthanc_ledger.consortium.topology import (
     DEFAULTS,
     FABRIC_VERSION,
+    KUBO_VERSION,
     LOOPBACK,
     Chaincode,
+    Kubo,
     Orderer,
     Organisation,
+    Peer,
     Server,
     Topology,
 )
 
 ENVIRONMENT = "compose.env"
 _IMAGE_BUILDER = "/opt/hyperledger/ccaas_builder"  # in fabric-peer's image: chaincode as a service
+_REPOSITORY = "/data/ipfs"  # in kubo's image
 _PLACES = Places("/consortium/config", "/consortium/crypto", "/consortium/data", "0.0.0.0")
 _HEAD = """\
 # Made by `python -m orthanc_ledger.consortium render` from orthanc_ledger/consortium/topology.py: change that.
@@ -41,7 +45,7 @@ def compose_yaml(topology: Topology) -> str:
         for organisation in topology.organisations
         for server in organisation.servers
     }
-    kept = [server.name for server in topology.servers if not isinstance(server, Chaincode)]
+    kept = [server.name for server in topology.servers if isinstance(server, Orderer | Peer)]
     content = {"name": "custody", "services": services, "volumes": {name: {} for name in kept}}
     return _HEAD + yaml.safe_dump(content, sort_keys=False, width=120)
 
@@ -69,6 +73,17 @@ def _service(organisation: Organisation, server: Server) -> dict[str, Any]:
             "environment": chaincode_environment(organisation, package_id, "${POLICY_SHA256:?}", _PLACES),
             "user": "${CONSORTIUM_USER:?}",  # whose keys they are
             "volumes": [_mounted(f"crypto/chaincode/{organisation.name}")],
+            "restart": "unless-stopped",
+        }
+    if isinstance(server, Kubo):
+        return {
+            "image": f"ipfs/kubo:v{KUBO_VERSION}",
+            "command": list(ipfs.DAEMON),
+            "environment": ipfs.environment(_REPOSITORY),
+            "user": "${CONSORTIUM_USER:?}",  # whose repository it is, which the organisation's node reads, too
+            "volumes": [f"${{CONSORTIUM:?}}/{ipfs.repository(Path(), server)}:{_REPOSITORY}"],
+            "ports": [f"{LOOPBACK}:{port}:{port}" for port in (server.port, server.api_port)],
+            "healthcheck": {"disable": True},  # the image's own asks without the token
             "restart": "unless-stopped",
         }
     ports = [server.port, server.operations_port]

@@ -1,7 +1,10 @@
-"""What our builds of Fabric differ in from its release: faults by which any member could stop every peer for good.
+"""What our builds of Fabric and Kubo differ in from their releases.
 
-A block stays, so a peer that it ends or hangs does so again after each start. Verdicts are the release's, where it
-comes to one. What a newer Fabric has mended itself goes from here: of none newer than 3.1.1 could sources be had.
+Fabric's (MENDS) are faults by which any member could stop every peer for good. A block stays, so a peer that it ends or
+hangs does so again after each start. Verdicts are the release's, where it comes to one. What a newer Fabric has mended
+itself goes from here: of none newer than 3.1.1 could sources be had.
+
+Kubo's (KUBO_MENDS) is one by which a node never asks a peer for blocks.
 """
 
 from collections.abc import Iterable
@@ -13,7 +16,7 @@ from orthanc_ledger.errors import ConfigError
 
 @dataclass(frozen=True)
 class Mend:
-    """A text that stands once in a file of Fabric's sources, and what is built in its place."""
+    """A text that stands once in a file of the sources, and what is built in its place."""
 
     file: str
     was: str
@@ -65,9 +68,22 @@ MENDS = (
     ),
 )
 
+KUBO_MENDS = (
+    # A peer that dials in while a node comes up is connected, and never asked for a block until it is connected anew:
+    # bitswap learns of later connections alone. Nodes that are started together meet so once in some hundred times.
+    # As in boxo's pull request 1201, which no release of Kubo has that could be had.
+    Mend(
+        "bitswap/network/bsnet/ipfs_impl.go",
+        "\tbsnet.host.Network().Notify((*netNotifiee)(bsnet))\n",
+        "\tbsnet.host.Network().Notify((*netNotifiee)(bsnet))\n"
+        "\tfor _, conn := range bsnet.host.Network().Conns() {\n"
+        "(*netNotifiee)(bsnet).Connected(bsnet.host.Network(), conn)\n}\n",
+    ),
+)
+
 
 def mend(sources: Path, mends: Iterable[Mend] = MENDS) -> None:
-    """Apply to a copy of Fabric's sources. Raises ConfigError when a text does not stand there exactly once."""
+    """Apply to a copy of the sources. Raises ConfigError when a text does not stand there exactly once."""
     for each in mends:
         path = sources / each.file
         text = path.read_text() if path.is_file() else ""

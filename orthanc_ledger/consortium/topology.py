@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 FABRIC_VERSION = "3.1.1"
+KUBO_VERSION = "0.42.0"
 CHANNEL = CHAINCODE = "custody"
 LOOPBACK = "127.0.0.1"
 
 _ROLES = {"hospital": "owner", "custodian": "custodian"}  # all others: research
-_TWO_PEERS = "hospital"  # its node goes on while one is down
+_HOSPITAL = "hospital"  # its node goes on while one of its two peers is down
 _FIRST_PORT = 7050
 _PORTS_EACH = 20
 
@@ -72,8 +73,23 @@ class Chaincode:
         return f"{self.host}:{self.port}"
 
 
-Server = Orderer | Peer | Chaincode
-S = TypeVar("S", Orderer, Peer, Chaincode)
+@dataclass(frozen=True)
+class Kubo:
+    """An organisation's IPFS node: TCP ports for the other nodes (swarm), and for its own organisation (RPC)."""
+
+    name: str
+    port: int
+    api_port: int
+    host: str = LOOPBACK
+
+    @property
+    def swarm(self) -> str:
+        """Where other nodes reach it, as a multiaddr without its peer id."""
+        return f"/{'ip4' if self.host == LOOPBACK else 'dns4'}/{self.host}/tcp/{self.port}"
+
+
+Server = Orderer | Peer | Chaincode | Kubo
+S = TypeVar("S", Orderer, Peer, Chaincode, Kubo)
 
 
 @dataclass(frozen=True)
@@ -85,6 +101,7 @@ class Organisation:
     orderer: Orderer | None
     peers: tuple[Peer, ...]
     chaincode: Chaincode
+    kubos: tuple[Kubo, ...] = ()
 
     @property
     def msp_id(self) -> str:
@@ -92,7 +109,7 @@ class Organisation:
 
     @property
     def servers(self) -> tuple[Server, ...]:
-        return (*((self.orderer,) if self.orderer else ()), *self.peers, self.chaincode)
+        return (*((self.orderer,) if self.orderer else ()), *self.peers, self.chaincode, *self.kubos)
 
 
 @dataclass(frozen=True)
@@ -115,9 +132,13 @@ class Topology:
         return tuple(peer for each in self.organisations for peer in each.peers)
 
     @property
+    def kubos(self) -> tuple[Kubo, ...]:
+        return tuple(kubo for each in self.organisations for kubo in each.kubos)
+
+    @property
     def servers(self) -> tuple[Server, ...]:
-        """All, in the order in which they are started: orderers, peers, chaincode services."""
-        return (*self.orderers, *self.peers, *(each.chaincode for each in self.organisations))
+        """All, in the order in which they are started: orderers, peers, chaincode services, IPFS nodes."""
+        return (*self.orderers, *self.peers, *(each.chaincode for each in self.organisations), *self.kubos)
 
     @property
     def endorsement(self) -> str:
@@ -160,6 +181,7 @@ class Topology:
                     orderer=changed(each.orderer) if each.orderer else None,
                     peers=tuple(changed(peer) for peer in each.peers),
                     chaincode=changed(each.chaincode),
+                    kubos=tuple(changed(kubo) for kubo in each.kubos),
                 )
                 for each in self.organisations
             )
@@ -182,7 +204,10 @@ DEFAULTS = Settings()
 
 
 def trial(
-    names: tuple[str, ...] = ("hospital", "custodian", "research"), orderers: int = 3, hospital_peers: int = 2
+    names: tuple[str, ...] = ("hospital", "custodian", "research"),
+    orderers: int = 3,
+    hospital_peers: int = 2,
+    hospital_kubos: int = 0,
 ) -> Topology:
     """The trial network: hospital and custodian, and any number of research organisations after them.
 
@@ -192,18 +217,22 @@ def trial(
         raise ValueError(f"organisations {names}: expected hospital and custodian first")
     return Topology(
         tuple(
-            _organisation(name, _FIRST_PORT + number * _PORTS_EACH, number < orderers, hospital_peers)
+            _organisation(name, _FIRST_PORT + number * _PORTS_EACH, number < orderers, hospital_peers, hospital_kubos)
             for number, name in enumerate(names)
         )
     )
 
 
-def _organisation(name: str, first_port: int, has_orderer: bool, hospital_peers: int) -> Organisation:
+def _organisation(
+    name: str, first_port: int, has_orderer: bool, hospital_peers: int, hospital_kubos: int
+) -> Organisation:
     ports = iter(range(first_port, first_port + _PORTS_EACH))
     orderer = Orderer(f"orderer.{name}", next(ports), next(ports), next(ports)) if has_orderer else None
-    count = hospital_peers if name == _TWO_PEERS else 1
-    peers = tuple(_peer(f"peer{number}.{name}", ports) for number in range(count))
-    return Organisation(name, _ROLES.get(name, "research"), orderer, peers, Chaincode(f"chaincode.{name}", next(ports)))
+    peer_count, kubo_count = (hospital_peers, hospital_kubos) if name == _HOSPITAL else (1, min(hospital_kubos, 1))
+    peers = tuple(_peer(f"peer{number}.{name}", ports) for number in range(peer_count))
+    chaincode = Chaincode(f"chaincode.{name}", next(ports))
+    kubos = tuple(Kubo(f"kubo{number}.{name}", next(ports), next(ports)) for number in range(kubo_count))
+    return Organisation(name, _ROLES.get(name, "research"), orderer, peers, chaincode, kubos)
 
 
 def _peer(name: str, ports: Iterator[int]) -> Peer:

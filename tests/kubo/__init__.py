@@ -1,0 +1,1 @@
+"""Private IPFS on real Kubo nodes: the network of them, and the content store that uses it."""

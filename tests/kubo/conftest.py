@@ -1,0 +1,35 @@
+"""What tests on Kubo share: connected private nodes, one set for all tests of a file, and nodes that are set wrong."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.kubo.live import Kubos, Node, running_kubos, stray
+
+
+@pytest.fixture(scope="module")
+def kubos(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[Kubos]:
+    """`kubo0.hospital`, `kubo1.hospital`, `kubo0.custodian`, `kubo0.research`, connected with each other."""
+    with running_kubos(tmp_path_factory.mktemp("kubos"), free_port) as started:
+        yield started
+
+
+@pytest.fixture
+def hospital(kubos: Kubos) -> Node:
+    return kubos.node("kubo0.hospital")
+
+
+@pytest.fixture
+def stray_node(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[Callable[..., Node]]:
+    """Starts a node of its own with settings changed as ``stray`` says; it is gone after the test."""
+    started: list[Kubos] = []
+
+    def start(changes: Mapping[str, object] | None = None, swarm_key: Path | None = None) -> Node:
+        started.append(stray(tmp_path_factory.mktemp("stray"), free_port, changes or {}, swarm_key))
+        started[-1].up()
+        return started[-1].node()
+
+    yield start
+    for each in started:
+        each.down()
