@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from orthanc_ledger.batch import BatchLimits, OpenBatch, Preparer, fingerprint_limit_s, fingerprint_unit
 from orthanc_ledger.clock import MicrosecondClock
 from orthanc_ledger.content import ContentStore
+from orthanc_ledger.erasure import Removal
+from orthanc_ledger.erasures import Erasures
 from orthanc_ledger.errors import ConfigError, ContentAway, ContractError, DataError, LedgerAway, ServiceAway
 from orthanc_ledger.forwards import Forwards
 from orthanc_ledger.index import Batch, Index, Instance, Waiting
@@ -57,6 +59,7 @@ class Anchorer:
         keyring: Keyring,
         content: ContentStore,
         ledger: Ledger,
+        erasures: Erasures,
         node: Mapping[str, str],
         pace: Pace,
     ) -> None:
@@ -65,8 +68,8 @@ class Anchorer:
         self._outbox = outbox
         self._content = content
         self._ledger = SignedAnew(ledger)
-        takes_nothing = "the ledger takes nothing, `status` says what waits"
         self._teller = Teller(self._ledger, outbox)
+        takes_nothing = "the ledger takes nothing, `status` says what waits"
         waits = "new objects are not sealed and research gets nothing until it is back"
         self._outage = Outage(outbox, ANCHORS_WAIT, "ledger", takes_nothing)
         self._content_outage = Outage(outbox, CONTENT_AWAY, "content", waits)
@@ -81,6 +84,7 @@ class Anchorer:
             between=self.take_in,  # clinical peers shall see what comes meanwhile
         )
         self._supersessions = Supersessions(spool, index, outbox, forwards, keyring, self._preparer, self._ledger)
+        self._removal = Removal(index, outbox, forwards, erasures, self._intake, self._discard)
         self._open: dict[str, OpenBatch] = {}  # study UID → its batch that has not closed
         self._waiting: set[str] = set()  # studies that wait for a service
         self._failed: set[str] = set()  # studies and manifests that wait for a person
@@ -135,7 +139,10 @@ class Anchorer:
         self._intake.note_conflicts()
 
     def prepare_due(self, now_us: int) -> None:
-        """Add what is new to its study's open batch, finish those that close now, and prepare what a person decided."""
+        """Take away what is erased, add what is new to its study's open batch, finish those that close now, and prepare
+        what a person decided.
+        """
+        self._removal.run()
         waiting_studies = self._index.waiting()
         for waiting in waiting_studies:
             if waiting.study_uid not in self._waiting and waiting.study_uid not in self._failed:

@@ -77,7 +77,8 @@ class Forwarding:
         """The destination does not take it, or it may not leave as it is: a person has to look."""
         text = f"{forward.destination} does not have {forward.claim}: {trouble}: `orthanc-ledger forwards`"
         self._outbox.alarm(refused_kind(forward.destination), forward.claim, text)
-        self._forwards.failed(forward, trouble, _REFUSED_RETRY_S)
+        if not self._forwards.failed(forward, trouble, _REFUSED_RETRY_S):  # its study was erased meanwhile
+            self._outbox.forget({forward.claim})
 
     def tell_lateness(self, destination: str) -> None:
         """Raise the alarm of a destination that lacks something for too long, or take it back."""

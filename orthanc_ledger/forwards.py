@@ -83,13 +83,15 @@ class Forwards:
         with self._db.write() as db:
             db.execute("DELETE FROM forwards WHERE id = ?", (forward.id,))
 
-    def failed(self, forward: Forward, trouble: str, wait_s: int | None = None) -> None:
-        """The destination has it not. ``wait_s``: put off by that many seconds; None: it keeps its place."""
+    def failed(self, forward: Forward, trouble: str, wait_s: int | None = None) -> bool:
+        """The destination has it not. ``wait_s``: put off by that many seconds; None: it keeps its place. False: it
+        was dropped meanwhile.
+        """
         now = self._clock()
         due = forward.due if wait_s is None else now + wait_s
         with self._db.write() as db:
             sql = "UPDATE forwards SET due = ?, tried = ?, trouble = ? WHERE id = ?"
-            db.execute(sql, (due, now, trouble, forward.id))
+            return bool(db.execute(sql, (due, now, trouble, forward.id)).rowcount)
 
     def waits_since(self, destination: str, moment: int) -> bool:
         """Whether a destination lacks anything that was queued before a moment."""
@@ -120,10 +122,14 @@ class Forwards:
             sql = "DELETE FROM forwards WHERE destination = ? AND claim = COALESCE(?, claim) RETURNING claim"
             return [row[0] for row in db.execute(sql, (destination, claim)).fetchall()]
 
-    def forget(self, claim: str) -> None:
-        """Drop an object for all destinations: it is not held any more."""
+    def forget(self, *claims: str) -> None:
+        """Drop objects for all destinations: they are not held any more."""
         with self._db.write() as db:
-            db.execute("DELETE FROM forwards WHERE claim = ?", (claim,))
+            db.executemany("DELETE FROM forwards WHERE claim = ?", [(claim,) for claim in claims])
+
+    def scrub(self) -> None:
+        """Leave nothing of what was dropped in the file."""
+        self._db.scrub()
 
     def _insert(self, otherwise: str, claims: Iterable[str]) -> None:
         now = self._clock()

@@ -202,6 +202,18 @@ class Index:
         with self._db.write() as db:
             db.execute("DELETE FROM instances WHERE claim = ?", (claim,))
 
+    def forget_study(self, study_uid: str) -> None:
+        """Drop all that is known of a study; one that is not known is no error."""
+        with self._db.write() as db:
+            claims = "SELECT claim FROM instances WHERE study_uid = ?"
+            db.execute(f"DELETE FROM supersessions WHERE claim IN ({claims})", (study_uid,))
+            for table in ("instances", "series", "batches", "studies"):
+                db.execute(f"DELETE FROM {table} WHERE study_uid = ?", (study_uid,))
+
+    def scrub(self) -> None:
+        """Leave nothing of what was dropped in the file."""
+        self._db.scrub()
+
     # Studies
 
     def studies(self, study_uids: Sequence[str] | None = None) -> list[tuple[str, bytes | None, dict[str, str]]]:
@@ -307,6 +319,10 @@ class Index:
                 "UPDATE series SET attributes = ? WHERE study_uid = ? AND series_uid = ?",
                 (json.dumps(dict(attributes.series)), instance.study_uid, instance.series_uid),
             )
+
+    def batches_of(self, study_uid: str) -> list[Batch]:
+        """All batches of a study."""
+        return [Batch(*row) for row in self._db.rows(f"SELECT {_BATCH} FROM batches WHERE study_uid = ?", study_uid)]
 
     # Supersessions
 

@@ -6,6 +6,7 @@ An inbox of 100,000 units is read once at start; from then on only what is new i
 import contextlib
 import logging
 import secrets
+from collections.abc import Collection
 from dataclasses import replace
 
 from orthanc_ledger import tokens
@@ -16,7 +17,7 @@ from orthanc_ledger.errors import DataError, IntegrityError, NotHeld, Unreadable
 from orthanc_ledger.forwards import Forwards
 from orthanc_ledger.index import Index, Instance
 from orthanc_ledger.instance import read_identifiers
-from orthanc_ledger.keyring import Keyring
+from orthanc_ledger.keyring import ERASED, Keyring, StudyErased
 from orthanc_ledger.outbox import Outbox
 from orthanc_ledger.spool import CONFLICTS, INBOX, QUARANTINE, Spool, claim_of
 
@@ -79,6 +80,33 @@ class Intake:
         self._spool.remove(name)
         self._entered.discard(name)
 
+    def erase(self, study_uid: str, claims: Collection[str], until: int) -> list[str]:
+        """Remove a study's units, durably: those under its claims and all with its UID, in every queue.
+
+        What arrived after ``until``, seconds of UTC, goes to quarantine instead; returns the names there, to be given
+        to ``file`` once the index has forgotten the study.
+        """
+        later = []
+        for queue in (INBOX, CONFLICTS, QUARANTINE):
+            names = sorted(claims) if queue == INBOX else self._spool.names(queue)
+            for name in names:
+                with contextlib.suppress(NotHeld):
+                    uid, arrived = self._origin(name, queue)
+                    if uid != study_uid and claim_of(name) not in claims:
+                        continue
+                    self._entered.discard(name)
+                    self._noted.discard(name)
+                    if arrived <= until:
+                        self._spool.remove(name, queue)
+                    else:
+                        later.append(name if queue == QUARANTINE else self._spool.put_aside(name, QUARANTINE, queue))
+            self._spool.sync(queue)
+        return later
+
+    def file(self, aside: str, reason: str) -> None:
+        """Enter a unit in quarantine, with its alarm."""
+        self._file_quarantined(aside, reason)
+
     def lose(self, instance: Instance) -> None:
         """Give up a waiting object whose unit is gone, so that it can be sent again, or its disk mounted."""
         self._outbox.alarm(
@@ -100,7 +128,10 @@ class Intake:
                     self._settle(name, INBOX, known)
                     continue
                 if known is None:
-                    found.append(self._read(name))
+                    instance, attributes = self._read(name)
+                    if self._keyring.is_erased(instance.study_uid):
+                        raise StudyErased(ERASED)
+                    found.append((instance, attributes))
                 entered.add(name)
             except NotHeld:
                 continue  # a person removed it
@@ -130,6 +161,16 @@ class Intake:
                 fault = f"a fault while reading: {type(error).__name__}"  # by type only: its text may quote a value
                 LOGGER.error("%s; the object goes to quarantine", fault, exc_info=LOGGER.isEnabledFor(logging.DEBUG))
                 raise Unreadable(fault) from error
+
+    def _origin(self, name: str, queue: str) -> tuple[str, int]:
+        """A unit's study UID, empty when it cannot be read, and when it arrived, seconds of UTC. Raises NotHeld."""
+        with self._spool.open(name, queue) as unit, contextlib.suppress(IntegrityError):
+            arrival = read_head(unit).arrival
+            seconds = arrival.received_us // 1_000_000
+            with contextlib.suppress(Unreadable):
+                return read_identifiers(unit, arrival.transfer_syntax).study_instance_uid, seconds
+            return "", seconds
+        return "", 0
 
     def _settle(self, name: str, queue: str, known: Instance) -> None:
         """Remove a unit that repeats what its UID is settled with, else make it a conflict. Raises IntegrityError."""
@@ -181,6 +222,8 @@ class Intake:
             self._spool.take_back(name, CONFLICTS)  # a person discarded the first content: this is the first now
             self._outbox.settle(claim, name)
             return True
+        if self._keyring.is_erased(holder.study_uid):
+            return False  # it goes, or is put aside, with its study (erasure.py)
         with self._spool.open(name, CONFLICTS) as unit:
             presented = read_head(unit).arrival.sha256
         if presented == holder.sha256:  # it has superseded the first content and was not yet removed

@@ -244,7 +244,7 @@ class Keyring:
     def _find_key(self) -> Found:
         """Take the key under which the rows are. Raises ``ConfigError``."""
         wrapped = self._lookup()
-        for found in self._node_key.keys():
+        for found in self._node_key.read():
             with contextlib.suppress(InvalidTag, ValueError):
                 aead = AESGCM(found.key)
                 aead.decrypt(wrapped[:_NONCE], wrapped[_NONCE:], _LOOKUP)

@@ -103,7 +103,7 @@ class NodeKey:
         """Keep the first key; nothing is overwritten. Durable, mode 0600."""
         _make(self.path, WRAPPINGS[self.scheme].wrap(key))
 
-    def keys(self) -> list[Found]:
+    def read(self) -> list[Found]:
         """The key in force, and one that is staged: between two steps of a change either may be the right one."""
         found, errors = [], []
         for path in (self.path, self._new):
@@ -116,7 +116,7 @@ class NodeKey:
         return found
 
     def stage(self, key: bytes, wrapping: Wrapping | None = None) -> None:
-        """Keep a key beside the one in force, wrapped as that one or otherwise. Durable on return. Raises OSError, too."""
+        """Keep a key beside the one in force, wrapped as that one or otherwise; durable. Raises OSError, too."""
         _write_new(self._new, (wrapping or WRAPPINGS[self.scheme]).wrap(key))
 
     def unstage(self) -> None:

@@ -5,7 +5,8 @@ alarms to whom the configuration names. Nothing posted is lost while one of them
 """
 
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from orthanc_ledger.clock import Clock
 from orthanc_ledger.database import Database
 
 LOGGER = logging.getLogger(__name__)
+
+_WORD = re.compile("[0-9a-z]{20,}")  # claims and CIDs
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS alarms (
@@ -96,6 +99,29 @@ class Outbox:
         with self._db.write() as db:
             sql = "DELETE FROM alarms WHERE claim = ? AND instr(text, ?) AND kind = COALESCE(?, kind)"
             db.execute(sql, (claim, unit, kind))
+
+    def forget(self, names: Collection[str], study: bytes | None = None) -> None:
+        """Drop alarms that are about one of these names, claims and CIDs, or say one; their notices; and what the
+        ledger was still to be told of a study.
+        """
+        with self._db.write() as db:
+            alarms = db.execute("SELECT id, claim, text FROM alarms").fetchall()
+            about = {(id, text) for id, claim, text in alarms if claim in names or _says(text, names)}
+            texts = {text for _, text in about}
+            notices = db.execute("SELECT id, text FROM notices").fetchall()
+            told = [(id,) for id, text in notices if text in texts or _says(text, names)]
+            calls = db.execute("SELECT id, args FROM calls").fetchall()
+            queued = [(id,) for id, args in calls if study and _decode(args).get("study") == study]
+            once = [(name,) for (name,) in db.execute("SELECT name FROM once").fetchall() if _says(name, names)]
+            db.executemany("DELETE FROM alarms WHERE id = ?", [(id,) for id, _ in about])
+            db.executemany("DELETE FROM notices WHERE id = ?", told)
+            db.executemany("DELETE FROM calls WHERE id = ?", queued)
+            db.executemany("DELETE FROM unanswered WHERE call = ?", queued)
+            db.executemany("DELETE FROM once WHERE name = ?", once)
+
+    def scrub(self) -> None:
+        """Leave nothing of what was dropped in the file."""
+        self._db.scrub()
 
     def notices(self, after: int, limit: int = 100) -> list[Notice]:
         """Notices with an id above ``after``, oldest first."""
@@ -182,6 +208,11 @@ def _queue(execute: Any, function: str, args: Mapping[str, Any], nonce: bytes | 
 
 def _waits(execute: Any, name: str) -> bool:
     return execute("SELECT 1 FROM unanswered WHERE name = ?", (name,)).fetchone() is not None
+
+
+def _says(text: str, names: Collection[str]) -> bool:
+    """Whether a claim or CID among ``names`` stands in a text."""
+    return any(word in names for word in _WORD.findall(text))
 
 
 def _decode(blob: bytes) -> dict[str, Any]:

@@ -213,11 +213,15 @@ class Sweep:
         if study_uid is None:
             if not self._anchors.is_own(anchor):
                 return replace(round_, elsewhere=round_.elsewhere + 1)
+            if self._is_erased(anchor):
+                return round_
             self._report_not_held(anchor)
             return replace(round_, not_held=round_.not_held + 1)
         try:
-            objects = self._library.check_manifest(study_uid, anchor)
+            objects = self._library.check_manifest(study_uid, anchor, every_copy=True)
         except (IntegrityError, NotHeld) as fault:
+            if self._is_erased(anchor):  # at this moment
+                return round_
             self._report_manifest(study_uid, anchor, fault)
             count = anchor["count"]
             return replace(round_, objects=round_.objects + count, damaged=round_.damaged + count)
@@ -237,6 +241,10 @@ class Sweep:
         damaged = self._report(study_uid, anchor, faulty) if faulty else 0
         return replace(round_, damaged=round_.damaged + damaged)
 
+    def _is_erased(self, anchor: Anchor) -> bool:
+        """Whether nothing of it is to be held here: its eraser sees to that."""
+        return bool(self._ledger.query("StandingOf", {"study": anchor["study"]})["erased"] == "erased")
+
     def _report_not_held(self, anchor: Anchor) -> None:
         cid = anchor["manifestCid"]
         text = f"manifest {cid}: {anchor['count']} objects that this node anchored, of a study its index does not know"
@@ -249,7 +257,10 @@ class Sweep:
         An object in whose place both parties resolved on another manifest is none of them: it was told.
         """
         cid = anchor["manifestCid"]
-        resolved = self._ledger.query("StandingOf", {"study": anchor["study"]})["resolved"]
+        standing = self._ledger.query("StandingOf", {"study": anchor["study"]})
+        if standing["erased"] == "erased":  # at this moment
+            return 0
+        resolved = standing["resolved"]
         agreed = {flag["instance"]: flag["manifestCid"] for flag in sorted(resolved, key=lambda flag: flag["n"])}
         faulty = [checked for checked in faulty if agreed.get(checked.record.instance, cid) == cid]
         current = {instance.object: instance for instance in self._members(study_uid, cid)}

@@ -74,7 +74,7 @@ def anchorer_of(node: Node, **limits: float) -> Anchorer:
     pace = Pace(BatchLimits(**{"idle_s": 1.0, "max_instances": 1000, "max_age_s": 30.0, **limits}), 1.0, 1.0)  # type: ignore[arg-type]
     who = {"organisation": config.organisation, "aeTitle": config.ae_title}
     told = node.outbox, node.forwards
-    return Anchorer(node.spool, node.index, *told, node.keyring, node.content, node.ledger, who, pace)
+    return Anchorer(node.spool, node.index, *told, node.keyring, node.content, node.ledger, node.erasures, who, pace)
 
 
 def anchors(node: Node) -> list[int]:
@@ -454,7 +454,7 @@ def test_a_flag_that_another_party_raised_at_the_same_time_stands_for_ours(
 
 
 def test_a_flag_that_the_ledger_refuses_is_alarmed(node: Node, ledger: RecordingLedger, damaged: Instance) -> None:
-    ledger.refusals["FlagTampered"] = ContractError("WRONG_STATE", "erased")
+    ledger.refusals["FlagTampered"] = ContractError("CONFLICT", "manifestCid")
     node.library.report(damaged)
     drain(node)
     assert (node.outbox.posted(), alarm_kinds(node)) == ([], ["integrity", "report refused"])
