@@ -23,6 +23,7 @@ from orthanc_ledger.forwarding import Forwarding
 from orthanc_ledger.forwards import Forwards
 from orthanc_ledger.gate import Gate
 from orthanc_ledger.index import Index
+from orthanc_ledger.key_release import KeyRelease
 from orthanc_ledger.keyring import Keyring
 from orthanc_ledger.ledger import Ledger, OpenLedger, open_ledger
 from orthanc_ledger.ledger.identity import ca_certificate, load_identity
@@ -154,6 +155,11 @@ class Node:
     @cached_property
     def retrieval(self) -> Retrieval:
         return Retrieval(self.index, self.library, self.gate, self.outbox)
+
+    @cached_property
+    def key_release(self) -> KeyRelease:
+        parts = self.index, self.keyring, self.manifests, self.library, self.outbox
+        return KeyRelease(self.ledger, self.gate, *parts, load_identity(self.config.identity))
 
     @cached_property
     def catalogue(self) -> Catalogue:

@@ -40,13 +40,23 @@ class Listen:
 
 
 @dataclass(frozen=True)
+class Https:
+    """Where the HTTPS application listens, and as whom: certificate (chain) and key in PEM files."""
+
+    certificate: Path
+    key: Path
+    host: str = "127.0.0.1"
+    port: int = 0
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything a node is told. Paths are absolute; relative ones in the file count from the file's folder."""
 
     organisation: str
     ae_title: str
     data_dir: Path
-    node_key: Path
+    node_key: NodeKey
     identity: Path
     content: str
     ledger: str
@@ -63,8 +73,10 @@ class Config:
     checkpoint_sinks: tuple[str, ...] = ()
     checkpoint_within_s: float = 5.0
     alarm_sinks: tuple[str, ...] = ()
+    https: Https | None = None
     sweep_every_h: float = 24.0
     sweep_mb_s: float = 20.0
+    erasure_alarm_days: float = 7.0
 
     def peer(self, ae_title: str) -> Peer | None:
         """The peer of that AE title, or None."""
@@ -76,7 +88,6 @@ class Config:
         return tuple(peer for title in self.forward for peer in self.peers if peer.ae_title == title)
 
 
-    erasure_alarm_days: float = 7.0
 @dataclass(frozen=True)
 class Party:
     """What an organisation without a DICOM node is told: the custodian's keeper, a research centre that pulls. Paths
@@ -220,6 +231,11 @@ def _build(kind: type[T], raw: Any, path: str, where: str, base: Path) -> T:
 
 def _value(hint: Any, raw: Any, path: str, where: str, base: Path) -> Any:
     origin = get_origin(hint)
+    if hint is NodeKey and isinstance(raw, str):
+        try:
+            return locate(raw, base)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {where}: {error}") from error
     if is_dataclass(hint):
         return _build(hint, raw, path, f"{where}.", base)  # type: ignore[arg-type]  # a dataclass type, not an instance
     if origin is tuple:
@@ -231,11 +247,6 @@ def _value(hint: Any, raw: Any, path: str, where: str, base: Path) -> Any:
             raise ConfigError(f"{path}: {where}: expected one of {', '.join(get_args(hint))}, got {raw!r}")
         return raw
     if origin in (Union, types.UnionType):
-    if hint is NodeKey and isinstance(raw, str):
-        try:
-            return locate(raw, base)
-        except ConfigError as error:
-            raise ConfigError(f"{path}: {where}: {error}") from error
         inner = next(arg for arg in get_args(hint) if arg is not type(None))
         return None if raw is None else _value(inner, raw, path, where, base)
     if hint is Path and isinstance(raw, str):

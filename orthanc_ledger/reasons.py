@@ -20,3 +20,15 @@ class Reason(StrEnum):
     UID_MISMATCH = "uid mismatch"
     DUPLICATE_UID = "duplicate uid"
     BAD_IDENTIFIER = "bad identifier"
+
+
+class Problem(StrEnum):
+    """What the HTTPS application says of a call that it cannot answer, whoever asks. On no ledger."""
+
+    CERTIFICATE = "certificate not accepted"
+    NO_PUBLIC_KEY = "request names no public key"
+    OTHER_PUBLIC_KEY = "public key is not the request's"
+    BAD_CALL = "call not readable"
+    TOO_LARGE = "call too large"
+    NO_ADDRESS = "no such address"
+    FAULT = "fault of this node"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import BinaryIO, Literal, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
 from orthanc_ledger.gate import Gate, Offer, Refused, Release, StandingChanged
 from orthanc_ledger.index import Index, Instance
@@ -242,15 +242,8 @@ class ResearchPlan:
     def close(self) -> None:
         """Queue one LogOutcome a release: sent is what began to leave, whatever the recipient says of it."""
         for release in self._releases:
-            order = sorted(release.instances, key=lambda uid: release.instances[uid][1].instance)
-            left = [self._left.get(uid) is release for uid in order]
-            args = {
-                "release": release.id,
-                "sent": sum(left),
-                "withheld": len(left) - sum(left),
-                "bitmapDigest": hashlib.sha256(_bitmap(left)).digest(),
-            }
-            self._outbox.post("LogOutcome", args)
+            left = {uid for uid in release.instances if self._left.get(uid) is release}
+            self._outbox.post("LogOutcome", outcome(release, left))
 
     def _lease(self, sop_uid: str) -> Release:
         """The running release of an item. Raises Refused when it ended and the ledger gives no new one; LedgerAway."""
@@ -276,6 +269,14 @@ class ResearchPlan:
         self._releases.append(release)
         self._under |= dict.fromkeys(sop_uids, release)
         return release
+
+
+def outcome(release: Release, left: Collection[str]) -> dict[str, Any]:
+    """The arguments of LogOutcome, when the objects with these SOP Instance UIDs left under a release."""
+    order = sorted(release.instances, key=lambda uid: release.instances[uid][1].instance)
+    bits = [uid in left for uid in order]
+    digest = hashlib.sha256(_bitmap(bits)).digest()
+    return {"release": release.id, "sent": sum(bits), "withheld": len(bits) - sum(bits), "bitmapDigest": digest}
 
 
 def _item(instance: Instance) -> Item:

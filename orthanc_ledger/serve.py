@@ -1,6 +1,6 @@
 """`orthanc-ledger serve`: starts the node's processes and starts anew what dies.
 
-Anchorer, courier and sweeper run as ``orthanc-ledger anchorer`` and so on, receivers and forwarder as
+Anchorer, courier, eraser and sweeper run as ``orthanc-ledger anchorer`` and so on, receivers and forwarder as
 ``python -m dicom_scp``: the core starts the leaf by name and never imports it. Each holds the other end of a pipe as
 its standard input and stops when that closes, so that none outlives a supervisor that was killed.
 """
@@ -48,7 +48,8 @@ def children(config: Config, config_path: Path, verbose: bool = False) -> list[C
     """The processes a configuration asks for."""
     own = [sys.executable, "-m"]
     options = ["--config", str(config_path), *(["--verbose"] if verbose else [])]
-    names = ["anchorer", "courier", *(["sweeper"] if config.sweep_every_h else [])]
+    names = ["anchorer", "courier", "eraser"]
+    names += [*(["sweeper"] if config.sweep_every_h else []), *(["web"] if config.https else [])]
     found = [Child(name, [*own, "orthanc_ledger", *options, name, SUPERVISED]) for name in names]
     for port, listen in (("clinical", config.clinical), ("research", config.research)):
         command = [*own, "dicom_scp", *options, port, SUPERVISED]

@@ -122,7 +122,7 @@ class HttpSink:
         connection = self._connection()
         try:
             connection.connect()
-            with _ended_after(self.deadline_s, connection.sock):
+            with ended_after(self.deadline_s, connection.sock):
                 path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
                 connection.request("POST", path, text.encode(), {"Content-Type": "text/plain; charset=utf-8"})
                 status = connection.getresponse().status
@@ -220,7 +220,7 @@ def _complete(note: bytes) -> bool:
 
 
 @contextlib.contextmanager
-def _ended_after(seconds: float, connected: socket.socket) -> Iterator[None]:
+def ended_after(seconds: float, connected: socket.socket) -> Iterator[None]:
     """End a connection after so many seconds; its own timeout begins anew with each byte that comes."""
 
     def end() -> None:

@@ -28,6 +28,7 @@ from orthanc_ledger.ledger import Ledger, all_rows
 from orthanc_ledger.ledger.admission import SIGNED_AHEAD_S
 from orthanc_ledger.ledger.contract.codes import DENIAL_REASONS, RELEASE_FORMS, REVOCATION_REASONS
 from orthanc_ledger.ledger.contract.requests import DAY_S, STATES
+from orthanc_ledger.recipient_key import read_public
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -58,6 +59,12 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--sop-class", action="append", default=[], metavar="UID", help="SOP class wanted (default: all images)"
     )
     request.add_argument("--future", action="store_true", help="also what is anchored after the approval")
+    request.add_argument(
+        "--public-key",
+        type=Path,
+        metavar="FILE",
+        help="from `keypair`, to `pull` from IPFS: keys are sealed to this one, for as long as the request stands",
+    )
     request.add_argument("--description", default="", help="what it is for; only a salted digest goes on the ledger")
     add_identity(request, "research")
     add_json(request)
@@ -100,6 +107,7 @@ def _request(args: argparse.Namespace) -> int:
         "node": {"organisation": organisation, "aeTitle": args.node},
         "release": args.release,
         "future": args.future,
+        **({"publicKeyDigest": read_public(args.public_key).digest} if args.public_key else {}),
         "descriptionDigest": hashlib.sha256(salt + args.description.encode()).digest(),
     }
     committed = submit(ledger, "RequestAccess", asked, secrets.token_bytes(16))

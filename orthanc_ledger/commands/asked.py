@@ -60,6 +60,7 @@ def row_of(request: Mapping[str, Any], node: Node | None) -> dict[str, Any]:
         "duo": request["duo"],
         "purposes": _purposes(request["duo"]),
         "days": request["days"],
+        "public_key_digest": request.get("publicKeyDigest"),
         "until": moment(request["until"]) if request["until"] else None,
         "approved_by": approved_by,
         "needs": request["needs"],
@@ -70,6 +71,8 @@ def row_of(request: Mapping[str, Any], node: Node | None) -> dict[str, Any]:
 def request_in_words(ledger: Ledger, request: Mapping[str, Any], node: Node | None) -> str:
     """What an approval of the request would give, a line each."""
     later = "also what is anchored later" if request["future"] else "only what is anchored when the last approval comes"
+    digest = request.get("publicKeyDigest")
+    keys = {"keys": f"given to whoever has the private key of {digest.hex()}"} if digest else {}
     return _lines(
         {
             "to": f"{request['node']['organisation']}, its node {request['node']['aeTitle']}",
@@ -78,6 +81,7 @@ def request_in_words(ledger: Ledger, request: Mapping[str, Any], node: Node | No
             "classes": _classes(request["sopClasses"]),
             "for": ", ".join(_purposes(request["duo"])) or "no purpose named",
             "how": f"{request['release']}, {counted(request['days'], 'day')} at most, {later}",
+            **keys,
         }
     )
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from orthanc_ledger.commands.terminal import add_json, tell
-from orthanc_ledger.ledger.identity import issue
+from orthanc_ledger.ledger.identity import issue, issue_server
 from orthanc_ledger.setup_node import create_member
 
 
@@ -24,6 +24,14 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     more.add_argument("--kind", choices=("person", "node"), default="person", help="default: %(default)s")
     add_json(more)
     more.set_defaults(run=_issue)
+    server = actions.add_parser(
+        "server", help="a certificate for a node's https:, from an organisation made here, for trying out"
+    )
+    server.add_argument("directory", type=Path)
+    server.add_argument("host", help="the DNS name or IP address by which research centres call the node")
+    server.add_argument("--out", type=Path, required=True, metavar="DIR", help="where https.pem and https.key go")
+    add_json(server)
+    server.set_defaults(run=_server)
 
 
 def _create(args: argparse.Namespace) -> int:
@@ -40,4 +48,13 @@ def _create(args: argparse.Namespace) -> int:
 def _issue(args: argparse.Namespace) -> int:
     folder = issue(args.directory, args.name, args.kind)
     tell(args, {"identity": folder}, f"{folder}: a {args.kind}'s identity, for --as; it stays secret")
+    return 0
+
+
+def _server(args: argparse.Namespace) -> int:
+    certificate, key = issue_server(args.directory, args.host, args.out)
+    row = {"certificate": certificate, "key": key}
+    tell(
+        args, row, f"https: certificate {certificate}, key {key} (config/orthanc-ledger.yaml tells the keys of https:)"
+    )
     return 0

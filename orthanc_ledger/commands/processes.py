@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 from orthanc_ledger.assemble import Node
-from orthanc_ledger.clock import system_clock_us
+from orthanc_ledger.clock import system_clock, system_clock_us
 from orthanc_ledger.commands.terminal import keys_of_others, open_node
 from orthanc_ledger.errors import ConfigError, LedgerAway
 from orthanc_ledger.serve import PREDECESSOR_ENDS_S, SUPERVISED, quiet_libraries, stop_event, supervise
 
-_NICE = 10  # of the anchorer: whoever sends or asks is waiting, nobody waits for an anchor
+_NICE = 10  # of anchorer and eraser: whoever sends or asks is waiting, nobody waits for an anchor
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -24,6 +24,12 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     courier = subparsers.add_parser("courier", help="bring checkpoints and alarms to their sinks (serve starts it)")
     courier.add_argument(SUPERVISED, action="store_true", help=argparse.SUPPRESS)
     courier.set_defaults(run=_courier)
+    web = subparsers.add_parser("web", help="answer the HTTPS calls of research centres (serve starts it)")
+    web.add_argument(SUPERVISED, action="store_true", help=argparse.SUPPRESS)
+    web.set_defaults(run=_web)
+    eraser = subparsers.add_parser("eraser", help="carry out erasures (serve starts it)")
+    eraser.add_argument(SUPERVISED, action="store_true", help=argparse.SUPPRESS)
+    eraser.set_defaults(run=_eraser)
     demo = subparsers.add_parser("demo", help="show a scan's whole way on real MR files, in a temporary folder")
     demo.add_argument(
         "--consortium", action="store_true", help="on a Hyperledger Fabric network, started for it (from a clone only)"
@@ -64,6 +70,29 @@ def _anchorer(args: argparse.Namespace) -> int:
 def _courier(args: argparse.Namespace) -> int:
     node = open_node(args)
     node.courier().run(stop_event(args.supervised))
+    return 0
+
+
+def _web(args: argparse.Namespace) -> int:
+    from orthanc_ledger.web.application import Application  # here, as no other command needs a server
+    from orthanc_ledger.web.server import Server
+
+    quiet_libraries()
+    node = open_node(args)
+    if node.config.https is None:
+        raise ConfigError(f"{args.config}: https: missing; config/orthanc-ledger.yaml tells its keys")
+    ledger = node.ledger_as()
+    Server(node.config.https, Application(node.key_release, ledger, system_clock), ledger).run(
+        stop_event(args.supervised)
+    )
+    return 0
+
+
+def _eraser(args: argparse.Namespace) -> int:
+    quiet_libraries()
+    node = open_node(args)
+    os.nice(_NICE)
+    node.eraser().run(stop_event(args.supervised), node.config.ledger_retry_s)
     return 0
 
 

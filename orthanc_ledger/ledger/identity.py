@@ -15,9 +15,10 @@ anywhere, with a msp.yaml that names them.
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import yaml
@@ -31,7 +32,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
-from cryptography.x509.oid import NameOID, ObjectIdentifier
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from orthanc_ledger.clock import Clock, system_clock
 from orthanc_ledger.errors import ConfigError, Unreadable
@@ -56,6 +57,7 @@ _NO_CERTIFICATE = (
 
 _MSP_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}")
 _PSEUDONYM = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+_HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*")
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,37 @@ def issue(
     directory = organisation / "identities" / name
     _write_folder(directory, msp.msp_id, key, ca=ca, certificate=certificate)
     return directory
+
+
+def issue_server(organisation: Path, host: str, directory: Path, clock: Clock = system_clock) -> tuple[Path, Path]:
+    """Issue a TLS server's certificate for a host name or IP address; returns the new files of certificate and key.
+
+    It has no kind: it signs nothing on a ledger. Raises ConfigError as `issue`, and when the host is no name.
+    """
+    msp = _read_msp(organisation)
+    ca = read_certificate(msp.ca)
+    ca_key = _key_in(msp, ca)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = _name(host[:64], msp.msp_id)
+    certificate = (
+        certificate_builder(name, ca.subject, key.public_key(), clock(), IDENTITY_DAYS)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_host(host)]), critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    files = directory / "https.pem", directory / "https.key"
+    _write_files(directory, {files[0].name: certificate.public_bytes(Encoding.PEM), files[1].name: _private(key)})
+    return files
+
+
+def tls_files(path: Path) -> tuple[Path, Path]:
+    """The PEM files of an identity's certificate and key; path as for `load_identity`. Raises ConfigError."""
+    msp = _read_msp(path)
+    certificate = read_certificate(msp.certificate)
+    _ = _key_in(msp, certificate)
+    return msp.certificate, next(key for key in msp.keys if _key_of(key, certificate))
 
 
 def load_identity(path: Path) -> Identity:
@@ -222,12 +255,30 @@ def _write_folder(
     files = {"msp.yaml": yaml.safe_dump({"msp_id": msp_id}).encode(), "cacerts/ca.pem": ca.public_bytes(Encoding.PEM)}
     if certificate is not None:
         files["signcerts/cert.pem"] = certificate.public_bytes(Encoding.PEM)
-    files["keystore/key.pem"] = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    _write_files(directory, {**files, "keystore/key.pem": _private(key)})
+
+
+def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _host(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(host))
+    except ValueError:
+        pass
+    if not _HOST.fullmatch(host):
+        raise ConfigError(f"host {host!r}: expected a DNS name or an IP address")
+    return x509.DNSName(host)
+
+
+def _write_files(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Write new files; a key, by its name, for its owner only."""
     try:
         for name, content in files.items():
             path = directory / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            mode = 0o600 if path.parent.name == "keystore" else 0o644
+            mode = 0o600 if "key" in path.name else 0o644
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
                 file.write(content)
     except FileExistsError as error:

@@ -4,15 +4,16 @@ from orthanc_ledger.ledger.contract.call import Caller, Effect, State, Transacti
 
 
 def revoke_certificate(tx: Transaction) -> Effect:
-    key = _key(tx.caller.organisation, tx.args["serial"])
+    key = revocation_key(tx.caller.organisation, tx.args["serial"])
     if tx.state.get(key) is not None:
         return Effect(None, repeats=key)
     return Effect(None, {key: tx.stamp})
 
 
 def is_revoked(state: State, caller: Caller) -> bool:
-    return state.get(_key(caller.organisation, caller.serial)) is not None
+    return state.get(revocation_key(caller.organisation, caller.serial)) is not None
 
 
-def _key(organisation: str, serial: str) -> str:
+def revocation_key(organisation: str, serial: str) -> str:
+    """Under which the state keeps that a certificate was taken back."""
     return f"revokedCertificate/{organisation}/{serial}"

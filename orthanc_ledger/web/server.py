@@ -1,0 +1,133 @@
+"""The HTTPS server: TLS 1.3, and only for clients with a certificate that a CA of the ledger issued.
+
+uvicorn serves; what it lacks for this is added here: the client's certificate in the call's scope, an end to each
+connection, and the CAs of organisations that join while it runs.
+"""
+
+import asyncio
+import logging
+import ssl
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from orthanc_ledger.config import Https
+from orthanc_ledger.errors import ConfigError, ServiceAway
+from orthanc_ledger.ledger import OpenLedger
+from orthanc_ledger.web.application import CERTIFICATE
+
+LOGGER = logging.getLogger(__name__)
+
+CONNECTION_S = 120.0
+"""A connection is ended after so many seconds, whatever it does: beyond what a release on Fabric may take."""
+
+_AT_ONCE = 100  # connections
+_IDLE_S = 5
+_LARGEST_HEAD = 16_384
+_REFRESH_S = 30.0
+_FIRST_S = 1.0
+
+App = Callable[..., Awaitable[None]]
+
+
+class Connection(H11Protocol):
+    """A connection whose calls carry the client's certificate, and that ends in time."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn itself
+        super().connection_made(transport)
+        certificate = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        app: App = self.app
+
+        async def named(scope: dict[str, Any], receive: Any, send: Any) -> None:
+            await app({**scope, CERTIFICATE: certificate}, receive, send)
+
+        self.app = named
+        self._end = self.loop.call_later(CONNECTION_S, transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end.cancel()
+        super().connection_lost(exc)
+
+
+class Server:
+    """Serves an application on a port until it is stopped."""
+
+    def __init__(self, https: Https, app: App, ledger: OpenLedger) -> None:
+        """Raises ConfigError when certificate or key of the server cannot be used."""
+        self._ledger = ledger
+        self._context = _context(https)
+        self._trusted: set[bytes] = set()
+        config = uvicorn.Config(
+            app,
+            https.host,
+            https.port,
+            http=Connection,
+            ws="none",
+            lifespan="off",
+            loop="asyncio",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            limit_concurrency=_AT_ONCE,
+            timeout_keep_alive=_IDLE_S,
+            timeout_graceful_shutdown=_IDLE_S,
+            h11_max_incomplete_event_size=_LARGEST_HEAD,
+            ssl_context_factory=lambda *_: self._context,
+        )
+        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+        self._server = uvicorn.Server(config)
+
+    @property
+    def started(self) -> bool:
+        """Whether it listens."""
+        return self._server.started
+
+    def run(self, stop: threading.Event) -> None:
+        """Serve until ``stop`` is set. Raises ServiceAway when the port cannot be listened on now."""
+        self._trust()
+        threading.Thread(target=self._attend, args=(stop,), daemon=True, name="attend").start()
+        try:
+            self._server.run()
+        except SystemExit as error:  # uvicorn's own way to say that; it has logged why
+            raise ServiceAway("https: host and port cannot be listened on; why stands above") from error
+        finally:
+            stop.set()
+
+    def _attend(self, stop: threading.Event) -> None:
+        while not stop.wait(_REFRESH_S if self._trusted else _FIRST_S):
+            self._trust()
+        self._server.should_exit = True
+
+    def _trust(self) -> None:
+        """Let in whom the ledger's CAs name. One that left is kept out by the application, which asks each time."""
+        try:
+            authorities = set(self._ledger.authorities().values())
+        except ServiceAway as error:
+            LOGGER.warning("ledger away, who may call is not known: %s", error)
+            return
+        for certificate in authorities - self._trusted:
+            self._context.load_verify_locations(cadata=certificate)
+            self._trusted.add(certificate)
+
+
+def _context(https: Https) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.num_tickets = 0  # each connection shows its certificate itself
+    try:
+        context.load_cert_chain(https.certificate, https.key, password=_no_password)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise ConfigError(
+            f"https: {https.certificate} and {https.key}: expected a certificate (chain) and its key, in PEM and not "
+            f"encrypted: {error}"
+        ) from error
+    return context
+
+
+def _no_password() -> str:
+    raise ValueError("the key is encrypted")
