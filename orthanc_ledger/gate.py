@@ -13,6 +13,7 @@ from typing import Any
 
 from orthanc_ledger import merkle, tokens
 from orthanc_ledger.clock import Clock
+from orthanc_ledger.custody import Records, records_that_count
 from orthanc_ledger.datasets import Datasets, StudyList
 from orthanc_ledger.errors import ContractError, DataError, IntegrityError, LedgerAway, NotHeld, ServiceAway
 from orthanc_ledger.index import Index, Instance
@@ -85,17 +86,11 @@ class Release:
 
 @dataclass(frozen=True)
 class _Custody:
-    """What ledger and manifests say of a study's records: by instance token, or by manifest CID where none can be read.
-
-    ``unproven``: an anchor whose own manifest, or that of an earlier one, cannot be read. Which record of an instance
-    is the first is not known then, so no later one may take its place.
-    """
+    """What ledger and manifests say of a study's records; ``blocked``: by instance token, why one may not leave."""
 
     version: int
-    current: Mapping[bytes, tuple[Mapping[str, Any], Record]]
+    records: Records
     blocked: Mapping[bytes, Reason]
-    unproven: Mapping[str, Mapping[str, Any]]
-    unreadable: frozenset[str]
 
 
 class Gate:
@@ -229,7 +224,9 @@ class Gate:
         damaged: dict[str, Instance] = {}
         for instance in self._index.select(studies=[study_uid]):
             token = tokens.instance_token(study.k_study, instance.sop_uid)
-            anchor, record = custody.current.get(token, (custody.unproven.get(str(instance.manifest)), None))
+            anchor, record = custody.records.current.get(
+                token, (custody.records.unproven.get(str(instance.manifest)), None)
+            )
             if anchor is None or not is_covered(anchor, approval.covered_until):
                 continue
             if instance.sop_class not in approval.sop_classes:
@@ -238,7 +235,7 @@ class Gate:
                 continue
             if record is None:
                 withheld[instance.sop_uid] = Reason.WITHHELD_INTEGRITY
-                if instance.manifest in custody.unreadable:
+                if instance.manifest in custody.records.unreadable:
                     damaged[instance.sop_uid] = instance
             elif token in custody.blocked:
                 withheld[instance.sop_uid] = custody.blocked[token]
@@ -249,29 +246,17 @@ class Gate:
         return Offer(study_uid, study, node, approval, version, releasable, withheld, damaged)
 
     def _custody(self, study: StudyKeys) -> _Custody | None:
-        """The current records: the first anchor's, until a confirmed supersession names another. None: erased."""
+        """None: erased."""
         standing = self._ledger.query("StandingOf", {"study": study.token})
         if standing["erased"] != "none":
             return None
-        replaced = {row["instance"]: row["newManifest"] for row in standing["superseded"]}
-        current: dict[bytes, tuple[Mapping[str, Any], Record]] = {}
-        unproven: dict[str, Mapping[str, Any]] = {}
-        unreadable = set()
-        for anchor in all_rows(self._ledger, "AnchorsOfStudy", {"study": study.token}):
-            cid = anchor["manifestCid"]
-            records = self._records(anchor)
-            if records is None:
-                unreadable.add(cid)
-            if unreadable:
-                unproven[cid] = anchor
-            for record in records or ():
-                if replaced.get(record.instance) == cid or not (unreadable or record.instance in replaced):
-                    current.setdefault(record.instance, (anchor, record))
+        anchors = all_rows(self._ledger, "AnchorsOfStudy", {"study": study.token})
+        records = records_that_count(anchors, standing["superseded"], self._records)
         blocked = {row["instance"]: Reason.WITHHELD_INTEGRITY for row in standing["flagged"]}
         for withdrawal in standing["withdrawn"]:
-            instances = current if withdrawal["instances"] is None else withdrawal["instances"]
+            instances = records.current if withdrawal["instances"] is None else withdrawal["instances"]
             blocked |= dict.fromkeys(instances, Reason.WITHDRAWN)
-        return _Custody(standing["version"], current, blocked, unproven, frozenset(unreadable))
+        return _Custody(standing["version"], records, blocked)
 
     def _list(self, dataset: Mapping[str, Any]) -> StudyList | None:
         """The list of a dataset on the ledger; None when it is not here, or is not the one that was registered."""

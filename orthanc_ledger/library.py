@@ -13,7 +13,7 @@ from orthanc_ledger.content import Objects
 from orthanc_ledger.errors import ContentAway, IntegrityError, NotHeld
 from orthanc_ledger.index import Index, Instance
 from orthanc_ledger.keyring import Keyring, StudyKeys
-from orthanc_ledger.manifest import Manifest, Record
+from orthanc_ledger.manifest import Manifest, Record, check_anchored
 from orthanc_ledger.manifest import read as read_manifest
 from orthanc_ledger.outbox import Outbox
 from orthanc_ledger.spool import INBOX, QUARANTINE, Spool
@@ -56,12 +56,7 @@ class Manifests:
         Raises IntegrityError also when root or count are not the anchor's; NotHeld, ContentAway.
         """
         manifest = (self._read if anew else self.read)(anchor["manifestCid"], anchor["study"])
-        expected, got = (anchor["root"], anchor["count"]), (manifest.record_root, manifest.count)
-        if got != expected:
-            raise IntegrityError(
-                f"manifest {manifest.cid}: expected root {expected[0].hex()} over {expected[1]} records as anchored, "
-                f"got {got[0].hex()} over {got[1]}"
-            )
+        check_anchored(manifest, anchor)
         return manifest
 
     def record(self, cid: str, study_token: bytes, instance: bytes) -> tuple[Record, bytes]:

@@ -164,6 +164,16 @@ def read(cid: str, get_block: Callable[[str], bytes], study_token: bytes) -> Man
     return Manifest(cid, study_token, root["seq"], root["key_id"], tuple(records), record_root, MappingProxyType({}))
 
 
+def check_anchored(manifest: Manifest, anchor: Mapping[str, Any]) -> None:
+    """Raises ``IntegrityError`` when root or count are not the anchor's, a row of the queries GetAnchor and Anchors."""
+    expected, got = (anchor["root"], anchor["count"]), (manifest.record_root, manifest.count)
+    if got != expected:
+        raise IntegrityError(
+            f"manifest {manifest.cid}: expected root {expected[0].hex()} over {expected[1]} records as anchored, "
+            f"got {got[0].hex()} over {got[1]}"
+        )
+
+
 def _record(node: Any) -> Record:
     _check_keys("record", node, _RECORD_KEYS)
     _check_type("record: object", node["object"], CID)
