@@ -3,31 +3,40 @@
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from orthanc_ledger.commands.terminal import add_json, show
-from orthanc_ledger.consortium.binaries import chaincode_binary, fabric_binaries
+from orthanc_ledger.consortium import ipfs
+from orthanc_ledger.consortium.binaries import chaincode_binary, cluster_binary, fabric_binaries, kubo_binary
 from orthanc_ledger.consortium.compose import ENVIRONMENT, compose_yaml, prepare_compose
 from orthanc_ledger.consortium.network import Network
-from orthanc_ledger.consortium.page import with_table
-from orthanc_ledger.consortium.topology import FABRIC_VERSION, Server, trial
+from orthanc_ledger.consortium.page import fabric_table, ipfs_table, with_table
+from orthanc_ledger.consortium.topology import FABRIC_VERSION, KUBO_VERSION, Server, Topology, trial
 from orthanc_ledger.consortium.trial import identity_of, put_in_use, start_trial, trial_policy_sha256
 from orthanc_ledger.errors import DataError, ServiceAway
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "docker" / "compose.yaml"
-PAGE = ROOT / "docs" / "fabric.md"
+PAGES: dict[Path, Callable[[Topology], str]] = {
+    ROOT / "docs" / "fabric.md": fabric_table,
+    ROOT / "docs" / "ipfs.md": ipfs_table,
+}
 DEFAULT_DIRECTORY = Path(".consortium")
 
 _NEXT = """\
-Hyperledger Fabric {version}: {count} servers run in {directory}; {leader} leads, policy and chaincode are in force.
+Hyperledger Fabric {fabric} and Kubo {kubo}: {count} servers run in {directory}; {leader} leads, policy and chaincode
+are in force.
 People sign, each at their own peer, with
 
 {lines}
 The hospital's node, the only one there has to be (docs/parties.md):
 
   orthanc-ledger init node --key-backup FILE --ledger {ledger} --identity {identity}
+
+Its sealed objects are kept on its organisation's Kubo (docs/ipfs.md) with this in its orthanc-ledger.yaml:
+
+  content: kubo:{content}
 
 What runs: `.venv/bin/python -m orthanc_ledger.consortium status`. `make consortium-down` ends it, and what is on the
 ledger stays; who wants a new one removes the folder."""
@@ -53,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m orthanc_ledger.consortium",
-        description="A trial network of Hyperledger Fabric on this machine, for trying out and for tests.",
+        description="A trial network of Hyperledger Fabric and Kubo on this machine, for trying out and for tests.",
         epilog="Exit codes: 0 done; 1 not all servers run; 2 wrong input; 3 a server did not come up; 130 interrupted.",
     )
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -64,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         ("status", _status, "show its servers; exit 1 when one does not run"),
         ("prepare", _prepare, "write the files for docker/compose.yaml instead; nothing is started"),
         ("join", _join, "once those containers run: join, deploy and put the policy in force"),
-        ("render", _render, "write docker/compose.yaml and the table of docs/fabric.md anew from the model"),
+        ("render", _render, "write docker/compose.yaml and the tables of docs/fabric.md and docs/ipfs.md anew"),
     ):
         command = subparsers.add_parser(name, help=text)
         command.add_argument(
@@ -85,21 +94,23 @@ def _up(args: argparse.Namespace) -> int:
     (hospital,) = (each.name for each in network.topology.organisations if each.role == "owner")
     print(
         _NEXT.format(
-            version=FABRIC_VERSION,
+            fabric=FABRIC_VERSION,
+            kubo=KUBO_VERSION,
             count=len(network.topology.servers),
             directory=network.directory,
             leader=network.wait_for_leader(),
             lines=lines,
             ledger=f"fabric:{network.connection(hospital)}",
             identity=identity_of(network, hospital, "node"),
+            content=ipfs.connection(network.directory, hospital),
         )
     )
     return 0
 
 
 def _build(_: argparse.Namespace) -> int:
-    print(fabric_binaries())
-    print(chaincode_binary())
+    for build in (fabric_binaries, chaincode_binary, kubo_binary, cluster_binary):
+        print(build())
     return 0
 
 
@@ -133,7 +144,8 @@ def _join(args: argparse.Namespace) -> int:
 
 def _render(_: argparse.Namespace) -> int:
     COMPOSE.write_text(compose_yaml(trial()))
-    PAGE.write_text(with_table(PAGE.read_text(), trial()))
+    for page, table in PAGES.items():
+        page.write_text(with_table(page.read_text(), table(trial())))
     return 0
 
 

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from orthanc_ledger.consortium.mends import KUBO_MENDS, MENDS, Mend, mend
+from orthanc_ledger.consortium.mends import CLUSTER_MENDS, KUBO_MENDS, MENDS, Mend, mend
 from orthanc_ledger.consortium.topology import FABRIC_VERSION
 from orthanc_ledger.errors import ConfigError, LedgerAway
 from orthanc_ledger.sole import sole
@@ -26,6 +26,7 @@ CHAINCODE_SOURCE = Path(__file__).resolve().parents[2] / "chaincode"
 
 _FABRIC = "github.com/hyperledger/fabric"
 _BOXO = "github.com/ipfs/boxo"  # Kubo's library of what IPFS is made of
+_CLUSTER = "github.com/ipfs-cluster/ipfs-cluster"
 _FABRIC_FLAGS = ("-ldflags", f"-s -w -X {_FABRIC}/common/metadata.Version={FABRIC_VERSION}-mended")
 _KUBO_FLAGS = ("-ldflags", "-s -w -X github.com/ipfs/kubo.CurrentCommit=mended")
 _CLUSTER_FLAGS = ("-ldflags", "-s -w")
@@ -61,8 +62,10 @@ def kubo_binary() -> Path:
 
 
 def cluster_binary() -> Path:
-    """The program `ipfs-cluster-service`. Raises as ``fabric_binaries``."""
-    return _built("ipfs-cluster", CLUSTER_SOURCE, "tool", _CLUSTER_FLAGS) / "ipfs-cluster-service"
+    """The program `ipfs-cluster-service`, with CLUSTER_MENDS. Raises as ``fabric_binaries``."""
+    return (
+        _built("ipfs-cluster", CLUSTER_SOURCE, "tool", _CLUSTER_FLAGS, _CLUSTER, CLUSTER_MENDS) / "ipfs-cluster-service"
+    )
 
 
 def run_program(program: Path, *words: str, environment: Mapping[str, str] | None = None) -> str:

@@ -1,6 +1,7 @@
 """The same network as containers: `docker/compose.yaml`, made from the model.
 
-Fabric's official images, named by version, with this project's settings and the folder that `prepare` has written.
+Fabric's and Kubo's official images, named by version, with this project's settings and the folder that `prepare` has
+written.
 Nothing is built but the chaincode's image. Ports are published on 127.0.0.1 alone.
 """
 
@@ -10,15 +11,17 @@ from typing import Any
 
 import yaml
 
-from orthanc_ledger.consortium import files, ipfs
+from orthanc_ledger.consortium import cluster, files, ipfs
 from orthanc_ledger.consortium.binaries import fabric_binaries
 from orthanc_ledger.consortium.servers import Places, chaincode_environment, orderer_environment, peer_environment
 from orthanc_ledger.consortium.topology import (
+    CLUSTER_VERSION,
     DEFAULTS,
     FABRIC_VERSION,
     KUBO_VERSION,
     LOOPBACK,
     Chaincode,
+    Cluster,
     Kubo,
     Orderer,
     Organisation,
@@ -29,7 +32,6 @@ from orthanc_ledger.consortium.topology import (
 
 ENVIRONMENT = "compose.env"
 _IMAGE_BUILDER = "/opt/hyperledger/ccaas_builder"  # in fabric-peer's image: chaincode as a service
-_REPOSITORY = "/data/ipfs"  # in kubo's image
 _PLACES = Places("/consortium/config", "/consortium/crypto", "/consortium/data", "0.0.0.0")
 _HEAD = """\
 # Made by `python -m orthanc_ledger.consortium render` from orthanc_ledger/consortium/topology.py: change that.
@@ -56,7 +58,7 @@ def prepare_compose(directory: Path, topology: Topology, policy_sha256: str) -> 
     Raises ConfigError when there is something in the folder already.
     """
     topology = topology.with_hosts(lambda name: name)
-    files.prepare(directory, fabric_binaries(), topology, DEFAULTS, policy_sha256, _IMAGE_BUILDER)
+    files.prepare(directory, fabric_binaries(), topology, DEFAULTS, policy_sha256, _IMAGE_BUILDER, _PLACES.listen)
     user = f"{os.getuid()}:{os.getgid()}"
     lines = {"CONSORTIUM": str(directory), "CONSORTIUM_USER": user, "POLICY_SHA256": policy_sha256}
     for each in topology.organisations:
@@ -75,13 +77,19 @@ def _service(organisation: Organisation, server: Server) -> dict[str, Any]:
             "volumes": [_mounted(f"crypto/chaincode/{organisation.name}")],
             "restart": "unless-stopped",
         }
-    if isinstance(server, Kubo):
+    if isinstance(server, Kubo | Cluster):
+        if isinstance(server, Kubo):
+            image, command, place = f"ipfs/kubo:v{KUBO_VERSION}", list(ipfs.DAEMON), "/data/ipfs"
+            environment = ipfs.environment(place)
+        else:
+            image, command, place = f"ipfs/ipfs-cluster:v{CLUSTER_VERSION}", ["daemon"], "/data/ipfs-cluster"
+            environment = cluster.environment(place)
         return {
-            "image": f"ipfs/kubo:v{KUBO_VERSION}",
-            "command": list(ipfs.DAEMON),
-            "environment": ipfs.environment(_REPOSITORY),
-            "user": "${CONSORTIUM_USER:?}",  # whose repository it is, which the organisation's node reads, too
-            "volumes": [f"${{CONSORTIUM:?}}/{ipfs.repository(Path(), server)}:{_REPOSITORY}"],
+            "image": image,
+            "command": command,
+            "environment": environment,
+            "user": "${CONSORTIUM_USER:?}",  # whose folder it is, which the organisation's node reads, too
+            "volumes": [f"${{CONSORTIUM:?}}/{ipfs.folder(Path(), server)}:{place}"],
             "ports": [f"{LOOPBACK}:{port}:{port}" for port in (server.port, server.api_port)],
             "healthcheck": {"disable": True},  # the image's own asks without the token
             "restart": "unless-stopped",

@@ -4,7 +4,8 @@ network.json              topology and policy digest: what `read_state` gives
 config/                   core.yaml, orderer.yaml, configtx.yaml, genesis.block
 crypto/                   keys of servers and administrators
 packages/                 each organisation's chaincode package
-parties/ORGANISATION/     CA, identities/, and connection.yaml for `ledger: fabric:…`
+parties/ORGANISATION/     CA, identities/, connection.yaml for `ledger: fabric:…`, kubo.yaml for `content: kubo:…`, and
+                          what its IPFS nodes keep
 data/ run/ logs/          what servers keep, their pids, what they say
 """
 
@@ -15,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from orthanc_ledger.consortium import keys, packages, settings
+from orthanc_ledger.consortium import ipfs, keys, packages, settings
 from orthanc_ledger.consortium.binaries import run_program
 from orthanc_ledger.consortium.servers import Places
 from orthanc_ledger.consortium.topology import (
@@ -23,6 +24,8 @@ from orthanc_ledger.consortium.topology import (
     CHANNEL,
     LOOPBACK,
     Chaincode,
+    Cluster,
+    Kubo,
     Orderer,
     Organisation,
     Peer,
@@ -42,10 +45,11 @@ def prepare(
     chosen: Settings,
     policy_sha256: str,
     builder: str = str(BUILDER),
+    listen: str = LOOPBACK,
 ) -> None:
     """Write all files of a new network.
 
-    ``builder``: the folder of the external builder, as the peers see it.
+    ``builder``: the folder of the external builder, as the peers see it. ``listen``: where IPFS nodes listen.
 
     Raises ConfigError when there is something in the folder already, LedgerAway when a program fails.
     """
@@ -68,6 +72,7 @@ def prepare(
         packed = packages.package(organisation, directory / "crypto" / "chaincode" / organisation.name)
         package(directory, organisation).write_bytes(packed)
         write_connection(directory, topology, organisation)
+    ipfs.prepare(directory, topology, listen)
     state = {"topology": asdict(topology), "policy_sha256": policy_sha256}
     (directory / STATE).write_text(json.dumps(state, indent=1))
 
@@ -106,7 +111,7 @@ def package_id(directory: Path, organisation: Organisation) -> str:
 
 def party(directory: Path, name: str) -> Path:
     """What an organisation's nodes and people use."""
-    return directory / "parties" / name
+    return directory / ipfs.PARTIES / name
 
 
 def connection(directory: Path, name: str, chaincode: str = CHAINCODE) -> Path:
@@ -151,6 +156,8 @@ def _organisation(raw: dict[str, Any]) -> Organisation:
         Orderer(**raw["orderer"]) if raw["orderer"] else None,
         tuple(Peer(**each) for each in raw["peers"]),
         Chaincode(**raw["chaincode"]),
+        tuple(Kubo(**each) for each in raw.get("kubos", ())),  # older folders have none
+        tuple(Cluster(**each) for each in raw.get("clusters", ())),
     )
 
 

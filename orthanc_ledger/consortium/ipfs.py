@@ -5,17 +5,19 @@ docs/ipfs.md has the reason of each setting.
 """
 
 import json
-import os
 import secrets
 from collections.abc import Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from orthanc_ledger.consortium.binaries import kubo_binary, run_program
+from orthanc_ledger.consortium import cluster
+from orthanc_ledger.consortium.binaries import cluster_binary, kubo_binary, run_program
+from orthanc_ledger.consortium.keys import write
 from orthanc_ledger.consortium.running import Command, Servers
-from orthanc_ledger.consortium.topology import LOOPBACK, Kubo, Server, Topology
+from orthanc_ledger.consortium.topology import LOOPBACK, Cluster, Kubo, Organisation, Server, Topology
 
 PARTIES = "parties"
 DAEMON = ("daemon", "--migrate=false")
@@ -25,54 +27,63 @@ _PATHS = ("add", "block/", "cat", "config/show", "dag/", "id", "pin/", "refs", "
 
 
 class IpfsNetwork(Servers):
-    """The Kubo nodes of a topology alone, for what needs no Fabric; none of its other servers run."""
+    """The Kubo nodes and cluster peers of a topology alone, for what needs no Fabric; no other servers run."""
 
     def __init__(self, directory: Path, topology: Topology) -> None:
         """``directory``: prepared by ``prepare``."""
-        super().__init__(directory, topology.kubos)
+        super().__init__(directory, (*topology.kubos, *topology.clusters))
         self.topology = topology
 
     def up(self) -> None:
-        """Start what does not run. Raises ConfigError when a port is taken, LedgerAway when a node does not come up."""
+        """Start what does not run. Raises ConfigError when a port is taken, LedgerAway when one does not come up."""
         with self.starting():
             pass
 
     def _command(self, server: Server, program: Path | None) -> Command:
-        assert isinstance(server, Kubo)
+        assert isinstance(server, Kubo | Cluster)
         return command(self.directory, server)
 
 
 def prepare(directory: Path, topology: Topology, listen: str = LOOPBACK) -> None:
-    """Make all nodes' repositories and each organisation's `kubo.yaml`.
+    """Make the folders of all nodes and cluster peers, and each organisation's `kubo.yaml`.
 
-    ``listen``: the IPv4 address that nodes listen on.
+    ``listen``: the IPv4 address that they listen on.
 
-    Raises ConfigError when Kubo cannot be built, LedgerAway when it fails.
+    Raises ConfigError when a program cannot be built, LedgerAway when it fails.
     """
-    swarm_key = f"/key/swarm/psk/1.0.0/\n/base16/\n{secrets.token_hex(32)}\n"
-    identities = {kubo.name: _initialised(repository(directory, kubo)) for kubo in topology.kubos}
-    addresses = {kubo.name: (kubo.swarm, identities[kubo.name]["PeerID"]) for kubo in topology.kubos}
-    for kubo in topology.kubos:
-        token = secrets.token_urlsafe(32)
-        others = [address for name, address in addresses.items() if name != kubo.name]
-        chosen = settings(kubo, identities[kubo.name], others, token, listen)
-        repo = repository(directory, kubo)
-        _write_secret(repo / "config", json.dumps(chosen, indent=2))
-        _write_secret(repo / "swarm.key", swarm_key)
-        _write_secret(token_file(directory, kubo), token + "\n")
+    swarm_key = f"/key/swarm/psk/1.0.0/\n/base16/\n{secrets.token_hex(32)}\n".encode()
+    identities = {kubo: _initialised(folder(directory, kubo)) for kubo in topology.kubos}
     for organisation in topology.organisations:
-        write_connection(directory / PARTIES / organisation.name / "kubo.yaml", directory, organisation.kubos)
+        asking: dict[Cluster, tuple[Kubo, str]] = {}
+        for kubo, peer in zip_longest(organisation.kubos, organisation.clusters):
+            repo, token, password = folder(directory, kubo), secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+            others = [(each.swarm, identity["PeerID"]) for each, identity in identities.items() if each != kubo]
+            allowed = _authorizations(token, password if peer else None)
+            chosen = settings(kubo, identities[kubo], others, allowed, listen)
+            (repo / "config").write_text(json.dumps(chosen, indent=2))  # which Kubo has made 0600
+            write(repo / "swarm.key", swarm_key, 0o600)
+            write(token_file(directory, kubo), f"{token}\n".encode(), 0o600)
+            if peer:
+                asking[peer] = (kubo, password)
+        cluster.prepare({peer: folder(directory, peer) for peer in organisation.clusters}, asking, listen)
+        if organisation.kubos:
+            _write_connection(directory, organisation)
 
 
-def repository(directory: Path, kubo: Kubo) -> Path:
-    """A node's repository, its IPFS_PATH."""
-    number, _, organisation = kubo.name.partition(".")
+def connection(directory: Path, organisation: str) -> Path:
+    """The file that `content: kubo:…` of an organisation's nodes names."""
+    return directory / PARTIES / organisation / "kubo.yaml"
+
+
+def folder(directory: Path, server: Kubo | Cluster) -> Path:
+    """What a node (its IPFS_PATH) or cluster peer keeps."""
+    number, _, organisation = server.name.partition(".")
     return directory / PARTIES / organisation / number
 
 
-def token_file(directory: Path, kubo: Kubo) -> Path:
-    """The file of the bearer secret of a node's API."""
-    return repository(directory, kubo).with_suffix(".token")
+def token_file(directory: Path, server: Kubo | Cluster) -> Path:
+    """The file of what the API of a node or cluster peer is asked with."""
+    return folder(directory, server).with_suffix(".token")
 
 
 def peer_id(repo: Path) -> str:
@@ -80,26 +91,12 @@ def peer_id(repo: Path) -> str:
     return str(json.loads((repo / "config").read_text())["Identity"]["PeerID"])
 
 
-def write_connection(
-    path: Path, directory: Path, kubos: tuple[Kubo, ...], chosen: Mapping[str, Any] | None = None
-) -> Path:
-    """Write the file that `content: kubo:…` names, with these nodes and further keys as ``chosen``."""
-    nodes = [
-        {
-            "name": kubo.name,
-            "api": f"http://{LOOPBACK}:{kubo.api_port}",
-            "token": os.path.relpath(token_file(directory, kubo), path.parent),
-            "kubo_repo": os.path.relpath(repository(directory, kubo), path.parent),
-        }
-        for kubo in kubos
-    ]
-    path.write_text(yaml.safe_dump({"nodes": nodes, "local": "objects", **(chosen or {})}, sort_keys=False))
-    return path
-
-
-def command(directory: Path, kubo: Kubo) -> Command:
-    """What starts a node on this machine."""
-    return [str(kubo_binary()), *DAEMON], environment(str(repository(directory, kubo)))
+def command(directory: Path, server: Kubo | Cluster) -> Command:
+    """What starts a node or cluster peer on this machine."""
+    own = str(folder(directory, server))
+    if isinstance(server, Kubo):
+        return [str(kubo_binary()), *DAEMON], environment(own)
+    return [str(cluster_binary()), "daemon"], cluster.environment(own)
 
 
 def environment(repo: str) -> dict[str, str]:
@@ -108,7 +105,11 @@ def environment(repo: str) -> dict[str, str]:
 
 
 def settings(
-    kubo: Kubo, identity: Mapping[str, str], others: list[tuple[str, str]], token: str, listen: str
+    kubo: Kubo,
+    identity: Mapping[str, str],
+    others: list[tuple[str, str]],
+    authorizations: Mapping[str, Any],
+    listen: str,
 ) -> dict[str, Any]:
     """A node's `config`, whole. ``others``: swarm address and peer id of each node to be connected with."""
     off = {"Enabled": False}
@@ -119,14 +120,7 @@ def settings(
             "API": f"/ip4/{listen}/tcp/{kubo.api_port}",
             "Gateway": [],
         },
-        "API": {
-            "Authorizations": {
-                "node": {
-                    "AuthSecret": f"bearer:{token}",
-                    "AllowedPaths": [f"/api/v0/{path}" for path in _PATHS],
-                }
-            }
-        },
+        "API": {"Authorizations": dict(authorizations)},
         "Datastore": {
             "HashOnRead": True,
             "BlockKeyCacheSize": 0,  # what is written again replaces a damaged block
@@ -192,6 +186,17 @@ def settings(
     }
 
 
+def _authorizations(token: str, cluster_password: str | None) -> dict[str, Any]:
+    """Who may ask what of a node's API: its organisation's store, and its cluster peer where there is one."""
+    asking: dict[str, tuple[str, tuple[str, ...]]] = {"node": (f"bearer:{token}", _PATHS)}
+    if cluster_password is not None:
+        asking[cluster.KUBO_USER] = (f"basic:{cluster.KUBO_USER}:{cluster_password}", cluster.KUBO_PATHS)
+    return {
+        name: {"AuthSecret": secret, "AllowedPaths": [f"/api/v0/{path}" for path in paths]}
+        for name, (secret, paths) in asking.items()
+    }
+
+
 def _initialised(repo: Path) -> dict[str, str]:
     """Make a repository, and return the keys that Kubo has made for it."""
     repo.mkdir(parents=True)
@@ -200,6 +205,19 @@ def _initialised(repo: Path) -> dict[str, str]:
     return identity
 
 
-def _write_secret(path: Path, text: str) -> None:
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
+def _write_connection(directory: Path, organisation: Organisation) -> None:
+    path = connection(directory, organisation.name)
+    content: dict[str, Any] = {
+        "nodes": [
+            {"name": kubo.name, **_reached(directory, kubo), "kubo_repo": folder(directory, kubo).name}
+            for kubo in organisation.kubos
+        ],
+        "local": "objects",
+    }
+    if organisation.clusters:
+        content["cluster"] = _reached(directory, organisation.clusters[0])
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def _reached(directory: Path, server: Kubo | Cluster) -> dict[str, str]:
+    return {"api": f"http://{LOOPBACK}:{server.api_port}", "token": token_file(directory, server).name}

@@ -63,9 +63,9 @@ def issue_identity(party: Path, name: str, kind: Assurance, clock: Clock = syste
 
 def _party(organisation: Organisation, authority: Path, parties: Path) -> None:
     folder = parties / organisation.name
-    _write(folder / "msp.yaml", yaml.safe_dump({"msp_id": organisation.msp_id}).encode())
-    _write(folder / "cacerts" / "ca.pem", (authority / f"ca.{organisation.name}-cert.pem").read_bytes())
-    _write(folder / "keystore" / "key.pem", (authority / "priv_sk").read_bytes(), mode=0o600)
+    write(folder / "msp.yaml", yaml.safe_dump({"msp_id": organisation.msp_id}).encode())
+    write(folder / "cacerts" / "ca.pem", (authority / f"ca.{organisation.name}-cert.pem").read_bytes())
+    write(folder / "keystore" / "key.pem", (authority / "priv_sk").read_bytes(), mode=0o600)
 
 
 def _chaincode_keys(service: Chaincode, folder: Path, clock: Clock) -> None:
@@ -75,7 +75,7 @@ def _chaincode_keys(service: Chaincode, folder: Path, clock: Clock) -> None:
     """
     ca_key = ec.generate_private_key(ec.SECP256R1())
     ca = _name(f"ca.{service.name}")
-    _write(folder / "ca.crt", _pem(_builder(ca, ca, ca_key, clock(), ca=True).sign(ca_key, hashes.SHA256())))
+    write(folder / "ca.crt", _pem(_builder(ca, ca, ca_key, clock(), ca=True).sign(ca_key, hashes.SHA256())))
     host = (
         x509.IPAddress(ipaddress.ip_address(service.host)) if service.host == LOOPBACK else x509.DNSName(service.host)
     )
@@ -87,8 +87,8 @@ def _chaincode_keys(service: Chaincode, folder: Path, clock: Clock) -> None:
             .add_extension(x509.SubjectAlternativeName([host]), critical=False)
             .sign(ca_key, hashes.SHA256())
         )
-        _write(folder / f"{file}.crt", _pem(certificate))
-        _write(folder / f"{file}.key", key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), mode=0o600)
+        write(folder / f"{file}.crt", _pem(certificate))
+        write(folder / f"{file}.key", key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), mode=0o600)
 
 
 def _name(common_name: str) -> x509.Name:
@@ -107,7 +107,8 @@ def _pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(Encoding.PEM)
 
 
-def _write(path: Path, content: bytes, mode: int = 0o644) -> None:
+def write(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Write a new file, with its folder where there is none. Raises FileExistsError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(content)

@@ -1,10 +1,11 @@
-"""What our builds of Fabric and Kubo differ in from their releases.
+"""What our builds of Fabric, Kubo and ipfs-cluster differ in from their releases.
 
 Fabric's (MENDS) are faults by which any member could stop every peer for good. A block stays, so a peer that it ends or
 hangs does so again after each start. Verdicts are the release's, where it comes to one. What a newer Fabric has mended
 itself goes from here: of none newer than 3.1.1 could sources be had.
 
-Kubo's (KUBO_MENDS) is one by which a node never asks a peer for blocks.
+Kubo's (KUBO_MENDS) is one by which a node never asks a peer for blocks; ipfs-cluster's (CLUSTER_MENDS) a socket that no
+setting closes.
 """
 
 from collections.abc import Iterable
@@ -79,6 +80,11 @@ KUBO_MENDS = (
         "\tfor _, conn := range bsnet.host.Network().Conns() {\n"
         "(*netNotifiee)(bsnet).Connected(bsnet.host.Network(), conn)\n}\n",
     ),
+)
+
+CLUSTER_MENDS = (
+    # Asks the router, and by multicast everybody near, to let the Internet in (NAT-PMP, UPnP).
+    Mend("clusterhost.go", "\t\tlibp2p.NATPortMap(),\n", ""),
 )
 
 

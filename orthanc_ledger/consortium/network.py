@@ -14,6 +14,7 @@ from orthanc_ledger.consortium.topology import (
     CHAINCODE,
     DEFAULTS,
     LOOPBACK,
+    Cluster,
     Kubo,
     Orderer,
     Peer,
@@ -95,7 +96,7 @@ class Network(Servers):
 
     def _command(self, server: Server, program: Path | None) -> Command:
         organisation = self.topology.organisation(server.name)
-        if isinstance(server, Kubo):
+        if isinstance(server, Kubo | Cluster):
             return ipfs.command(self.directory, server)
         if isinstance(server, Orderer):
             return [str(fabric_binaries() / "orderer")], orderer_environment(server, self._places)

@@ -1,16 +1,17 @@
-"""The table in `docs/fabric.md`: who runs what, and which rules bind them."""
+"""The tables in `docs/fabric.md` and `docs/ipfs.md`: who runs what, and which rules bind them."""
 
-from orthanc_ledger.consortium.topology import CHAINCODE, CHANNEL, Orderer, Peer, Server, Topology
+from orthanc_ledger.consortium.topology import CHAINCODE, CHANNEL, Cluster, Kubo, Orderer, Peer, Server, Topology
 
 BEGIN, END = "<!-- topology, made from the model -->\n", "<!-- end of topology -->\n"
 
 
-def topology_table(topology: Topology) -> str:
-    """The text between the page's two marks."""
+def fabric_table(topology: Topology) -> str:
+    """What stands between the marks of `docs/fabric.md`."""
     servers = [
         f"| {each.name} ({each.role}) | `{server.name}` | {_msp_id(each.msp_id, server)} | {_ports(server)} |"
         for each in topology.organisations
         for server in each.servers
+        if not isinstance(server, Kubo | Cluster)
     ]
     rules = (
         ("transactions and the chaincode's definition", topology.endorsement),
@@ -31,11 +32,22 @@ def topology_table(topology: Topology) -> str:
     return "\n".join(lines) + "\n"
 
 
-def with_table(page: str, topology: Topology) -> str:
-    """The page with the model's table between its marks."""
+def ipfs_table(topology: Topology) -> str:
+    """What stands between the marks of `docs/ipfs.md`."""
+    nodes = [
+        f"| {each.name} ({each.role}) | `{kubo.name}` | {kubo.port} | {kubo.api_port} |"
+        for each in topology.organisations
+        for kubo in each.kubos
+    ]
+    head = ["| organisation (role) | node | swarm port on 127.0.0.1 | API port |", "|---|---|---|---|"]
+    return "\n".join([*head, *nodes]) + "\n"
+
+
+def with_table(page: str, table: str) -> str:
+    """The page with a table between its marks."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{topology_table(topology)}{END}{after}"
+    return f"{before}{BEGIN}{table}{END}{after}"
 
 
 def _msp_id(own: str, server: Server) -> str:

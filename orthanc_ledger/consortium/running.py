@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from orthanc_ledger.consortium.processes import Processes
-from orthanc_ledger.consortium.topology import LOOPBACK, Kubo, Orderer, Server
+from orthanc_ledger.consortium.topology import LOOPBACK, Cluster, Kubo, Orderer, Server
 from orthanc_ledger.errors import ConfigError
 
 _READY_S = 60.0
@@ -89,7 +89,7 @@ class Servers:
 
     def _wait_ready(self, server: Server) -> None:
         ports = [server.port]
-        if isinstance(server, Orderer | Kubo):
+        if isinstance(server, Orderer | Kubo | Cluster):
             ports.append(server.admin_port if isinstance(server, Orderer) else server.api_port)
         self.processes.wait_ready(server.name, lambda: all(_takes_connections(port) for port in ports), _READY_S)
 

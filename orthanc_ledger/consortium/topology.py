@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 FABRIC_VERSION = "3.1.1"
 KUBO_VERSION = "0.42.0"
+CLUSTER_VERSION = "1.1.6"
 CHANNEL = CHAINCODE = "custody"
 LOOPBACK = "127.0.0.1"
 
@@ -85,11 +86,26 @@ class Kubo:
     @property
     def swarm(self) -> str:
         """Where other nodes reach it, as a multiaddr without its peer id."""
-        return f"/{'ip4' if self.host == LOOPBACK else 'dns4'}/{self.host}/tcp/{self.port}"
+        return multiaddr(self.host, self.port)
 
 
-Server = Orderer | Peer | Chaincode | Kubo
-S = TypeVar("S", Orderer, Peer, Chaincode, Kubo)
+@dataclass(frozen=True)
+class Cluster:
+    """An ipfs-cluster peer beside a Kubo node of its number: TCP ports for the other peers, and for its REST API."""
+
+    name: str
+    port: int
+    api_port: int
+    host: str = LOOPBACK
+
+    @property
+    def swarm(self) -> str:
+        """Where other peers reach it, as a multiaddr without its peer id."""
+        return multiaddr(self.host, self.port)
+
+
+Server = Orderer | Peer | Chaincode | Kubo | Cluster
+S = TypeVar("S", Orderer, Peer, Chaincode, Kubo, Cluster)
 
 
 @dataclass(frozen=True)
@@ -102,6 +118,7 @@ class Organisation:
     peers: tuple[Peer, ...]
     chaincode: Chaincode
     kubos: tuple[Kubo, ...] = ()
+    clusters: tuple[Cluster, ...] = ()  # one for each of the Kubo nodes, or none
 
     @property
     def msp_id(self) -> str:
@@ -109,7 +126,7 @@ class Organisation:
 
     @property
     def servers(self) -> tuple[Server, ...]:
-        return (*((self.orderer,) if self.orderer else ()), *self.peers, self.chaincode, *self.kubos)
+        return (*((self.orderer,) if self.orderer else ()), *self.peers, self.chaincode, *self.kubos, *self.clusters)
 
 
 @dataclass(frozen=True)
@@ -136,9 +153,14 @@ class Topology:
         return tuple(kubo for each in self.organisations for kubo in each.kubos)
 
     @property
+    def clusters(self) -> tuple[Cluster, ...]:
+        return tuple(cluster for each in self.organisations for cluster in each.clusters)
+
+    @property
     def servers(self) -> tuple[Server, ...]:
-        """All, in the order in which they are started: orderers, peers, chaincode services, IPFS nodes."""
-        return (*self.orderers, *self.peers, *(each.chaincode for each in self.organisations), *self.kubos)
+        """All, in the order in which they are started: orderers, peers, chaincode services, IPFS, its clusters."""
+        chaincodes = (each.chaincode for each in self.organisations)
+        return (*self.orderers, *self.peers, *chaincodes, *self.kubos, *self.clusters)
 
     @property
     def endorsement(self) -> str:
@@ -182,6 +204,7 @@ class Topology:
                     peers=tuple(changed(peer) for peer in each.peers),
                     chaincode=changed(each.chaincode),
                     kubos=tuple(changed(kubo) for kubo in each.kubos),
+                    clusters=tuple(changed(cluster) for cluster in each.clusters),
                 )
                 for each in self.organisations
             )
@@ -207,36 +230,49 @@ def trial(
     names: tuple[str, ...] = ("hospital", "custodian", "research"),
     orderers: int = 3,
     hospital_peers: int = 2,
-    hospital_kubos: int = 0,
+    hospital_kubos: int = 1,
+    cluster: bool = False,
 ) -> Topology:
     """The trial network: hospital and custodian, and any number of research organisations after them.
 
-    The first ``orderers`` organisations run an orderer each: three of them outlive the loss of any one.
+    The first ``orderers`` organisations run an orderer each: three of them outlive the loss of any one. ``cluster``: an
+    ipfs-cluster peer beside each of the hospital's Kubo nodes.
     """
     if names[:2] != ("hospital", "custodian"):
         raise ValueError(f"organisations {names}: expected hospital and custodian first")
     return Topology(
         tuple(
-            _organisation(name, _FIRST_PORT + number * _PORTS_EACH, number < orderers, hospital_peers, hospital_kubos)
+            _organisation(
+                name,
+                _FIRST_PORT + number * _PORTS_EACH,
+                number < orderers,
+                *((hospital_peers, hospital_kubos, cluster) if name == _HOSPITAL else (1, 1, False)),
+            )
             for number, name in enumerate(names)
         )
     )
 
 
 def _organisation(
-    name: str, first_port: int, has_orderer: bool, hospital_peers: int, hospital_kubos: int
+    name: str, first_port: int, has_orderer: bool, peer_count: int, kubo_count: int, cluster: bool
 ) -> Organisation:
     ports = iter(range(first_port, first_port + _PORTS_EACH))
     orderer = Orderer(f"orderer.{name}", next(ports), next(ports), next(ports)) if has_orderer else None
-    peer_count, kubo_count = (hospital_peers, hospital_kubos) if name == _HOSPITAL else (1, min(hospital_kubos, 1))
     peers = tuple(_peer(f"peer{number}.{name}", ports) for number in range(peer_count))
     chaincode = Chaincode(f"chaincode.{name}", next(ports))
     kubos = tuple(Kubo(f"kubo{number}.{name}", next(ports), next(ports)) for number in range(kubo_count))
-    return Organisation(name, _ROLES.get(name, "research"), orderer, peers, chaincode, kubos)
+    cluster_count = kubo_count if cluster else 0
+    clusters = tuple(Cluster(f"cluster{number}.{name}", next(ports), next(ports)) for number in range(cluster_count))
+    return Organisation(name, _ROLES.get(name, "research"), orderer, peers, chaincode, kubos, clusters)
 
 
 def _peer(name: str, ports: Iterator[int]) -> Peer:
     return Peer(name, next(ports), next(ports), next(ports))
+
+
+def multiaddr(host: str, port: int) -> str:
+    """A TCP port as libp2p has it; ``host`` is a name unless it is 127.0.0.1."""
+    return f"/{'ip4' if host == LOOPBACK else 'dns4'}/{host}/tcp/{port}"
 
 
 def _all_of(kind: str, msp_ids: list[str]) -> str:

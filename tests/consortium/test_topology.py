@@ -1,7 +1,10 @@
 """The model, and what is made from it: settings, compose file, the docs' table."""
 
+import json
 import re
+import stat
 import tarfile
+from dataclasses import asdict
 from io import BytesIO
 from itertools import count
 from pathlib import Path
@@ -9,19 +12,19 @@ from pathlib import Path
 import pytest
 import yaml
 
-from orthanc_ledger.consortium import files, packages
+from orthanc_ledger.consortium import files, ipfs, packages
+from orthanc_ledger.consortium.__main__ import PAGES
 from orthanc_ledger.consortium.binaries import CHAINCODE_SOURCE
 from orthanc_ledger.consortium.compose import ENVIRONMENT, compose_yaml, prepare_compose
 from orthanc_ledger.consortium.network import Network
 from orthanc_ledger.consortium.page import with_table
 from orthanc_ledger.consortium.settings import configtx, core_yaml
-from orthanc_ledger.consortium.topology import DEFAULTS, FABRIC_VERSION, Settings, Topology, trial
+from orthanc_ledger.consortium.topology import DEFAULTS, FABRIC_VERSION, KUBO_VERSION, Settings, Topology, trial
 from orthanc_ledger.errors import ConfigError
 from orthanc_ledger.ledger.fabric.connection import read_connection
 from tests.consortium.live import need_go
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "fabric.md"
 COMPOSE = ROOT / "docker" / "compose.yaml"
 AGAIN = "changed: run python -m orthanc_ledger.consortium render"
 
@@ -34,10 +37,11 @@ def test_the_compose_file_is_what_the_model_makes() -> None:
     assert COMPOSE.read_text() == compose_yaml(trial()), AGAIN
 
 
-def test_the_page_s_table_is_what_the_model_makes() -> None:
-    page = PAGE.read_text()
-    assert with_table(page, trial()) == page, AGAIN
-    assert len(page.splitlines()) <= 150
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_s_table_is_what_the_model_makes(page: Path) -> None:
+    text = page.read_text()
+    assert with_table(text, PAGES[page](trial())) == text, AGAIN
+    assert len(text.splitlines()) <= 150
 
 
 def test_owner_and_custodian_must_both_sign_whatever_else_the_channel_has() -> None:
@@ -91,6 +95,15 @@ def test_every_file_that_a_container_is_told_of_is_mounted_into_it(prepared: Pat
     text = re.sub(r"\$\{(\w+):\?\}", lambda found: variables[found[1]], COMPOSE.read_text())
     services = yaml.safe_load(text)["services"]
     assert set(services) == {each.name for each in trial().servers}
+    for kubo in trial().kubos:
+        service = services.pop(kubo.name)
+        ((source, target),) = (mount.split(":") for mount in service["volumes"])
+        assert target == service["environment"]["IPFS_PATH"]
+        addresses = json.loads((Path(source) / "config").read_text())["Addresses"]
+        assert addresses["Swarm"] == [f"/ip4/0.0.0.0/tcp/{kubo.port}"]
+        assert addresses["API"] == f"/ip4/0.0.0.0/tcp/{kubo.api_port}"
+        assert service["ports"] == [f"127.0.0.1:{port}:{port}" for port in (kubo.port, kubo.api_port)]
+        assert service["image"] == f"ipfs/kubo:v{KUBO_VERSION}"
     for name, service in services.items():
         mounts = [mount.split(":")[:2] for mount in service["volumes"]]
         told = re.findall(r"/consortium/[\w./]+", " ".join(map(str, service["environment"].values())))
@@ -153,6 +166,29 @@ def test_a_folder_with_something_in_it_is_left_alone(prepared: Path) -> None:
 def test_containers_are_not_started_as_processes(prepared: Path) -> None:
     with pytest.raises(ConfigError, match="its servers are containers"):
         Network(prepared).up()
+
+
+@pytest.mark.timeout(1200)
+def test_a_party_s_kubo_file_names_its_own_nodes_alone_and_secrets_are_its_own_user_s(prepared: Path) -> None:
+    for organisation in trial().organisations:
+        path = ipfs.connection(prepared, organisation.name)
+        nodes = yaml.safe_load(path.read_text())["nodes"]
+        assert [node["name"] for node in nodes] == [kubo.name for kubo in organisation.kubos]
+        for node in nodes:
+            repo = path.parent / node["kubo_repo"]
+            secrets = (path.parent / node["token"], repo / "config", repo / "swarm.key")
+            assert [stat.filemode(each.stat().st_mode) for each in secrets] == ["-rw-------"] * 3
+            assert secrets[0].read_text().strip() in secrets[1].read_text()
+
+
+def test_a_folder_of_before_kubo_has_no_nodes_of_it(tmp_path: Path) -> None:
+    topology = asdict(trial())
+    for organisation in topology["organisations"]:
+        del organisation["kubos"], organisation["clusters"]
+    (tmp_path / files.STATE).write_text(json.dumps({"topology": topology, "policy_sha256": "5" * 64}))
+    old, _ = files.read_state(tmp_path)
+    assert old.kubos == ()
+    assert [each.name for each in old.servers] == [each.name for each in trial().servers if "kubo" not in each.name]
 
 
 def test_a_folder_that_is_no_network_is_named(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ class Kubos(IpfsNetwork):
 
     def node(self, name: str = "kubo0.hospital") -> Node:
         (kubo,) = (each for each in self.topology.kubos if each.name == name)
-        repo, token_file = ipfs.repository(self.directory, kubo), ipfs.token_file(self.directory, kubo)
+        repo, token_file = ipfs.folder(self.directory, kubo), ipfs.token_file(self.directory, kubo)
         swarm = f"{kubo.swarm}/p2p/{ipfs.peer_id(repo)}"
         api = f"http://{LOOPBACK}:{kubo.api_port}"
         return Node(name, api, token_file.read_text().strip(), token_file, repo, swarm)
