@@ -45,6 +45,10 @@ class Keys:
         """The list or mapping there, not empty."""
         return self._checked(key, f"a {kind.__name__} that is not empty", lambda value: type(value) is kind and value)
 
+    def number(self, key: str) -> float:
+        """The number there, 0 or above."""
+        return float(self._checked(key, "a number", lambda value: type(value) in (int, float) and value >= 0))
+
     def positive(self, key: str, kind: type) -> Any:
         """The number above 0 there, an int or a float as ``kind`` says."""
         numbers = (int, float) if kind is float else (int,)

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -312,6 +313,26 @@ class TestStore:
             store.keep(ROOT)
         store.expire(ROOT, [cid], 1 << 62)
         assert get(store, cid) == b"hello world"
+
+    def test_a_dropped_object_is_not_held_until_it_is_written_again(self, folder: Path) -> None:
+        store = LocalStore(folder)
+        before_us = time.time_ns() // 1000 - 1_000_000
+        (cid,) = put(store, b"hello world")
+        written_us = store.written_us(cid)
+        assert written_us is not None
+        assert before_us < written_us < before_us + 60_000_000
+        store.drop(cid)
+        store.drop(cid)
+        assert (store.is_dropped(cid), store.written_us(cid), store.is_dropped(EMPTY)) == (True, None, False)
+        with pytest.raises(NotHeld):
+            store.open(cid)
+        assert list((folder / "staging").iterdir()) == []
+        put(store, b"hello world")
+        assert not store.is_dropped(cid)
+        assert get(store, cid) == b"hello world"
+        store.drop(cid)
+        store.forget([], [cid])
+        assert not store.is_dropped(cid)
 
     def test_nothing_is_forgotten_under_a_name_that_is_no_cid(self, store: ContentStore, folder: Path) -> None:
         (folder / "secret").write_bytes(b"secret")

@@ -98,10 +98,10 @@ class ContentStore(Protocol):
     def repair(self, cid: str, root: str) -> Sequence[str]:
         """Replace each bad or missing copy of an object or block by a healthy one; return the names of those replaced.
 
-        ``root`` is the manifest that it lies under, or itself. Killed at any moment, what was held healthy before is
-        held still, and what was unpinned is pinned again by the next repair, ``recover`` or ``keep``. Raises
-        ``NotHeld`` (there is no copy anywhere) or ``IntegrityError`` (only bad ones) when there is nothing to repair it
-        from, and ``ContentAway`` when that cannot be said now.
+        ``root`` is the manifest that it lies under, or itself. Places that are away stay as they are. Killed at any
+        moment, nothing healthy is lost, and what was pinned is pinned. Raises ``NotHeld`` (there is no copy anywhere)
+        or ``IntegrityError`` (only bad ones) when there is nothing to repair it from, and ``ContentAway`` when that
+        cannot be said now, or no copy could be written.
         """
         ...
 
@@ -142,12 +142,22 @@ def _local(path: str) -> ContentStore:
     return LocalStore(Path(path))
 
 
-SCHEMES: dict[str, Callable[[str], ContentStore]] = {"local": _local}
+def _kubo(path: str) -> ContentStore:
+    try:
+        from orthanc_ledger.content.kubo.store import KuboStore  # here, because few need what it imports
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"content store kubo:{path}: {error.name} is not installed: pip install 'orthanc-ledger[consortium]'"
+        ) from error
+    return KuboStore(Path(path))
+
+
+SCHEMES: dict[str, Callable[[str], ContentStore]] = {"local": _local, "kubo": _kubo}
 """What opens the rest of a store's URL, by its scheme."""
 
 
 def open_store(url: str) -> ContentStore:
-    """Open the store at a URL, as ``local:PATH``.
+    """Open the store at a URL: ``local:PATH`` of its folder, ``kubo:PATH`` of its connection file.
 
     Raises ``ConfigError`` when the scheme is unknown or the place is not there.
     """

@@ -1,6 +1,6 @@
 """The local content store: a folder, each object and block one file under its CID.
 
-    objects/xx/CID    sealed objects; xx are the CID's last two characters
+    objects/xx/CID    sealed objects; xx are the CID's last two characters; one dropped is a link to nowhere
     blocks/xx/CID     manifest blocks
     staging/…/        one folder for each batch not yet committed
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 _PARTS = ("objects", "blocks", "staging")
+_DROPPED = "kept-elsewhere"
 
 
 class LocalStore:
@@ -42,7 +43,7 @@ class LocalStore:
     @classmethod
     def create(cls, folder: Path) -> Self:
         """Make an empty store of a folder. Raises ``ContentAway``."""
-        with _away(f"content store {folder}"):
+        with away(f"content store {folder}"):
             for part in _PARTS:
                 (folder / part).mkdir(parents=True)
             sync(folder)
@@ -60,7 +61,7 @@ class LocalStore:
 
     def begin(self) -> "LocalBatch":
         """Start a batch in a staging folder of its own."""
-        with _away(f"content store {self._staging}"):
+        with away(f"content store {self._staging}"):
             return LocalBatch(Path(tempfile.mkdtemp(dir=self._staging)), self._objects, self._blocks)
 
     def open(self, cid: str) -> BinaryIO:
@@ -79,7 +80,7 @@ class LocalStore:
 
     def recover(self) -> None:
         """Empty the staging folder."""
-        with _away(f"content store {self._staging}"):
+        with away(f"content store {self._staging}"):
             for left in self._staging.iterdir():
                 shutil.rmtree(left)
 
@@ -99,13 +100,39 @@ class LocalStore:
     def expire(self, root: str, cids: Collection[str], now_us: int) -> None:
         """Nothing: these are all copies there are."""
 
+    def written_us(self, cid: str) -> int | None:
+        """When an object was written, in microseconds UTC since 1970; None when it is not here. Raises ContentAway."""
+        check_file_cid(cid)
+        place = _place(self._objects, cid)
+        with away(f"content store {place}"):
+            try:
+                return None if place.is_symlink() else place.stat().st_mtime_ns // 1000
+            except FileNotFoundError:
+                _check_mounted(self._objects)
+                return None
+
+    def drop(self, cid: str) -> None:
+        """Put a mark in an object's place, by which it is not held but not lost either. Raises ContentAway."""
+        check_file_cid(cid)
+        place = _place(self._objects, cid)
+        with away(f"content store {place}"), tempfile.TemporaryDirectory(dir=self._staging) as staging:
+            mark = Path(staging) / "mark"
+            mark.symlink_to(_DROPPED)
+            os.replace(mark, place)
+
+    def is_dropped(self, cid: str) -> bool:
+        """Whether an object was dropped and not written again. Raises ContentAway."""
+        check_file_cid(cid)
+        with away(f"content store {self._objects}"):
+            return _place(self._objects, cid).is_symlink()
+
     def forget(self, roots: Collection[str], cids: Collection[str]) -> None:
         """Delete their files, then sync the folders: also of those that are gone, as whoever unlinked them may have
         died before.
         """
         places = [_place(self._blocks if is_block_cid(cid) else self._objects, cid) for cid in {*roots, *cids}]
         self.check()
-        with _away(f"content store {self._objects.parent}"):
+        with away(f"content store {self._objects.parent}"):
             for place in places:
                 place.unlink(missing_ok=True)
             for folder in {place.parent for place in places}:
@@ -143,7 +170,7 @@ class LocalBatch:
     def add_object(self, write: Callable[[BinaryIO], None]) -> Stored:
         """Have an object written to a staged file."""
         staged = self._staging / f"{len(self._places)}"
-        with _away(f"content store {staged}"):
+        with away(f"content store {staged}"):
             file = _Sink(staged)
         with file:
             write(cast(BinaryIO, file))
@@ -158,14 +185,14 @@ class LocalBatch:
         place = _place(self._objects, cid)
         for staged, its_place in reversed(self._places.items()):
             if its_place == place:
-                with _away(f"content store {staged}"):
+                with away(f"content store {staged}"):
                     return io.BufferedReader(_File(staged))
         raise NotHeld(f"content store: {cid} is not in this batch")
 
     def add_block(self, block: bytes) -> str:
         """Stage a block."""
         staged = self._staging / f"{len(self._places)}"
-        with _away(f"content store {staged}"):
+        with away(f"content store {staged}"):
             staged.write_bytes(block)
         cid = block_cid(block)
         self._places[staged] = _place(self._blocks, cid)
@@ -173,7 +200,7 @@ class LocalBatch:
 
     def commit(self) -> None:
         """Sync all files, then give them their names, then sync the folders."""
-        with _away(f"content store {self._staging}"):
+        with away(f"content store {self._staging}"):
             for staged in self._places:
                 sync(staged)
             folders = {place.parent for place in self._places.values()}
@@ -189,11 +216,11 @@ class _File(io.FileIO):
     """An object's file, whose read errors are the store's."""
 
     def readinto(self, buffer: "WriteableBuffer") -> int | None:
-        with _away(f"content store {self.name}"):
+        with away(f"content store {self.name}"):
             return super().readinto(buffer)
 
     def readall(self) -> bytes:
-        with _away(f"content store {self.name}"):
+        with away(f"content store {self.name}"):
             return super().readall()
 
 
@@ -208,7 +235,7 @@ class _Sink(io.FileIO):
     def write(self, data: "ReadableBuffer") -> int:
         view = memoryview(data).cast("B")
         written = 0
-        with _away(f"content store {self.name}"):
+        with away(f"content store {self.name}"):
             while written < len(view):
                 written += super().write(view[written:])
         self.importer.update(view)
@@ -217,7 +244,8 @@ class _Sink(io.FileIO):
 
 
 @contextlib.contextmanager
-def _away(what: str) -> Iterator[None]:
+def away(what: str) -> Iterator[None]:
+    """Errors of a disk are the store's: ContentAway, with what failed."""
     try:
         yield
     except OSError as error:
