@@ -1,8 +1,7 @@
 """Checks a receipt: `python verify_receipt.py RECEIPT.json [FILE.dcm] --trust CA.pem`, of an embedded ledger, or
-`... --peers MSPID=CA.pem --peers MSPID=CA.pem`, on Fabric: of each organisation a peer must have signed.
-
-The reference, written from the pages beside it; no code of the project. Exit codes: 0 proven; 1 not proven, or not
-readable; 2 wrong options, or a form of file that only `orthanc-ledger verify-receipt` reads.
+`... --peers MSPID=CA.pem --peers MSPID=CA.pem`, on Fabric: of each organisation a peer must have signed. The reference,
+written from the pages beside it; no code of the project. Exit codes: 0 proven; 1 not proven, or not readable; 2 wrong
+options, or a form of file that only `orthanc-ledger verify-receipt` reads.
 """
 
 import argparse
@@ -18,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, repeater_has_tag
 
 TEXT = ["AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"]
@@ -28,6 +27,7 @@ PIXELS = (0x7FE00010, 0x7FE00008, 0x7FE00009)
 LEFT_OUT = {0x00080001: 4, 0x00080054: 1024, 0x00080056: 16, 0x00880130: 16, 0x00880140: 64, 0x7FE00003: 8}
 LEFT_OUT |= {0x7FE00001: 0, 0x7FE00002: 0}  # offset tables of no fragments
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256: SEC 2, 2.4.2
+KEY = b"-----BEGIN PUBLIC KEY-----"
 UNDEFINED, ITEM, ITEM_END, SEQUENCE_END = 0xFFFFFFFF, 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 
 
@@ -63,9 +63,8 @@ def check_member(what, der, *signed):
     return check_signature(what, certificate, *signed)
 
 
-def check_entry(evidence, trusted):  # ledger.md, "The embedded log"; checkpoint.md
-    entry = bytes.fromhex(evidence["entry"])
-    outer = dag_cbor.decode(entry)
+def check_entry(evidence, trusted, pinned):  # ledger.md, "The embedded log"; checkpoint.md
+    outer = dag_cbor.decode(entry := bytes.fromhex(evidence["entry"]))
     tx = dag_cbor.decode(outer["tx"])
     need((tx["v"], tx["function"]) == (1, "Anchor"), "entry: not an Anchor of version 1")
     need(-7 * 86_400 <= tx["time"] - outer["time"] <= 300, "entry: signed too far from its time")
@@ -73,12 +72,17 @@ def check_entry(evidence, trusted):  # ledger.md, "The embedded log"; checkpoint
     text, _, signatures = evidence["checkpoint"].partition("\n\n")
     origin, size, root, time, certificate = text.split("\n")
     need(origin == f"orthanc-ledger/{tx['log'].hex()}", "checkpoint: of another log")
-    own = next(line.split(" ")[2] for line in signatures.split("\n") if line.startswith(f"— {origin} "))
-    der, signature = base64.b64decode(certificate.removeprefix("certificate ")), base64.b64decode(own)
+    own = [line.split(" ")[2] for line in signatures.split("\n") if line.startswith(f"— {origin} ")]
+    signed = {blob[:4]: blob[4:] for blob in map(base64.b64decode, reversed(own))}
+    der = base64.b64decode(certificate.removeprefix("certificate "))
     key = x509.load_der_x509_certificate(der).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    need(signature[:4] == sha256(key).digest()[:4], "checkpoint: not signed by the key of its certificate")
+    need((own_id := sha256(key).digest()[:4]) in signed, "checkpoint: not signed by the key of its certificate")
     message, time, root = f"{text}\n".encode(), int(time.removeprefix("time ")), base64.b64decode(root)
-    keeper = check_member("checkpoint", der, signature[4:], message, time, trusted.values())
+    keeper = check_member("checkpoint", der, signed[own_id], message, time, trusted.values())
+    head = f"{origin}\n".encode() + b"\xfforthanc-ledger ML-DSA-65"
+    keys = {sha256(head + key.public_bytes_raw()).digest()[:4]: key for ca, key in pinned if ca == keeper}
+    checked = [keys[key_id].verify(signed[key_id], message) for key_id in keys.keys() & signed]
+    need(checked or not keys, "checkpoint: not signed by an ML-DSA key that is trusted")
     check_inclusion("entry", sha256(b"\0" + entry).digest(), evidence["position"], int(size), evidence["proof"], root)
     return tx["args"], outer["time"], {signer, keeper}
 
@@ -106,11 +110,10 @@ def part(message, *path):  # the field that stands once in the field that stands
     return message
 
 
-def check_answer(evidence, peers):  # receipt.md, "Evidence of kind `fabric`"
+def check_answer(evidence, peers, _):  # receipt.md, "Evidence of kind `fabric`"
     said = dag_cbor.decode(bytes.fromhex(evidence["answer"]))
-    channel, header, question, response = (
-        said[name] for name in ("channelHeader", "signatureHeader", "payload", "response")
-    )
+    names = "channelHeader", "signatureHeader", "payload", "response"
+    channel, header, question, response = (said[name] for name in names)
     need(said["v"] == 1, "answer: of another version")
     need(part(response, 1) == sha256(channel + header + question).digest(), "answer: to another question")
     need((fields(header).keys(), fields(question).keys()) == ({1, 2}, {1}), "answer: fields that are none of its own")
@@ -119,7 +122,9 @@ def check_answer(evidence, peers):  # receipt.md, "Evidence of kind `fabric`"
     function, args = fields(part(question, 1, 1, 3))[1]
     need(part(response, 2, 3, 1) == 200, "answer: a refusal")
     need(part(response, 2, 4, 2) == part(question, 1, 1, 2, 2), "answer: of another chaincode")
-    anchor = json.loads(part(response, 2, 3, 3), object_hook=octets)
+    anchor = json.loads(part(response, 2, 3, 3))  # DAG-JSON
+    text = anchor["root"]["/"]["bytes"]
+    anchor["root"] = base64.b64decode(text + "=" * (-len(text) % 4))
     need((function, json.loads(args)) == (b"GetAnchor", {"manifestCid": anchor["manifestCid"]}), "answer: no GetAnchor")
     signed, time = set(), part(channel, 3, 1)
     for each in said["endorsements"]:
@@ -134,11 +139,6 @@ def check_answer(evidence, peers):  # receipt.md, "Evidence of kind `fabric`"
         signed.add(msp_id)
     need(signed == set(peers), f"answer: signed by peers of {sorted(signed)}, expected {sorted(peers)}")
     return anchor, anchor["time"], set(peers.values())
-
-
-def octets(found):  # DAG-JSON
-    text = found["/"]["bytes"] if "/" in found else ""
-    return base64.b64decode(text + "=" * (-len(text) % 4)) if "/" in found else found
 
 
 def leaf_hash(path, kind, value, salt):  # fingerprint.md, "Trees"
@@ -220,8 +220,8 @@ class File:  # fingerprint.md: a native little-endian file; the leaves a receipt
         if not any(tag in self.top for tag in PIXELS):
             return []
         tags = (0x280010, 0x280011, 0x280002, 0x280006, 0x280100, 0x280101, 0x280103)
-        numbers = (int.from_bytes(self.top.get(tag, b"")[:2], "little") for tag in tags)
-        rows, columns, samples, planar, bits, stored, signed = numbers
+        values = (self.top.get(tag, b"") for tag in tags)
+        rows, columns, samples, planar, bits, stored, signed = (int.from_bytes(v[:2], "little") for v in values)
         rare = planar or bits % 8 or (signed and stored < bits) or self.top.get(0x00280004, b"")[:3] == b"YBR"
         if rare or form == "encoded" or PIXELS[0] not in self.top or any(leaf["kind"] == 4 for leaf in listed):
             raise NotImplementedError("pixels of a rarer form: use `orthanc-ledger verify-receipt`")
@@ -242,14 +242,14 @@ def main():
     content, data = receipt["content"], bytes.fromhex(receipt["record"])
     evidence, kind = receipt["evidence"], "embedded" if args.trust else "fabric"
     need(evidence["kind"] == kind, "evidence: --trust asks for one organisation's log, --peers for peers' signatures")
-    named = args.peers or enumerate(args.trust)
-    believed = {name: x509.load_pem_x509_certificate(Path(path).read_bytes()) for name, path in named}
+    files = {name: Path(path).read_bytes() for name, path in args.peers or enumerate(args.trust)}
+    believed = {name: x509.load_pem_x509_certificate(pem) for name, pem in files.items()}
+    pinned = [(believed[n], load_pem_public_key(KEY + rest)) for n in files for rest in files[n].split(KEY)[1:]]
     keys = {ca.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) for ca in believed.values()}
     need(args.trust or len(keys) == len(args.peers), "--peers: an organisation, or a CA's key, is named twice")
-    anchor, time, cas = (check_entry if args.trust else check_answer)(evidence, believed)
-    leaf, count, root = sha256(b"\0" + data).digest(), anchor["count"], anchor["root"]
-    check_inclusion("record", leaf, receipt["index"], count, receipt["proof"], root)
-    record, shown = dag_cbor.decode(data), []
+    anchor, time, cas = (check_entry if args.trust else check_answer)(evidence, believed, pinned)
+    record, shown, leaf = dag_cbor.decode(data), [], sha256(b"\0" + data).digest()
+    check_inclusion("record", leaf, receipt["index"], anchor["count"], receipt["proof"], anchor["root"])
     need((receipt["v"], content["kind"]) == (1, "file" if args.file else "elements"), "receipt: of another kind")
     if args.file:
         file = File(args.file.read_bytes(), content["metadata"])

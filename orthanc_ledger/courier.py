@@ -15,7 +15,7 @@ from orthanc_ledger.clock import Clock
 from orthanc_ledger.deliveries import Deliveries, Route, Signed
 from orthanc_ledger.errors import IntegrityError, LedgerAway, SinkAway
 from orthanc_ledger.ledger import Ledger, OpenLedger
-from orthanc_ledger.ledger.checkpoint import open_note, prove_growth, sign_note
+from orthanc_ledger.ledger.checkpoint import open_note, own_pins, prove_growth, sign_note
 from orthanc_ledger.ledger.embedded import EmbeddedLedger
 from orthanc_ledger.ledger.identity import Identity
 from orthanc_ledger.outbox import Outbox
@@ -84,6 +84,7 @@ class Courier:
         self._open_ledger = open_ledger
         self._identity = identity
         self._ca_certificates = {identity.msp_id: ca_certificate}
+        self._pins = own_pins(identity, ca_certificate)
         self._outbox = outbox
         self._deliveries = deliveries
         self._errand = errand
@@ -160,7 +161,7 @@ class Courier:
         signed = self._deliveries.signed()
         for text in kept(route.url):
             with suppress(IntegrityError):  # nothing of ours: `fsck` judges it
-                note = open_note(text, signed.log_id if signed else None, self._ca_certificates)
+                note = open_note(text, signed.log_id if signed else None, self._ca_certificates, self._pins)
                 self._found.append(Signed(note.log_id, note.checkpoint, note.time, text))
                 break
         self._unasked.discard(route)
@@ -168,7 +169,7 @@ class Courier:
     def _same(self, held: str, text: str) -> bool:
         """Whether a sink's note is of the checkpoint in ours, and signed by our organisation, too."""
         with suppress(IntegrityError):
-            theirs, ours = (open_note(note, None, self._ca_certificates) for note in (held, text))
+            theirs, ours = (open_note(note, None, self._ca_certificates, self._pins) for note in (held, text))
             return (theirs.log_id, theirs.checkpoint) == (ours.log_id, ours.checkpoint)
         return False
 
@@ -192,7 +193,7 @@ class Courier:
         now = self._clock()
         note = sign_note(checkpoint, ledger.log_id, now, self._identity)
         try:
-            open_note(note, ledger.log_id, self._ca_certificates)
+            open_note(note, ledger.log_id, self._ca_certificates, self._pins)
         except IntegrityError as error:
             wrong = f"the node's own note would not count: {error}: renew its certificate, or set this machine's clock"
             return {NOT_SIGNED: wrong}

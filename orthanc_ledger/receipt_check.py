@@ -12,6 +12,7 @@ from orthanc_ledger.errors import IntegrityError
 from orthanc_ledger.fingerprint import combined, metadata_leaves, read_pixels
 from orthanc_ledger.instance import Instance
 from orthanc_ledger.leaves import ITEM_COUNT, VALUE, Leaf, leaf_hashes
+from orthanc_ledger.ledger.checkpoint import NOTHING_PINNED, Pins
 from orthanc_ledger.manifest import Record, decode_record
 from orthanc_ledger.merkle import Tree, leaf_hash
 from orthanc_ledger.receipt import Element, Leaves, Receipt, SaltedLeaf
@@ -26,14 +27,14 @@ class Proven:
     anchor: Anchored
 
 
-def check(receipt: Receipt, believed: Believed) -> Proven:
-    """Check everything but a file.
+def check(receipt: Receipt, believed: Believed, pins: Pins = NOTHING_PINNED) -> Proven:
+    """Check everything but a file. ``pins``: as `checkpoint.open_note`.
 
     Raises IntegrityError when anything does not fit, the kind of ledger to those ``believed`` included; ConfigError
     when one of their certificates is no CA's, or two organisations on Fabric have one key.
     """
     record = _record(receipt.record)
-    anchor = check_evidence(receipt.evidence, believed)
+    anchor = check_evidence(receipt.evidence, believed, pins)
     count, root = anchor.args["count"], anchor.args["root"]
     check_inclusion("record", leaf_hash(receipt.record), receipt.index, count, receipt.proof, root)
     if not isinstance(receipt.content, Leaves):

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from orthanc_ledger.errors import ConfigError, ContractError, IntegrityError
 from orthanc_ledger.ledger import Value
 from orthanc_ledger.ledger.admission import SIGNED_AHEAD_S, SIGNED_BEFORE_S
-from orthanc_ledger.ledger.checkpoint import Note, open_note
+from orthanc_ledger.ledger.checkpoint import Note, Pins, open_note
 from orthanc_ledger.ledger.contract import FUNCTIONS
 from orthanc_ledger.ledger.contract.arguments import check_arguments
 from orthanc_ledger.ledger.identity import parse_certificate
@@ -54,8 +54,8 @@ class Anchored:
     authorities: tuple[bytes, ...]
 
 
-def check_evidence(evidence: EmbeddedEvidence | FabricEvidence, believed: Believed) -> Anchored:
-    """Check an evidence. Raises also ConfigError, as `receipt_check.check`.
+def check_evidence(evidence: EmbeddedEvidence | FabricEvidence, believed: Believed, pins: Pins) -> Anchored:
+    """Check an evidence. ``pins``: as `checkpoint.open_note`. Raises also ConfigError, as `receipt_check.check`.
 
     The verifier says which kind it must be, not the receipt: else one organisation's log passed for the word of two.
     """
@@ -65,7 +65,7 @@ def check_evidence(evidence: EmbeddedEvidence | FabricEvidence, believed: Believ
                 "evidence: a log that one organisation keeps, where --peers asks for signatures of peers on Fabric: "
                 "give --trust CA.pem of its owner only if you believe that organisation alone"
             )
-        return _check_embedded(evidence, believed)
+        return _check_embedded(evidence, believed, pins)
     if not isinstance(believed, Mapping):
         raise IntegrityError(
             "evidence: signatures of peers on Fabric, where --trust asks for a log: give --peers MSPID=CA.pem for each "
@@ -82,7 +82,7 @@ def check_inclusion(what: str, leaf: bytes, index: int, size: int, proof: Sequen
         raise IntegrityError(f"{what}: {error}") from error
 
 
-def _check_embedded(evidence: EmbeddedEvidence, authorities: Sequence[bytes]) -> Anchored:
+def _check_embedded(evidence: EmbeddedEvidence, authorities: Sequence[bytes], pins: Pins) -> Anchored:
     """docs/ledger.md, "The embedded log", as far as one entry shows it."""
     try:
         time, transaction = SignedTransaction.decode_entry(evidence.entry)
@@ -99,7 +99,7 @@ def _check_embedded(evidence: EmbeddedEvidence, authorities: Sequence[bytes]) ->
 
     _, issuer = _under("entry", authorities, signer)
     note, note_issuer = _under(
-        "checkpoint", authorities, lambda ca: open_note(evidence.checkpoint, transaction.log, ca)
+        "checkpoint", authorities, lambda ca: open_note(evidence.checkpoint, transaction.log, ca, pins)
     )
     size, root = note.checkpoint.size, note.checkpoint.root
     check_inclusion("entry", leaf_hash(evidence.entry), evidence.position, size, evidence.proof, root)

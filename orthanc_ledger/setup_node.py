@@ -1,18 +1,22 @@
 """`orthanc-ledger init`: a new node's folders, keys, identities, ledger and configuration."""
 
+import os
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_der_x509_certificate
 
 from orthanc_ledger.assemble import KEYRING
 from orthanc_ledger.config import Config, load
 from orthanc_ledger.content.local import LocalStore
+from orthanc_ledger.durable import sync
 from orthanc_ledger.errors import ConfigError, ContractError
 from orthanc_ledger.keyring import Keyring
-from orthanc_ledger.ledger import open_ledger
+from orthanc_ledger.ledger import ml_dsa, open_ledger
 from orthanc_ledger.ledger.contract.policy import default_policy
 from orthanc_ledger.ledger.embedded import EmbeddedLedger, create_ledger
 from orthanc_ledger.ledger.identity import ca_certificate, create_organisation, issue, load_identity, read_certificate
@@ -145,6 +149,39 @@ def create_member(directory: Path, msp_id: str) -> Path:
     issue(directory, "person", "person")
     issue(directory, "node", "node")
     return directory / "cacerts" / "ca.pem"
+
+
+def create_checkpoint_key(identity: Path) -> Path:
+    """Give an identity a second key, ML-DSA-65, that signs its checkpoints, too; a repeat makes no other.
+
+    Returns the trust file to hand out: the CA's certificate and the public key. Raises ConfigError.
+    """
+    msp = identity / "msp.yaml" if identity.is_dir() else identity
+    load_identity(msp)
+    said = yaml.safe_load(msp.read_bytes())
+    named = {"ml_dsa": "ml-dsa.key", **said}
+    key, trust = msp.parent / named["ml_dsa"], msp.parent / "trust.pem"
+    try:
+        if not key.exists():
+            _write(key, ml_dsa.new_key(), 0o600)
+        authority = load_der_x509_certificate(ca_certificate(msp)).public_bytes(Encoding.PEM)
+        _write(trust, authority + ml_dsa.public_pem(ml_dsa.read_private_key(key)), 0o644)
+        _write(msp, yaml.safe_dump(named).encode(), 0o644)  # last: from now on it is needed
+    except OSError as error:
+        raise ConfigError(f"{error.filename}: cannot be written: {error.strerror}") from error
+    return trust
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    """Replace a file, wholly or not at all. Raises OSError."""
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(new, path)
+    sync(path.parent)
 
 
 def _founded(plan: Plan, directory: Path) -> _Seat:

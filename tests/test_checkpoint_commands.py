@@ -15,8 +15,8 @@ from node_make import drain, make_node, open_node, real_file, store
 
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.ledger.checkpoint import open_note
-from orthanc_ledger.ledger.identity import ca_certificate
-from orthanc_ledger.setup_node import CONFIG_NAME
+from orthanc_ledger.ledger.identity import ca_certificate, create_organisation, issue
+from orthanc_ledger.setup_node import CONFIG_NAME, create_checkpoint_key
 from orthanc_ledger.sinks import kept
 
 
@@ -131,6 +131,82 @@ class TestGrowth:
             assert (done.code, says in done.err) == (2, True)
         done = run("checkpoint", "--from", ca_file(node))
         assert (done.code, "expected a signed note" in done.out) == (1, True)
+
+
+class TestSecondKey:
+    """Checkpoints with an ML-DSA key, and those of who has broken ECDSA: a note that its first key alone signed."""
+
+    @pytest.fixture
+    def kept_before(self, run: Command, node: Node, tmp_path: Path) -> Path:
+        """A sink's folder with a checkpoint of before there was a second key."""
+        (tmp_path / "sink").mkdir()
+        assert run("checkpoint", "--as", node.config.identity, "--out", tmp_path / "sink" / f"{2:020d}").code == 0
+        return tmp_path / "sink"
+
+    @pytest.fixture
+    def trust(self, run: Command, node: Node, kept_before: Path) -> Path:
+        """The trust file of the node, which has a second key from now on; its ledger grew by an entry."""
+        done = run("identity", "ml-dsa", node.config.identity, "--json")
+        assert done.code == 0
+        store(node, real_file())
+        drain(node)
+        return Path(done.row["trust"])
+
+    def one_key(self, path: Path) -> Path:
+        """A note as it was before the second signature."""
+        lines = path.read_text().splitlines(keepends=True)
+        forged = path.with_name("forged")
+        forged.write_text("".join(lines[:-1]))
+        return forged
+
+    def test_who_has_the_trust_file_takes_both_signatures_and_nothing_less(
+        self, run: Command, node: Node, trust: Path, tmp_path: Path
+    ) -> None:
+        assert run("checkpoint", "--as", node.config.identity, "--out", tmp_path / "note").code == 0
+        done = run("verify-checkpoints", tmp_path / "note", "--trust", trust, "--json")
+        assert (done.code, done.row["ml_dsa"]) == (0, True)
+        assert run("verify-checkpoints", tmp_path / "note", "--trust", ca_file(node)).code == 0
+        forged = self.one_key(tmp_path / "note")
+        assert run("verify-checkpoints", forged, "--trust", ca_file(node)).code == 0
+        done = run("verify-checkpoints", forged, "--trust", trust)
+        assert (done.code, "no ML-DSA signature of a key that is trusted" in done.out) == (1, True)
+
+    def test_a_proof_of_growth_needs_both_at_both_ends(
+        self, run: Command, node: Node, trust: Path, kept_before: Path, tmp_path: Path
+    ) -> None:
+        signer = ("--as", node.config.identity)
+        run("checkpoint", *signer, "--out", tmp_path / "note")
+        for older, code in ((tmp_path / "note", 0), (next(kept_before.iterdir()), 1)):
+            proved = tmp_path / f"proved{code}"
+            assert run("checkpoint", *signer, "--from", older, "--out", proved).code == 0
+            assert run("verify-checkpoints", proved, "--trust", trust).code == code
+
+    @pytest.mark.parametrize("command", [("fsck",), ("verify", "--log-only")])
+    def test_a_checkpoint_of_before_counts_where_a_larger_one_by_both_covers_it(
+        self, run: Command, node: Node, trust: Path, kept_before: Path, command: tuple[str, ...]
+    ) -> None:
+        configure(node.config.data_dir.parent.parent, checkpoint_sinks=[f"path:{kept_before}"])
+        assert run(*command).code == 1
+        run("checkpoint", "--as", node.config.identity, "--out", kept_before / f"{3:020d}")
+        done = run(*command)
+        assert (done.code, "compared with 2 checkpoints" in done.out) == (0, True)
+        forged = self.one_key(kept_before / f"{3:020d}").rename(kept_before / f"{4:020d}")
+        assert run(*command).code == 1
+        (kept_before / f"{3:020d}").unlink()
+        assert (run(*command).code, forged.exists()) == (1, True)
+
+    def test_who_has_a_copy_says_by_the_trust_file_what_a_checkpoint_needs(
+        self, run: Command, node: Node, trust: Path, tmp_path: Path
+    ) -> None:
+        run("checkpoint", "--as", node.config.identity, "--out", tmp_path / "note")
+        fsck = ("fsck", "--ledger", node.config.data_dir / "ledger.db", "--checkpoint")
+        assert run(*fsck, tmp_path / "note", "--trust", trust).code == 0
+        forged = self.one_key(tmp_path / "note")
+        assert (run(*fsck, forged).code, run(*fsck, forged, "--trust", trust).code) == (0, 1)
+        create_organisation(tmp_path / "other", "OtherMSP")
+        other = create_checkpoint_key(issue(tmp_path / "other", "node", "node"))
+        done = run(*fsck, tmp_path / "note", "--trust", other)
+        assert (done.code, "no organisation on it has the CA certificate" in done.err) == (2, True)
 
 
 class TestStatus:

@@ -26,11 +26,11 @@ from orthanc_ledger.courier import Courier, Delivery, Errand
 from orthanc_ledger.deliveries import Deliveries, Place, Route
 from orthanc_ledger.errors import SinkAway
 from orthanc_ledger.ledger import log
-from orthanc_ledger.ledger.checkpoint import Note, open_note, sign_note
+from orthanc_ledger.ledger.checkpoint import Note, open_note, read_trusted, sign_note
 from orthanc_ledger.ledger.identity import ca_certificate, load_identity
 from orthanc_ledger.ledger.log import Checkpoint
 from orthanc_ledger.merkle import EMPTY_ROOT
-from orthanc_ledger.setup_node import Plan, create_node
+from orthanc_ledger.setup_node import Plan, create_checkpoint_key, create_node
 from orthanc_ledger.sinks import kept
 
 WITHIN_S = 5.0
@@ -450,6 +450,24 @@ class TestRollback:
         world.grow()
         assert world.look() == [True, True]
         assert (world.alarms(), world.place().position) == ([], 3)
+
+    def test_with_a_second_key_a_checkpoint_without_its_signature_is_not_taken_for_ours(self, world: World) -> None:
+        world.look()
+        forger = load_identity(world.node.config.identity)  # has broken ECDSA
+        _, pins = read_trusted([create_checkpoint_key(world.node.config.identity)])
+        with closing(world.node.ledger_as()) as ledger:
+            forged = sign_note(Checkpoint(99, EMPTY_ROOT), ledger.log_id, world.began, forger)
+        (world.sinks[0] / f"{99:020d}").write_text(forged)
+        world.start()
+        world.grow()
+        assert world.look() == [True, True]
+        assert world.alarms() == []
+        newest = (world.sinks[0] / f"{3:020d}").read_text()
+        assert open_note(newest, None, {"ours": next(iter(pins))}, pins).checkpoint == world.checkpoint()
+        (world.sinks[1] / f"{4:020d}").write_text(newest.rpartition("\N{EM DASH}")[0])
+        world.grow()
+        assert world.look() == [True, False]
+        assert [kind for kind, _ in world.alarms()] == ["checkpoint differs"]
 
     @pytest.mark.parametrize("signer", ["a person of ours", "nobody"])
     def test_our_checkpoint_in_another_note_counts_when_we_signed_it(self, world: World, signer: str) -> None:

@@ -2,16 +2,20 @@
 
 import json
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from node_make import drain, make_node, store, variant
 from receipt_world import World, uid_of
 
 from orthanc_ledger import cli
 from orthanc_ledger.commands.receipt import _receipts
 from orthanc_ledger.receipt import Receipt, parse_path
+from orthanc_ledger.setup_node import create_checkpoint_key
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +57,27 @@ class TestCommands:
         assert run("--config", world.config, "receipt", uid, "--out", "new.json") == 2
         assert "File exists" in capsys.readouterr().err
         assert stat.S_IMODE(Path("new.json").stat().st_mode) == 0o600, "it holds salts"
+
+    def test_whose_trust_file_has_a_second_key_is_not_proven_by_the_first_alone(
+        self, run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        node = make_node(tmp_path / "second")
+        store(node, variant())
+        drain(node)
+        trust = create_checkpoint_key(node.config.identity)
+        issued = _receipts(node).issue(str(variant().SOPInstanceUID), [parse_path("00080060")]).receipt.encode()
+        fewer = json.loads(issued)
+        fewer["evidence"]["checkpoint"] = fewer["evidence"]["checkpoint"].rpartition("\N{EM DASH}")[0]
+        Path("both.json").write_bytes(issued)
+        Path("one.json").write_text(json.dumps(fewer))
+        ca = node.config.identity / "cacerts" / "ca.pem"
+        for file, by, code in (("both", ca, 0), ("one", ca, 0), ("both", trust, 0), ("one", trust, 1)):
+            assert run("verify-receipt", f"{file}.json", "--trust", by) == code, (file, by)
+            words = [sys.executable, ROOT / "docs" / "verify_receipt.py", f"{file}.json", "--trust", by]
+            assert subprocess.run(words, capture_output=True).returncode == code, (file, by)
+        out = capsys.readouterr().out
+        assert out.count(", by ML-DSA, too") == 1
+        assert "NOT proven: checkpoint: not signed under a --trust certificate: checkpoint: no ML-DSA signature" in out
 
     def test_disclose_and_verify(
         self, world: World, run: Callable[..., int], capsys: pytest.CaptureFixture[str]

@@ -7,14 +7,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from orthanc_ledger.clock import system_clock
 from orthanc_ledger.commands.terminal import add_json, add_ledger, add_signer, ledger_file, moment, show, signer
 from orthanc_ledger.errors import ConfigError, IntegrityError
-from orthanc_ledger.ledger.checkpoint import Note, open_note, prove_growth, sign_note
+from orthanc_ledger.ledger.checkpoint import Note, Pins, open_note, prove_growth, read_trusted, sign_note
 from orthanc_ledger.ledger.embedded import EmbeddedLedger
-from orthanc_ledger.ledger.identity import read_certificate
 from orthanc_ledger.merkle import verify_consistency
 
 _VERIFIED, _DAMAGED = "verified", "DAMAGED"
@@ -43,7 +40,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         action="append",
         required=True,
         metavar="CA.pem",
-        help="CA certificate of the signer's organisation; once for each organisation",
+        help="CA certificate of the signer's organisation, once for each; with ML-DSA keys behind it (`identity "
+        "ml-dsa`), one of them must have signed, too",
     )
     add_json(verify)
     verify.set_defaults(run=_verify)
@@ -72,23 +70,26 @@ def _checkpoint(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    authorities = {f"--trust {path}": read_certificate(path).public_bytes(Encoding.DER) for path in args.trust}
+    certificates, pins = read_trusted(args.trust)
+    trusted = {f"--trust {path}": der for path, der in certificates.items()}, pins
     text = _read(args.file)
     try:
-        rows = _proved(text, authorities) if text.startswith("{") else [_row("checkpoint", _open(text, authorities))]
+        rows = (
+            _proved(text, *trusted) if text.startswith("{") else [_row("checkpoint", open_note(text, None, *trusted))]
+        )
     except IntegrityError as error:
         rows = [{"what": str(args.file), "state": _DAMAGED, "detail": str(error)}]
     show(rows, args.json, ("what", "state", "detail"))
     return 1 if rows[0]["state"] == _DAMAGED else 0
 
 
-def _proved(text: str, authorities: Mapping[str, bytes]) -> list[dict[str, Any]]:
+def _proved(text: str, authorities: Mapping[str, bytes], pins: Pins) -> list[dict[str, Any]]:
     """A row for each checkpoint and one for the proof. Raises IntegrityError."""
     try:
         proved = json.loads(text)
         older, newer, proof = proved["from"], proved["to"], [bytes.fromhex(digest) for digest in proved["proof"]]
-        old = open_note(older, None, authorities)
-        new = open_note(newer, old.log_id, authorities)
+        old = open_note(older, None, authorities, pins)
+        new = open_note(newer, old.log_id, authorities, pins)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise IntegrityError("expected {from, to, proof} as `orthanc-ledger checkpoint --from` writes it") from error
     verify_consistency(old.checkpoint.size, old.checkpoint.root, new.checkpoint.size, new.checkpoint.root, proof)
@@ -97,15 +98,12 @@ def _proved(text: str, authorities: Mapping[str, bytes]) -> list[dict[str, Any]]
     return [_row("from", old), _row("to", new), {"what": "proof", "state": _VERIFIED, "detail": detail, "added": grown}]
 
 
-def _open(text: str, authorities: Mapping[str, bytes]) -> Note:
-    return open_note(text, None, authorities)
-
-
 def _row(what: str, note: Note) -> dict[str, Any]:
     size, root, time = note.checkpoint.size, note.checkpoint.root.hex(), moment(note.time)
-    detail = f"{size} entries, root {root}, signed {time} under {note.msp_id}"
+    keys = ", by ML-DSA, too" if note.ml_dsa else ""
+    detail = f"{size} entries, root {root}, signed {time} under {note.msp_id}{keys}"
     trust = note.msp_id.removeprefix("--trust ")
-    facts = {"log": note.log_id, "size": size, "root": root, "time": time, "trust": trust}
+    facts = {"log": note.log_id, "size": size, "root": root, "time": time, "trust": trust, "ml_dsa": note.ml_dsa}
     return {"what": what, "state": _VERIFIED, "detail": detail, **facts}
 
 

@@ -3,15 +3,16 @@
 import argparse
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orthanc_ledger.commands.terminal import add_json, moment, show
-from orthanc_ledger.config import load
+from orthanc_ledger.config import Config, load
 from orthanc_ledger.errors import ConfigError, IntegrityError, LedgerAway
-from orthanc_ledger.ledger.checkpoint import Note, open_note
+from orthanc_ledger.ledger.checkpoint import NOTHING_PINNED, Note, Pins, open_note, own_pins, read_trusted
 from orthanc_ledger.ledger.fsck import Finding, Kind, Report, authorities, check
+from orthanc_ledger.ledger.identity import ca_certificate, load_identity
 from orthanc_ledger.ledger.log import Checkpoint
 from orthanc_ledger.sinks import kept
 
@@ -49,6 +50,15 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
         help="besides those at path sinks: a signed checkpoint's file, or entries and root as printed once and kept "
         "elsewhere; finds a ledger rolled back or rewritten since",
     )
+    parser.add_argument(
+        "--trust",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="CA.pem",
+        help="an organisation's trust file (`identity ml-dsa`): one of the ML-DSA keys in it must have signed its "
+        "checkpoints, too",
+    )
 
 
 def embedded_path(url: str) -> Path:
@@ -59,8 +69,18 @@ def embedded_path(url: str) -> Path:
     return Path(path)
 
 
-def examine(path: Path, sinks: Iterable[str], given: Sequence[str]) -> Examined:
+def pins_of(args: argparse.Namespace, config: Config | None = None) -> Pins:
+    """The ML-DSA keys that --trust names, or else that the node signs with. Raises ConfigError."""
+    if args.trust or config is None:
+        return read_trusted(args.trust)[1]
+    return own_pins(load_identity(config.identity), ca_certificate(config.identity))
+
+
+def examine(path: Path, sinks: Iterable[str], given: Sequence[str], pins: Pins) -> Examined:
     """Check a ledger's file against the checkpoints at path sinks, and those given as file or SIZE:ROOT.
+
+    ``pins``: as `checkpoint.open_note`; but a note of before there was an ML-DSA key is held against the file, too,
+    where a larger one by such a key covers what it says.
 
     Raises ConfigError, LedgerAway, SinkAway.
     """
@@ -70,7 +90,7 @@ def examine(path: Path, sinks: Iterable[str], given: Sequence[str]) -> Examined:
             checkpoints.append(Checkpoint(int(match[1]), bytes.fromhex(match[2])))
         else:
             notes.append(_read(text))
-    opened, forged = _open(path, notes)
+    opened, forged = _open(path, notes, pins)
     checkpoints += [note.checkpoint for note in opened]
     report = check(path, checkpoints, _progress)
     findings = (*(_signed(found, opened) for found in report.findings), *forged)
@@ -80,11 +100,11 @@ def examine(path: Path, sinks: Iterable[str], given: Sequence[str]) -> Examined:
 def _run(args: argparse.Namespace) -> int:
     if args.ledger is not None:
         path: Path = args.ledger
-        examined = examine(path, (), args.checkpoint)
+        examined = examine(path, (), args.checkpoint, pins_of(args))
     else:
         config = load(args.config)
         path = embedded_path(config.ledger)
-        examined = examine(path, config.checkpoint_sinks, args.checkpoint)
+        examined = examine(path, config.checkpoint_sinks, args.checkpoint, pins_of(args, config))
     report, root = examined.report, examined.report.root.hex()
     sizes = [checkpoint.size for checkpoint in examined.compared]
     if report.findings or args.json:
@@ -143,26 +163,42 @@ def _time(report: Report) -> str | None:
         return f"second {report.time}"
 
 
-def _open(path: Path, notes: Sequence[str]) -> tuple[list[Note], list[Finding]]:
-    """Signed notes, opened; a finding for each that a member of this ledger did not sign."""
+def _open(path: Path, notes: Sequence[str], pins: Pins) -> tuple[list[Note], list[Finding]]:
+    """Signed notes, opened; a finding for each that a member of this ledger did not sign.
+
+    Raises ConfigError when the CA of a pinned key is none of this ledger's.
+    """
     if not notes:
         return [], []
     try:
         log_id, trusted = authorities(path)
     except (IntegrityError, LedgerAway):
         return [], []  # `check` says what is wrong with the file
-    opened, forged = [], []
+    if not pins.keys() <= {ca for ca_certificates in trusted for ca in ca_certificates.values()}:
+        raise ConfigError(f"{path}: no organisation on it has the CA certificate beside the ML-DSA keys: see --trust")
+    opened, refused = [], []
     for text in notes:
-        reasons = []
-        for ca_certificates in trusted:
-            try:
-                opened.append(open_note(text, log_id, ca_certificates))
-                break
-            except IntegrityError as error:
-                reasons.append(str(error))
+        found = _first(text, log_id, trusted, pins)
+        opened.append(found) if isinstance(found, Note) else refused.append((text, found))
+    covered, forged = max((note.checkpoint.size for note in opened if note.ml_dsa), default=0), []
+    for text, reason in refused:
+        unpinned = _first(text, log_id, trusted, NOTHING_PINNED)
+        if isinstance(unpinned, Note) and unpinned.checkpoint.size < covered:
+            opened.append(unpinned)
         else:
-            forged.append(Finding(None, Kind.NOTE, reasons[0]))
+            forged.append(Finding(None, Kind.NOTE, reason))
     return opened, forged
+
+
+def _first(text: str, log_id: bytes, trusted: Iterable[Mapping[str, bytes]], pins: Pins) -> Note | str:
+    """The note under the first CA certificates under which it opens, or why it does not under the first."""
+    reasons = []
+    for ca_certificates in trusted:
+        try:
+            return open_note(text, log_id, ca_certificates, pins)
+        except IntegrityError as error:
+            reasons.append(str(error))
+    return reasons[0]
 
 
 def _progress(read: int, size: int) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from orthanc_ledger.commands.terminal import add_json, tell
 from orthanc_ledger.ledger.identity import issue, issue_server
-from orthanc_ledger.setup_node import create_member
+from orthanc_ledger.setup_node import create_checkpoint_key, create_member
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -24,6 +24,10 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     more.add_argument("--kind", choices=("person", "node"), default="person", help="default: %(default)s")
     add_json(more)
     more.set_defaults(run=_issue)
+    second = actions.add_parser("ml-dsa", help="a second key for an identity, which signs its checkpoints, too")
+    second.add_argument("identity", type=Path, help="its folder, or its msp.yaml")
+    add_json(second)
+    second.set_defaults(run=_ml_dsa)
     server = actions.add_parser(
         "server", help="a certificate for a node's https:, from an organisation made here, for trying out"
     )
@@ -48,6 +52,17 @@ def _create(args: argparse.Namespace) -> int:
 def _issue(args: argparse.Namespace) -> int:
     folder = issue(args.directory, args.name, args.kind)
     tell(args, {"identity": folder}, f"{folder}: a {args.kind}'s identity, for --as; it stays secret")
+    return 0
+
+
+def _ml_dsa(args: argparse.Namespace) -> int:
+    trust = create_checkpoint_key(args.identity)
+    tell(
+        args,
+        {"trust": trust},
+        f"{trust}: hand this to whoever checks its checkpoints and receipts, for --trust in place of the CA "
+        "certificate; processes that run sign with both keys from their next start on",
+    )
     return 0
 
 

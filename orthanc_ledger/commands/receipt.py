@@ -16,7 +16,7 @@ from orthanc_ledger.commands.terminal import add_json, moment, open_node, show, 
 from orthanc_ledger.errors import ConfigError, IntegrityError, Unreadable
 from orthanc_ledger.instance import open_instance
 from orthanc_ledger.leaves import ITEM_COUNT, show_path
-from orthanc_ledger.ledger.checkpoint import Note
+from orthanc_ledger.ledger.checkpoint import NOTHING_PINNED, Note, Pins, read_trusted
 from orthanc_ledger.ledger.identity import load_identity, parse_certificate, read_certificate
 from orthanc_ledger.receipt import Element, Leaves, Receipt, parse_path
 from orthanc_ledger.receipt_check import Proven, check, check_file
@@ -59,7 +59,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         action="append",
         metavar="CA.pem",
         help="of an embedded ledger: CA certificate of the organisation whose anchors you believe, got from itself "
-        "(again for one it had before)",
+        "(again for one it had before); with ML-DSA keys behind it, one of them must have signed, too",
     )
     believed.add_argument(
         "--peers",
@@ -98,8 +98,8 @@ def _receipts(node: Node) -> Receipts:
     return Receipts(
         node.index,
         node.keyring,
-        node.content,
-        node.manifests,
+        node.content.near,
+        node.near_manifests,
         node.ledger_as(),
         load_identity(node.config.identity),
         node.spool.folder / TEMPORARY,
@@ -109,7 +109,7 @@ def _receipts(node: Node) -> Receipts:
 
 def _verify(args: argparse.Namespace) -> int:
     receipt = Receipt.decode(_read(args.receipt))
-    believed = _believed(args)
+    believed, pins = _believed(args)
     whole = isinstance(receipt.content, Leaves)
     if whole == (args.file is None):
         raise ConfigError(
@@ -118,7 +118,7 @@ def _verify(args: argparse.Namespace) -> int:
             else f"{args.receipt}: this receipt is for single elements and says nothing of a file: leave the file out"
         )
     try:
-        proven = check(receipt, believed)
+        proven = check(receipt, believed, pins)
         subject = _check_file(args.file, receipt.content, proven) if isinstance(receipt.content, Leaves) else None
     except IntegrityError as error:
         tell(args, {"state": "not proven", "detail": str(error)}, f"NOT proven: {error}")
@@ -137,10 +137,11 @@ def _verify(args: argparse.Namespace) -> int:
     return 0
 
 
-def _believed(args: argparse.Namespace) -> Believed:
+def _believed(args: argparse.Namespace) -> tuple[Believed, Pins]:
     """Whom the options name."""
     if args.trust:
-        return [_ca(path) for path in args.trust]
+        certificates, pins = read_trusted(args.trust)
+        return list(certificates.values()), pins
     peers: dict[str, bytes] = {}
     for text in args.peers:
         msp_id, _, path = text.partition("=")
@@ -148,12 +149,8 @@ def _believed(args: argparse.Namespace) -> Believed:
             raise ConfigError(f"--peers {text!a}: expected MSPID=CA.pem")
         if msp_id in peers:
             raise ConfigError(f"--peers {text!a}: {msp_id!a} is named twice: expected one CA of each organisation")
-        peers[msp_id] = _ca(Path(path))
-    return peers
-
-
-def _ca(path: Path) -> bytes:
-    return read_certificate(path).public_bytes(Encoding.DER)
+        peers[msp_id] = read_certificate(Path(path)).public_bytes(Encoding.DER)
+    return peers, NOTHING_PINNED
 
 
 def _check_file(path: Path, leaves: Leaves, proven: Proven) -> str:
@@ -189,6 +186,7 @@ def _log(position: int, note: Note) -> dict[str, Any]:
         "checkpoint_size": note.checkpoint.size,
         "checkpoint_root": note.checkpoint.root,
         "checkpoint_signed": moment(note.time),
+        "ml_dsa": note.ml_dsa,
     }
 
 
@@ -259,7 +257,7 @@ def _checked(row: dict[str, Any]) -> str:
 def _keepers(row: dict[str, Any]) -> str:
     if "log" in row:
         checkpoint = f"{row['checkpoint_size']} entries, root {row['checkpoint_root'].hex()}"
-        return f"checkpoint  {checkpoint}, signed {row['checkpoint_signed']}"
+        return f"checkpoint  {checkpoint}, signed {row['checkpoint_signed']}{', by ML-DSA, too' * row['ml_dsa']}"
     peers = ", ".join(f"{msp_id!a} (certificate {serial})" for msp_id, serial in row["peers"].items())
     return f"peers       {peers}, asked {row['asked']}"
 

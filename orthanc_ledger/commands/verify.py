@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from orthanc_ledger.assemble import Node
-from orthanc_ledger.commands.fsck import ROLLBACK_NOT_DETECTABLE, add_checkpoint, embedded_path, examine
+from orthanc_ledger.commands.fsck import ROLLBACK_NOT_DETECTABLE, add_checkpoint, embedded_path, examine, pins_of
 from orthanc_ledger.commands.terminal import add_json, open_node, show
 from orthanc_ledger.errors import IntegrityError, NotHeld
 
@@ -31,7 +31,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.study is not None and not node.index.studies([args.study]):
         raise NotHeld(f"--study {args.study}: not held here; `orthanc-ledger studies` lists what is")
     embedded = node.config.ledger.startswith("embedded:")  # else its peers check each block
-    rows = [_log(node, args.checkpoint)] if embedded or args.log_only or args.checkpoint else []
+    rows = [_log(node, args)] if embedded or args.log_only or args.checkpoint else []
     if not args.log_only:
         rows += _objects(node, args.study)
     show(rows, args.json, ("what", "state", "detail"))
@@ -40,8 +40,9 @@ def _run(args: argparse.Namespace) -> int:
     return 0 if not embedded or rows[0]["checkpoints"] else ROLLBACK_NOT_DETECTABLE
 
 
-def _log(node: Node, given: list[str]) -> dict[str, Any]:
-    examined = examine(embedded_path(node.config.ledger), node.config.checkpoint_sinks, given)
+def _log(node: Node, args: argparse.Namespace) -> dict[str, Any]:
+    path, pins = embedded_path(node.config.ledger), pins_of(args, node.config)
+    examined = examine(path, node.config.checkpoint_sinks, args.checkpoint, pins)
     report, checkpoints = examined.report, len(examined.compared)
     if report.findings:
         first = report.findings[0]

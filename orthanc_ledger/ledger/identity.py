@@ -8,6 +8,8 @@ attribute extension, so that the same certificates can serve there:
     DIRECTORY/signcerts/cert.pem     an identity's certificate (not in a CA's folder)
     DIRECTORY/keystore/key.pem       the private key, mode 0600
 
+    DIRECTORY/ml-dsa.key             a second key, for checkpoints, where msp.yaml says `ml_dsa: ml-dsa.key`
+
 What others made is read as well (`load_identity`): Fabric CA's folders, with a msp.yaml put into them, and files
 anywhere, with a msp.yaml that names them.
 """
@@ -26,6 +28,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -37,6 +40,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 from orthanc_ledger.clock import Clock, system_clock
 from orthanc_ledger.errors import ConfigError, Unreadable
 from orthanc_ledger.ledger.contract.call import Assurance
+from orthanc_ledger.ledger.ml_dsa import read_private_key
 
 ATTRIBUTES = ObjectIdentifier("1.2.3.4.5.6.7.8.1")  # Fabric CA's attribute extension, JSON {"attrs": {name: text}}
 CA_DAYS = 3650
@@ -67,6 +71,7 @@ class Identity:
     msp_id: str
     certificate: bytes  # DER
     _key: ec.EllipticCurvePrivateKey = field(repr=False)
+    ml_dsa: MLDSA65PrivateKey | None = field(default=None, repr=False)  # signs its checkpoints, too
 
     def sign(self, message: bytes) -> bytes:
         """An ECDSA-SHA256 signature over the message, DER encoded (RFC 3279 2.2.3)."""
@@ -156,12 +161,14 @@ def load_identity(path: Path) -> Identity:
 
     msp.yaml says `msp_id`, and with `certificate`, `key` and `ca` where the files are; what it leaves out is beside it,
     as above, or is the only file of signcerts/ or cacerts/, or that file of keystore/ whose key is the certificate's.
+    There is a second key only where it says `ml_dsa`.
 
     Raises ConfigError naming the file that is missing, unreadable or does not fit.
     """
     msp = _read_msp(path)
     certificate = read_certificate(msp.certificate)
-    return Identity(msp.msp_id, certificate.public_bytes(Encoding.DER), _key_in(msp, certificate))
+    ml_dsa = None if msp.ml_dsa is None else read_private_key(msp.ml_dsa)
+    return Identity(msp.msp_id, certificate.public_bytes(Encoding.DER), _key_in(msp, certificate), ml_dsa)
 
 
 def parse_certificate(
@@ -304,6 +311,7 @@ class _Msp:
     certificate: Path
     keys: tuple[Path, ...]  # one of them is the certificate's
     ca: Path
+    ml_dsa: Path | None
 
 
 def _read_msp(path: Path) -> _Msp:
@@ -314,8 +322,10 @@ def _read_msp(path: Path) -> _Msp:
         raise ConfigError(f"{file}: not YAML") from error
     if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
         raise ConfigError(f"{file}: expected msp_id, and texts only, got {content!r}")
-    if unknown := content.keys() - {"msp_id", "certificate", "key", "ca"}:
-        raise ConfigError(f"{file}: {sorted(unknown)[0]}: unknown key; known here: msp_id, certificate, key, ca")
+    if unknown := content.keys() - {"msp_id", "certificate", "key", "ca", "ml_dsa"}:
+        raise ConfigError(
+            f"{file}: {sorted(unknown)[0]}: unknown key; known here: msp_id, certificate, key, ca, ml_dsa"
+        )
     if not _MSP_ID.fullmatch(content.get("msp_id", "")):
         raise ConfigError(f"{file}: expected msp_id: 1 to 64 letters, digits, '.' or '-'")
 
@@ -327,7 +337,8 @@ def _read_msp(path: Path) -> _Msp:
         return found[0] if len(found) == 1 else file.parent / usual
 
     certificate, ca = place("certificate", "signcerts/cert.pem"), place("ca", "cacerts/ca.pem")
-    return _Msp(content["msp_id"], certificate, places("key", "keystore/key.pem"), ca)
+    ml_dsa = file.parent / content["ml_dsa"] if "ml_dsa" in content else None
+    return _Msp(content["msp_id"], certificate, places("key", "keystore/key.pem"), ca, ml_dsa)
 
 
 def _files(usual: Path) -> tuple[Path, ...]:

@@ -362,7 +362,8 @@ def test_none_leaves_whose_signers_the_node_cannot_check(world: World, capsys: p
     settings = yaml.safe_load((node / CONFIG_NAME).read_text())
     usual = node / settings["ledger"].removeprefix("fabric:")
     connection = yaml.safe_load(usual.read_text())
-    (world.party("custodian") / "less.yaml").write_bytes((world.party("custodian") / usual.name).read_bytes())
+    for role in ("custodian", "research"):
+        (world.party(role) / "less.yaml").write_bytes((world.party(role) / usual.name).read_bytes())
     less = {msp_id: path for msp_id, path in connection["organisations"].items() if msp_id != CUSTODIAN}
     usual.with_name("less.yaml").write_text(yaml.safe_dump({**connection, "organisations": less}))
     ledger = f"fabric:{usual.with_name('less.yaml')}"
