@@ -175,7 +175,9 @@ class Eraser:
                 self._collect(erasure)
             if taken := self._erasures.in_state("taken"):
                 self._clear(taken)
-            for erasure in self._erasures.in_state("cleared"):
+            if cleared := self._erasures.in_state("cleared"):
+                self._erasures.scrub()
+            for erasure in cleared:
                 self._ledger.submit("ErasureDone", {"study": erasure.token})
                 self._erasures.advance(erasure, "done")
                 self._watched_at = None
@@ -227,7 +229,6 @@ class Eraser:
         for erasure in taken:
             self._erasures.advance(erasure, "cleared")
             LOGGER.info("erased: study %s", erasure.token.hex())
-        self._erasures.scrub()
 
     def _released_elsewhere(self) -> None:
         """The place for whatever must have let go of a study before this organisation says that it is erased: here the

@@ -27,6 +27,7 @@ _LONGEST = (  # files that take more than a minute
     "fabric/test_failures.py",
     "crash/test_receiver.py",
     "crash/test_anchorer.py",
+    "crash/test_erasure.py",
     "ledger/test_crash.py",
     "scp/test_gate_attack.py",
     "test_torture.py",

@@ -5,6 +5,7 @@ one thread at the thread's beginning and follows no other: its N-th call is the 
 process forks counts as a thread.
 """
 
+import contextlib
 import ctypes
 import encodings.idna  # noqa: F401 - which a process imports with its first socket
 import itertools
@@ -20,8 +21,11 @@ from unittest import mock
 
 from dicom_scp import __main__ as receiver
 from orthanc_ledger import cli, spool
+from orthanc_ledger.assemble import Node
 from orthanc_ledger.clock import system_clock_us
 from orthanc_ledger.commands import processes
+from orthanc_ledger.config import load
+from orthanc_ledger.errors import ServiceAway
 from orthanc_ledger.setup_node import CONFIG_NAME
 
 THREADS, LOG = "threads", "log"
@@ -50,7 +54,18 @@ def anchor(config: Path) -> int:
         return cli.main(["--config", str(config), "anchorer"])
 
 
-WORK: dict[str, Callable[[Path], int]] = {"receive": receive, "anchor": anchor}
+def erase(config: Path) -> int:
+    """Eraser and anchorer by turns, as far as the ledger has erasures for them."""
+    node = Node(load(config))
+    with contextlib.suppress(ServiceAway):  # it is tried again
+        for _ in range(2):
+            node.eraser().step()
+            node.anchorer().prepare_due(0)
+        return 0
+    return 1
+
+
+WORK: dict[str, Callable[[Path], int]] = {"receive": receive, "anchor": anchor, "erase": erase}
 
 
 class _Until:
