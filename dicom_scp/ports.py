@@ -99,14 +99,14 @@ class Archive(Protocol):
         Time are matched as one (PS3.4 C.5.1.1). An answer holds every keyword the archive supports for this asker at
         this level, with an empty value where there is none: a keyword asked for but not in an answer is reported as
         unsupported (0xFF01). ``meanwhile`` is called time and again, whether anything fits or not; what it raises ends
-        the search. Raises LedgerAway, at the call or while iterating.
+        the search. Raises LedgerAway and ContentAway, at the call or while iterating.
         """
 
     def plan(self, asker: Peer, recipient: Peer, level: Level, uids: Query, meanwhile: Callable[[], object]) -> Plan:
         """Decide what may go to ``recipient`` (the asker itself for C-GET).
 
         ``meanwhile`` is called before each study that the ledger is asked about; what it raises ends the planning.
-        Raises LedgerAway.
+        Raises LedgerAway, ContentAway.
         """
 
     def count_refusal(self, peer: Peer, reason: Reason) -> None:

@@ -25,7 +25,7 @@ from dicom_scp.identifier import (
 )
 from dicom_scp.pdu_socket import AssociationLost
 from dicom_scp.ports import Archive, Level, Peer, Query
-from orthanc_ledger.errors import ServiceAway
+from orthanc_ledger.errors import LedgerAway, ServiceAway
 from orthanc_ledger.retrieve import LEVELS, UNIQUE_KEYS
 
 # Part of every answer or of the encoding, never matched.
@@ -62,8 +62,10 @@ class Finder:
             final = status.Answer(status.CANCELLED)
         except AssociationLost:
             raise
-        except ServiceAway:
+        except LedgerAway:
             final = self._refused(assoc.peer, status.FIND_LEDGER_AWAY)
+        except ServiceAway:
+            final = status.FIND_AWAY
         _respond(assoc, request, context, final)
 
     def _refused(self, peer: Peer, answer: status.Answer) -> status.Answer:

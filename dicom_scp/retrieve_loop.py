@@ -26,7 +26,7 @@ from dicom_scp.pdu_socket import AssociationLost
 from dicom_scp.ports import Archive, Item, Peer, Plan
 from dicom_scp.status import Answer
 from dicom_scp.transcode import transcode
-from orthanc_ledger.errors import CustodyError, DataError, LedgerAway
+from orthanc_ledger.errors import ContentAway, CustodyError, DataError, LedgerAway
 from orthanc_ledger.reasons import Reason
 
 LOGGER = logging.getLogger(__name__)
@@ -189,6 +189,9 @@ class Retriever:
         except LedgerAway:
             self._archive.count_refusal(asker, Reason.LEDGER_UNAVAILABLE)
             operation.respond(status.RETRIEVE_LEDGER_AWAY)
+            return
+        except ContentAway:
+            operation.respond(status.RETRIEVE_AWAY)
             return
         tally = Tally(total=len(plan.items) + len(plan.withheld))
         try:

@@ -32,6 +32,7 @@ from orthanc_ledger.outage import SignedAnew
 from orthanc_ledger.outbox import Outbox
 from orthanc_ledger.paced import PacedStore
 from orthanc_ledger.reindex import Loss, Reindex
+from orthanc_ledger.repair import Repairs, Sealed
 from orthanc_ledger.retrieve import Retrieval
 from orthanc_ledger.sole import Shared
 from orthanc_ledger.spool import TEMPORARY, Spool
@@ -49,6 +50,7 @@ SWEEP = "sweep.db"
 ERASURES = "erasures.db"
 _ERASER_LOCK = "eraser.lock"
 _SWEEP_LOCK = "sweep.lock"
+_REPAIR_LOCK = "repair.lock"
 _ANCHORER_PATIENCE_S = 1.0
 
 
@@ -127,17 +129,39 @@ class Node:
         identity, ca = load_identity(config.identity), ca_certificate(config.identity)
         return Courier(self.ledger_as, identity, ca, self.outbox, self.deliveries, errand, system_clock)
 
+    @property
+    def named(self) -> dict[str, str]:
+        """This node as the ledger names it."""
+        return {"organisation": self.config.organisation, "aeTitle": self.config.ae_title}
+
+    @cached_property
+    def repairs(self) -> Repairs:
+        return Repairs(self.content, self.outbox, self.named, self.config.data_dir / _REPAIR_LOCK)
+
     @cached_property
     def manifests(self) -> Manifests:
-        return Manifests(self.content)
+        return Manifests(self.content, self.repairs)
 
     @cached_property
     def library(self) -> Library:
-        return Library(self.spool, self.index, self.keyring, self.content, self.manifests, self.outbox)
+        """What research is served from."""
+        return self._library(self.content, self.manifests)
+
+    @cached_property
+    def near_manifests(self) -> Manifests:
+        return Manifests(self.content.near, self.repairs)
+
+    @cached_property
+    def near_library(self) -> Library:
+        """What clinical peers are served from."""
+        return self._library(self.content.near, self.near_manifests)
+
+    def _library(self, content: Sealed, manifests: Manifests) -> Library:
+        return Library(self.spool, self.index, self.keyring, content, manifests, self.outbox, self.repairs)
 
     @cached_property
     def forwarding(self) -> Forwarding:
-        return Forwarding(self.forwards, self.index, self.library, self.outbox, system_clock)
+        return Forwarding(self.forwards, self.index, self.near_library, self.outbox, system_clock)
 
     @cached_property
     def datasets(self) -> Datasets:
@@ -145,7 +169,7 @@ class Node:
 
     @cached_property
     def gate(self) -> Gate:
-        parts = self.ledger, self.index, self.keyring, self.manifests, self.datasets
+        parts = self.ledger, self.index, self.keyring, self.manifests, self.datasets, self.content
         return Gate(*parts, self.rolled_back, system_clock)
 
     def rolled_back(self) -> bool:
@@ -154,7 +178,7 @@ class Node:
 
     @cached_property
     def retrieval(self) -> Retrieval:
-        return Retrieval(self.index, self.library, self.gate, self.outbox)
+        return Retrieval(self.index, self.near_library, self.library, self.gate, self.outbox)
 
     @cached_property
     def key_release(self) -> KeyRelease:
@@ -168,10 +192,9 @@ class Node:
     def anchorer(self) -> Anchorer:
         """The write path; only one process of a node may run it."""
         config = self.config
-        node = {"organisation": config.organisation, "aeTitle": config.ae_title}
         pace = Pace(config.batch, config.ledger_retry_s, config.denial_report_s)
         state = self.spool, self.index, self.outbox, self.forwards
-        return Anchorer(*state, self.keyring, self.content, self.anchorer_ledger, self.erasures, node, pace)
+        return Anchorer(*state, self.keyring, self.content, self.anchorer_ledger, self.erasures, self.named, pace)
 
     @cached_property
     def erasures(self) -> Erasures:
@@ -197,8 +220,9 @@ class Node:
         """A sweep that reads at most ``mb_s`` MiB a second (0: as fast as it can), waits by ``sleep`` and gives what it
         finds to ``tell``.
         """
-        content = PacedStore(self.content, mb_s * (1 << 20), sleep) if mb_s else self.content
-        library = Library(self.spool, self.index, self.keyring, content, Manifests(content), self.outbox)
+        near = self.content.near
+        content = PacedStore(near, mb_s * (1 << 20), sleep) if mb_s else near
+        library = self._library(content, Manifests(content, self.repairs))
         ledger, lock = self.ledger_as(), self.config.data_dir / _SWEEP_LOCK
         state = self.index, library, self.outbox, self.rounds
         return Sweep(ledger, self._anchors(ledger), *state, lock, system_clock, tell)
@@ -206,7 +230,7 @@ class Node:
     def reindex(self, fresh: Index, tell: Callable[[Loss], object]) -> Reindex:
         """What makes the index anew in ``fresh``, and gives what it cannot restore to ``tell``."""
         ledger, temporary = self.ledger_as(), self.config.data_dir / SPOOL / TEMPORARY
-        parts = self.keyring, self.content, self.manifests
+        parts = self.keyring, self.content.near, self.near_manifests, self.repairs
         return Reindex(ledger, self._anchors(ledger), *parts, fresh, temporary, tell)
 
     def _anchors(self, ledger: Ledger) -> Anchors:

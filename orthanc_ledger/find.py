@@ -77,7 +77,7 @@ class Catalogue:
         own unique key included; ``combined``: Study Date and Study Time are matched as one (PS3.4 C.5.1.1). An answer
         holds every keyword supported for this asker at this level, empty where there is none; other keys play no part.
         ``meanwhile`` is called time and again, whether anything fits or not; what it raises ends the search. Raises
-        LedgerAway, for research peers only.
+        LedgerAway and ContentAway, for research peers only.
         """
         known = supported(asker, level)
         above = {keyword: "\\".join(values) for keyword, values in uids.by_keyword().items() if values}

@@ -13,9 +13,19 @@ from typing import Any
 
 from orthanc_ledger import merkle, tokens
 from orthanc_ledger.clock import Clock
+from orthanc_ledger.content import ContentStore
 from orthanc_ledger.custody import Records, records_that_count
 from orthanc_ledger.datasets import Datasets, StudyList
-from orthanc_ledger.errors import ContractError, DataError, IntegrityError, LedgerAway, NotHeld, ServiceAway
+from orthanc_ledger.errors import (
+    ConfigError,
+    ContentAway,
+    ContractError,
+    DataError,
+    IntegrityError,
+    LedgerAway,
+    NotHeld,
+    ServiceAway,
+)
 from orthanc_ledger.index import Index, Instance
 from orthanc_ledger.keyring import Keyring, StudyKeys
 from orthanc_ledger.ledger import Ledger, all_rows
@@ -95,7 +105,7 @@ class _Custody:
 
 class Gate:
     """Asks the ledger, trusts nothing else; and that not while it is known to be `rolled_back`: what was revoked since
-    would be approved again.
+    would be approved again. While the content store is away nothing is released in vain.
     """
 
     def __init__(
@@ -105,6 +115,7 @@ class Gate:
         keyring: Keyring,
         manifests: Manifests,
         datasets: Datasets,
+        content: ContentStore,
         rolled_back: Callable[[], bool],
         clock: Clock,
         monotonic: Callable[[], float] = time.monotonic,
@@ -114,17 +125,18 @@ class Gate:
         self._keyring = keyring
         self._manifests = manifests
         self._datasets = datasets
+        self._content = content
         self._rolled_back = rolled_back
         self._clock = clock
         self._monotonic = monotonic
 
     def approvals(self, recipient: Peer) -> list[Approval]:
-        """The approvals a recipient has now, the one that lasts longest first. Raises LedgerAway.
+        """The approvals a recipient has now, the one that lasts longest first. Raises LedgerAway, ContentAway.
 
         Left out, as it opens nothing: one on a dataset whose list is not here, or not the registered one; one of a
         release form that this node cannot make, for the objects here are identified.
         """
-        self._check_history()
+        self._check_services()
         approved = all_rows(self._ledger, "ApprovedStudies", {"node": node_id(recipient)})
         rows = [row for row in approved if row["release"] == "identified"]
         registered = all_rows(self._ledger, "Datasets", {}) if any(row["dataset"] for row in rows) else []
@@ -144,7 +156,7 @@ class Gate:
         return [study_uid for study_uid in held if study_uid is not None]
 
     def offers(self, recipient: Peer, study_uid: str, approvals: Sequence[Approval]) -> list[Offer]:
-        """What a recipient may have of one study, approval by approval. Raises LedgerAway."""
+        """What a recipient may have of one study, approval by approval. Raises LedgerAway, ContentAway."""
         study = self._keyring.study(study_uid)
         if study is None:
             return []
@@ -173,9 +185,9 @@ class Gate:
     def release(self, offer: Offer, sop_uids: Sequence[str], renews: bytes | None = None) -> Release:
         """Commit a release of some of an offer's instances.
 
-        Raises Refused when the ledger does not give it; StandingChanged; LedgerAway.
+        Raises Refused when the ledger does not give it; StandingChanged; LedgerAway, ContentAway.
         """
-        self._check_history()
+        self._check_services()
         chosen = {uid: offer.releasable[uid] for uid in sop_uids}
         leaves = sorted(record.instance for _, record in chosen.values())
         args: dict[str, Any] = {
@@ -205,9 +217,13 @@ class Gate:
         """Whether objects may still start to leave under a release."""
         return self._clock() < release.lease_end and self._monotonic() < release.ends_s
 
-    def _check_history(self) -> None:
+    def _check_services(self) -> None:
         if self._rolled_back():
             raise LedgerAway("the ledger was rolled back: nothing leaves for research until it is restored")
+        try:
+            self._content.check()
+        except ConfigError as error:  # it was set otherwise while this process ran
+            raise ContentAway(str(error)) from error
 
     def _offer(
         self,

@@ -4,26 +4,20 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, BinaryIO, Protocol
+from functools import lru_cache, partial
+from typing import Any, BinaryIO
 
 from orthanc_ledger import tokens
 from orthanc_ledger.arrival import Arrival, read_head
-from orthanc_ledger.content import Objects
 from orthanc_ledger.errors import ContentAway, IntegrityError, NotHeld
 from orthanc_ledger.index import Index, Instance
 from orthanc_ledger.keyring import Keyring, StudyKeys
 from orthanc_ledger.manifest import Manifest, Record, check_anchored
 from orthanc_ledger.manifest import read as read_manifest
 from orthanc_ledger.outbox import Outbox
+from orthanc_ledger.repair import Repairs, Sealed
 from orthanc_ledger.spool import INBOX, QUARANTINE, Spool
-from orthanc_ledger.verify import hash_data_set, observed, open_verified, verify
-
-
-class Sealed(Objects, Protocol):
-    """Where sealed objects and manifest blocks are read: a content store, or one that is read slowly (paced.py)."""
-
-    def get_block(self, cid: str) -> bytes: ...
+from orthanc_ledger.verify import hash_data_set, observed, open_verified
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +36,36 @@ def flag_name(instance: bytes) -> str:
 class Manifests:
     """Manifests by CID, each verified when first read; immutable, so a few are kept."""
 
-    def __init__(self, content: Sealed) -> None:
+    def __init__(self, content: Sealed, repairs: Repairs) -> None:
         self._content = content
+        self._repairs = repairs
         self.read = lru_cache(maxsize=16)(self._read)
 
-    def _read(self, cid: str, study_token: bytes) -> Manifest:
-        """Raises IntegrityError when any block or record differs, NotHeld, ContentAway."""
-        return read_manifest(cid, self._content.get_block, study_token)
+    def _read(self, cid: str, study_token: bytes, every_copy: bool = False) -> Manifest:
+        """Raises IntegrityError when any block or record differs, NotHeld, ContentAway; bad copies are mended first."""
+        replaced = {}
 
-    def anchored(self, anchor: Mapping[str, Any], anew: bool = False) -> Manifest:
-        """The manifest of an anchor (a row of the queries GetAnchor and Anchors); ``anew``: from the store in any case.
+        def block(each: str) -> bytes:
+            if not every_copy:
+                with contextlib.suppress(IntegrityError, NotHeld):
+                    return self._content.get_block(each)
+            replaced[each] = self._repairs.mend(each, cid)
+            return self._content.get_block(each)
+
+        manifest = read_manifest(cid, block, study_token)
+        for record in manifest.records[:1]:
+            for each, copies in replaced.items():
+                self._repairs.tell(study_token, record.instance, each, copies)
+        return manifest
+
+    def anchored(self, anchor: Mapping[str, Any], anew: bool = False, every_copy: bool = False) -> Manifest:
+        """The manifest of an anchor (a row of the queries GetAnchor and Anchors); ``anew``: from the store in any case;
+        ``every_copy``: with each of its copies verified.
 
         Raises IntegrityError also when root or count are not the anchor's; NotHeld, ContentAway.
         """
-        manifest = (self._read if anew else self.read)(anchor["manifestCid"], anchor["study"])
+        cid, study_token = anchor["manifestCid"], anchor["study"]
+        manifest = self._read(cid, study_token, every_copy) if anew or every_copy else self.read(cid, study_token)
         check_anchored(manifest, anchor)
         return manifest
 
@@ -72,7 +82,14 @@ class Library:
     """Opens objects for retrieval."""
 
     def __init__(
-        self, spool: Spool, index: Index, keyring: Keyring, content: Sealed, manifests: Manifests, outbox: Outbox
+        self,
+        spool: Spool,
+        index: Index,
+        keyring: Keyring,
+        content: Sealed,
+        manifests: Manifests,
+        outbox: Outbox,
+        repairs: Repairs,
     ) -> None:
         self._spool = spool
         self._index = index
@@ -80,14 +97,15 @@ class Library:
         self._content = content
         self._manifests = manifests
         self._outbox = outbox
+        self._repairs = repairs
 
     @contextlib.contextmanager
     def open(self, instance: Instance) -> Iterator[BinaryIO]:
         """An object's data set, standing at its first byte, verified whole: from the spool against its arrival digest,
         else against its manifest; and its class and transfer syntax against its sealed arrival.
 
-        Raises IntegrityError after alarm and report (this store has no other copy to repair it from); NotHeld;
-        ContentAway.
+        A bad copy is replaced first. Raises IntegrityError after alarm and report when none is healthy; NotHeld;
+        ContentAway, also while nobody can say whether one is.
         """
         with contextlib.ExitStack() as stack:
             try:
@@ -100,17 +118,19 @@ class Library:
             self._compare(instance, arrival)
             yield unit
 
-    def check_manifest(self, study_uid: str, anchor: Mapping[str, Any]) -> Iterator[Checked]:
+    def check_manifest(self, study_uid: str, anchor: Mapping[str, Any], every_copy: bool = False) -> Iterator[Checked]:
         """Verify all that an anchor (a row of the queries GetAnchor and Anchors) stands for: its manifest now, then
-        each object when the iterator comes to it.
+        each object when the iterator comes to it; in one healthy copy, or with ``every_copy`` in all that there are.
 
         Raises IntegrityError and NotHeld when the manifest cannot be used, as its keys are not here, it is missing, or
         it is not the anchored one; ContentAway, then and from the iterator.
         """
         study = self._keys(study_uid)
-        manifest = self._manifests.anchored(anchor, anew=True)
+        manifest = self._manifests.anchored(anchor, anew=True, every_copy=every_copy)
         key = self._keyring.batch_key(manifest.key_id)
-        return (Checked(record, self._fault(record, study, key)) for record in manifest.records)
+        return (
+            Checked(record, self._fault(record, manifest.cid, study, key, every_copy)) for record in manifest.records
+        )
 
     def report(self, instance: Instance) -> None:
         """Alarm, and queue FlagTampered with what was found instead; the anchorer numbers it, and drops it where a flag
@@ -158,7 +178,7 @@ class Library:
             try:
                 record, key_id = self._manifests.record(str(instance.manifest), study.token, token)
                 key = self._keyring.batch_key(key_id)
-                opened = stack.enter_context(open_verified(record, study, key, self._content))
+                opened = stack.enter_context(self._mended(record, str(instance.manifest), study, key))
             except (IntegrityError, NotHeld) as error:
                 self.report(instance)
                 raise IntegrityError(f"withheld: {error}") from error
@@ -171,12 +191,20 @@ class Library:
             self._outbox.alarm("index", instance.claim, "the index does not fit the object: somebody changed it")
             raise IntegrityError("withheld: index and object differ in class, instance or transfer syntax")
 
-    def _fault(self, record: Record, study: StudyKeys, batch_key: bytes) -> IntegrityError | NotHeld | None:
+    def _fault(
+        self, record: Record, manifest: str, study: StudyKeys, batch_key: bytes, every_copy: bool
+    ) -> IntegrityError | NotHeld | None:
         try:
-            verify(record, study, batch_key, self._content)
+            with self._mended(record, manifest, study, batch_key, every_copy):
+                return None
         except (IntegrityError, NotHeld) as fault:
             return fault
-        return None
+
+    def _mended(
+        self, record: Record, manifest: str, study: StudyKeys, batch_key: bytes, every_copy: bool = False
+    ) -> AbstractContextManager[tuple[Arrival, BinaryIO]]:
+        opened = partial(open_verified, record, study, batch_key, self._content)
+        return self._repairs.opened(record, manifest, study.token, opened, every_copy)
 
     def _keys(self, study_uid: str) -> StudyKeys:
         study = self._keyring.study(study_uid)

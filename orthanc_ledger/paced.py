@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import BinaryIO, cast
 
-from orthanc_ledger.library import Sealed
+from orthanc_ledger.repair import Sealed
 
 
 class PacedStore:

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from orthanc_ledger import merkle, tokens
 from orthanc_ledger.arrival import encode_head, read_head, section
 from orthanc_ledger.clock import Clock
-from orthanc_ledger.content import ContentStore
 from orthanc_ledger.errors import ConfigError, IntegrityError, NotHeld
 from orthanc_ledger.fingerprint import metadata_leaves, read_pixels
 from orthanc_ledger.index import Index
@@ -35,6 +34,7 @@ from orthanc_ledger.receipt import (
     SaltedLeaf,
 )
 from orthanc_ledger.receipt_evidence import Believed
+from orthanc_ledger.repair import Sealed
 from orthanc_ledger.verify import open_verified
 
 
@@ -59,7 +59,7 @@ class Receipts:
         self,
         index: Index,
         keyring: Keyring,
-        content: ContentStore,
+        content: Sealed,
         manifests: Manifests,
         ledger: Ledger,
         identity: Identity,

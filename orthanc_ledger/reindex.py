@@ -10,6 +10,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -18,7 +19,6 @@ from orthanc_ledger.anchors import Anchor, Anchors, in_order
 from orthanc_ledger.arrival import read_head
 from orthanc_ledger.attributes import Attributes
 from orthanc_ledger.batch import describe
-from orthanc_ledger.content import ContentStore
 from orthanc_ledger.durable import sync
 from orthanc_ledger.errors import IntegrityError, NotHeld, Unreadable
 from orthanc_ledger.index import Index, Instance, Supersession
@@ -26,6 +26,7 @@ from orthanc_ledger.keyring import Keyring, StudyKeys
 from orthanc_ledger.ledger import Ledger, all_rows
 from orthanc_ledger.library import Manifests
 from orthanc_ledger.manifest import Manifest, Record
+from orthanc_ledger.repair import Repairs, Sealed
 from orthanc_ledger.spool import aside_name
 from orthanc_ledger.verify import IN_MEMORY, open_unit
 
@@ -65,8 +66,9 @@ class Reindex:
         ledger: Ledger,
         anchors: Anchors,
         keyring: Keyring,
-        content: ContentStore,
+        content: Sealed,
         manifests: Manifests,
+        repairs: Repairs,
         fresh: Index,
         temporary: Path,
         tell: Callable[[Loss], object],
@@ -77,6 +79,7 @@ class Reindex:
         self._keyring = keyring
         self._content = content
         self._manifests = manifests
+        self._repairs = repairs
         self._fresh = fresh
         self._temporary = temporary
         self._tell = tell
@@ -118,15 +121,16 @@ class Reindex:
         found = []
         for record in manifest.records:
             try:
-                found.append(_Found(record, *self._describe(record, study, key)))
+                found.append(_Found(record, *self._describe(record, manifest.cid, study, key)))
             except (IntegrityError, NotHeld, Unreadable) as fault:
                 self._lost.add(record.instance)
                 self._tell(Loss(record.object, 1, str(fault)))
         return sorted(found, key=lambda each: (each.instance.received_us, each.instance.sop_uid))
 
-    def _describe(self, record: Record, study: StudyKeys, key: bytes) -> tuple[Instance, Attributes]:
+    def _describe(self, record: Record, manifest: str, study: StudyKeys, key: bytes) -> tuple[Instance, Attributes]:
+        opened = partial(open_unit, record, study, key, self._content)
         with (
-            open_unit(record, study, key, self._content) as sealed,
+            self._repairs.opened(record, manifest, study.token, opened) as sealed,
             tempfile.SpooledTemporaryFile(IN_MEMORY, dir=str(self._temporary)) as file,
         ):
             unit = cast(BinaryIO, file)

@@ -87,8 +87,10 @@ class Plan(Protocol):
 class Retrieval:
     """Plans retrieves for clinical and research recipients."""
 
-    def __init__(self, index: Index, library: Library, gate: Gate, outbox: Outbox) -> None:
+    def __init__(self, index: Index, near: Library, library: Library, gate: Gate, outbox: Outbox) -> None:
+        """Clinical recipients are served from ``near``, the copies on this machine, research from ``library``."""
         self._index = index
+        self._near = near
         self._library = library
         self._gate = gate
         self._outbox = outbox
@@ -104,13 +106,13 @@ class Retrieval:
         """Decide what may go to ``recipient`` (the asker itself for C-GET).
 
         ``meanwhile`` is called before each study that the ledger is asked about; what it raises ends the planning.
-        Raises LedgerAway, for research recipients only.
+        Raises LedgerAway and ContentAway, for research recipients only.
         """
         if asker.role == "research" and (recipient.role, recipient.organisation) != ("research", asker.organisation):
             return self._refused(asker, Reason.DESTINATION)
         found = self._index.select(query.patient_ids, query.studies, query.series, query.instances)
         if recipient.role != "research":
-            return ClinicalPlan(self._library, found)
+            return ClinicalPlan(self._near, found)
         for _ in range(_TRIES - 1):
             with contextlib.suppress(StandingChanged):
                 return self._research_plan(recipient, found, query.studies, meanwhile)

@@ -50,12 +50,12 @@ class World:
 
     def gate_by(self, ledger: Ledger) -> Gate:
         node = self.node
-        parts = ledger, node.index, node.keyring, node.manifests, node.datasets
+        parts = ledger, node.index, node.keyring, node.manifests, node.datasets, node.content
         return Gate(*parts, node.rolled_back, self.clock)
 
     @property
     def retrieval(self) -> Retrieval:
-        return Retrieval(self.node.index, self.node.library, self.gate, self.node.outbox)
+        return retrieval_of(self.node, self.gate)
 
     def add_study(self, number: int) -> str:
         """Another study of one slice, anchored; its UID."""
@@ -117,6 +117,11 @@ class World:
         """Studies that C-FIND shows."""
         found = Catalogue(self.node.index, self.gate).find(peer, "STUDY", Query(), {}, combined=False)
         return {match["StudyInstanceUID"] for match in found}
+
+
+def retrieval_of(node: Node, gate: Gate) -> Retrieval:
+    """A node's retrievals, decided by this gate."""
+    return Retrieval(node.index, node.near_library, node.library, gate, node.outbox)
 
 
 def _record(ledger: Ledger, kind: str, id: bytes) -> dict[str, Any]:

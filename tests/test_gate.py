@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gate_world import FOREIGN, MR, RESEARCH, SIBLING, VIEWER, World, exits, make_world
+from gate_world import FOREIGN, MR, RESEARCH, SIBLING, VIEWER, World, exits, make_world, retrieval_of
 from node_make import drain, part10, real_file, store, variant
 from pydicom import dcmread
 
@@ -16,7 +16,7 @@ from orthanc_ledger.assemble import Node
 from orthanc_ledger.batch import Preparer, describe
 from orthanc_ledger.clock import system_clock
 from orthanc_ledger.courier import ROLLED_BACK
-from orthanc_ledger.errors import IntegrityError, LedgerAway
+from orthanc_ledger.errors import ContentAway, IntegrityError, LedgerAway
 from orthanc_ledger.find import Catalogue
 from orthanc_ledger.gate import Refused
 from orthanc_ledger.instance import open_instance
@@ -24,7 +24,7 @@ from orthanc_ledger.ledger import Committed, Ledger
 from orthanc_ledger.manifest import Manifest
 from orthanc_ledger.peer import Peer
 from orthanc_ledger.reasons import Reason
-from orthanc_ledger.retrieve import Item, Plan, Query, Retrieval
+from orthanc_ledger.retrieve import Item, Plan, Query
 from orthanc_ledger.spool import CONFLICTS
 
 
@@ -63,7 +63,7 @@ def test_the_ledger_is_asked_the_same_of_held_and_unheld(world: World, level: An
     ):
         asked.append([])
         gate = world.gate_by(Recording(world.ledger("owner", "node"), 9))
-        retrieval = Retrieval(world.node.index, world.node.library, gate, world.node.outbox)
+        retrieval = retrieval_of(world.node, gate)
         assert retrieval.plan(RESEARCH, RESEARCH, level, query).refused is Reason.NO_APPROVAL
     assert asked[0] == asked[1]
     assert [function for function, _ in asked[0]] == ["ApprovedStudies", "CheckAccess"]
@@ -517,7 +517,7 @@ def test_a_ledger_that_goes_away_at_any_call_lets_nothing_out(world: World) -> N
     needed = 0
     while True:
         gate = world.gate_by(LedgerAfter(world.ledger("owner", "node"), needed))
-        retrieval = Retrieval(node.index, node.library, gate, node.outbox)
+        retrieval = retrieval_of(node, gate)
         try:
             plan = retrieval.plan(RESEARCH, RESEARCH, "STUDY", Query(studies=(world.study_uid,)))
         except LedgerAway:
@@ -527,6 +527,36 @@ def test_a_ledger_that_goes_away_at_any_call_lets_nothing_out(world: World) -> N
         plan.close()
         break
     assert needed >= 4  # approvals, policy, standing, anchors, release: none may be left out
+
+
+def test_with_the_content_store_away_nothing_is_released_or_told_to_research(world: World) -> None:
+    """Whether it has an approval or not, and whatever a process has read before; clinical peers are served."""
+    request = world.request()
+    staging = world.node.config.data_dir / "objects" / "staging"
+    for approve in (lambda: None, lambda: world.approve(request, "owner", "custodian")):
+        approve()
+        before = exits(world), world.seen()
+        gate = world.gate
+        offers = gate.offers(RESEARCH, world.study_uid, gate.approvals(RESEARCH))
+        drain(world.node)  # outcomes
+        logged = len(world.logged())
+        staging.rename(staging.with_name("unmounted"))
+        for asker in (RESEARCH, VIEWER):
+            with pytest.raises(ContentAway):
+                world.plan(RESEARCH, asker)
+        with pytest.raises(ContentAway):
+            world.seen()
+        for offer in offers:
+            with pytest.raises(ContentAway):
+                gate.release(offer, world.sop_uids)
+        assert len(world.logged()) == logged
+        plan = world.plan(VIEWER)
+        for item in plan.items:
+            with plan.open(item) as data_set:
+                assert data_set.read()
+        staging.with_name("unmounted").rename(staging)
+        assert (exits(world), world.seen()) == before
+    assert before == (set(world.sop_uids), {world.study_uid})
 
 
 class TestRolledBack:
@@ -568,9 +598,7 @@ class TestRolledBack:
 def test_clinical_retrieval_never_asks_the_ledger(world: World) -> None:
     node = world.node
     gate = world.gate_by(LedgerAfter(world.ledger("owner", "node"), 0))
-    plan = Retrieval(node.index, node.library, gate, node.outbox).plan(
-        VIEWER, VIEWER, "STUDY", Query(studies=(world.study_uid,))
-    )
+    plan = retrieval_of(node, gate).plan(VIEWER, VIEWER, "STUDY", Query(studies=(world.study_uid,)))
     for item in plan.items:
         with plan.open(item) as data_set:
             assert data_set.read()

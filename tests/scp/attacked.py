@@ -11,7 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from gate_world import DAY_S, FOREIGN, MR, RESEARCH, SIBLING, VIEWER, World
+from gate_world import DAY_S, FOREIGN, MR, RESEARCH, SIBLING, VIEWER, World, retrieval_of
 from node_make import drain, make_node, open_node, part10, store
 from pydicom.dataset import Dataset
 
@@ -21,7 +21,6 @@ from orthanc_ledger.index import Supersession
 from orthanc_ledger.instance import open_instance
 from orthanc_ledger.ledger.identity import ca_certificate
 from orthanc_ledger.peer import Peer
-from orthanc_ledger.retrieve import Retrieval
 from orthanc_ledger.setup_node import ORGANISATIONS, create_member
 from orthanc_ledger.spool import CONFLICTS
 
@@ -56,7 +55,7 @@ class Attacked(World):
         for ledger in ("ledger", "anchorer_ledger"):  # the anchorer's time is the world's too
             self.node.__dict__[ledger] = self.ledger("owner", "node")
         self.node.__dict__["gate"] = self.gate_by(self.node.ledger)
-        self.kept = Retrieval(self.node.index, self.node.library, self.node.gate, self.node.outbox)
+        self.kept = retrieval_of(self.node, self.node.gate)
 
     def clock(self) -> int:
         return self.now

@@ -15,6 +15,7 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelMove as StudyMove
 
 from dicom_scp.ports import Item
+from orthanc_ledger.errors import LedgerAway
 from orthanc_ledger.reasons import Reason
 
 from .client import (
@@ -117,7 +118,7 @@ def test_refused_move_opens_no_association(node: Node, held: list[File], archive
 
 
 def test_ledger_away_opens_no_association(node: Node, held: list[File], archive: Destination) -> None:
-    node.archive.ledger_away = True
+    node.archive.away = LedgerAway("no answer")
     with archive.listening(storage(held)):
         out = move(node.port, study_level(held[0].study), "ARCHIVE")
     assert (out.final.Status, out.final.ErrorComment) == (0xA702, "ledger unavailable")

@@ -21,6 +21,7 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as S
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet as StudyGet
 
 from dicom_scp.ports import Query
+from orthanc_ledger.errors import ContentAway, LedgerAway, ServiceAway
 
 from .client import (
     BIG_ENDIAN,
@@ -378,9 +379,10 @@ def test_an_identifier_of_more_than_64_kib_ends_the_association(node: Node, wait
         wait_until(lambda: not node.listener.associations, 20, "the node has ended the association")
 
 
-def test_ledger_away_is_out_of_resources(node: Node) -> None:
-    node.archive.ledger_away = True
-    assert final_of(find(node, study_level(""))) == (0xA700, "ledger unavailable")
+@pytest.mark.parametrize(("away", "comment"), [(LedgerAway(""), "ledger unavailable"), (ContentAway(""), None)])
+def test_a_service_away_is_out_of_resources(node: Node, away: ServiceAway, comment: str | None) -> None:
+    node.archive.away = away
+    assert final_of(find(node, study_level(""))) == (0xA700, comment)
 
 
 def test_find_under_a_retrieve_context_is_not_supported(node: Node) -> None:

@@ -8,6 +8,7 @@ from pydicom.dataset import Dataset
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as StudyFind
 
+from orthanc_ledger.errors import LedgerAway
 from orthanc_ledger.reasons import Reason
 
 from .client import File, associated, get, move, storage, store, study_level
@@ -41,7 +42,7 @@ def test_a_bad_identifier_is_counted_in_every_service(research_node: Node, serie
 
 
 def test_a_ledger_that_is_away_is_counted_in_every_service(research_node: Node, series: list[File]) -> None:
-    research_node.archive.ledger_away = True
+    research_node.archive.away = LedgerAway("no answer")
     get(research_node.port, study_level(series[0].study), storage(series), CALLER)
     move(research_node.port, study_level(series[0].study), CALLER, CALLER)
     with associated(research_node.port, [build_context(StudyFind)], CALLER) as assoc:

@@ -14,7 +14,7 @@ from pynetdicom.sop_class import PatientRootQueryRetrieveInformationModelGet as 
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet as StudyGet
 
 from dicom_scp.ports import Item, Query, Refused
-from orthanc_ledger.errors import ContentAway, IntegrityError
+from orthanc_ledger.errors import ContentAway, IntegrityError, LedgerAway, ServiceAway
 from orthanc_ledger.fingerprint import fingerprints
 from orthanc_ledger.instance import open_instance
 from orthanc_ledger.reasons import Reason
@@ -184,11 +184,14 @@ def test_refusal_says_its_reason_and_nothing_of_what_is_held(
     assert (plan.opened, plan.closed) == ([], [[]])
 
 
-def test_ledger_away_is_unable_to_perform(research_node: Node, series: list[File]) -> None:
+@pytest.mark.parametrize(("away", "comment"), [(LedgerAway(""), "ledger unavailable"), (ContentAway(""), None)])
+def test_a_service_away_is_unable_to_perform(
+    research_node: Node, series: list[File], away: ServiceAway, comment: str | None
+) -> None:
     hold(research_node, *series)
-    research_node.archive.ledger_away = True
+    research_node.archive.away = away
     out = get(research_node.port, study_level(series[0].study), storage(series), "TRIAL")
-    assert (out.final.Status, out.final.ErrorComment) == (0xA702, "ledger unavailable")
+    assert (out.final.Status, out.final.get("ErrorComment")) == (0xA702, comment)
 
 
 def test_one_withheld_object_is_a_warning_with_its_uid(node: Node, held: list[File]) -> None:

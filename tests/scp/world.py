@@ -27,7 +27,7 @@ from dicom_scp.ports import (
     UidMismatch,
 )
 from dicom_scp.server import Listener
-from orthanc_ledger.errors import LedgerAway, SpoolFull, Unreadable
+from orthanc_ledger.errors import ServiceAway, SpoolFull, Unreadable
 from orthanc_ledger.reasons import Reason
 
 NODE = "LEDGER"
@@ -203,7 +203,7 @@ class FolderArchive:
     """
 
     inbox: FolderInbox
-    ledger_away: bool = False
+    away: ServiceAway | None = None
     endless: bool = False
     refuse: dict[str, Reason] = field(default_factory=dict)
     withhold: dict[str, Reason] = field(default_factory=dict)
@@ -224,8 +224,8 @@ class FolderArchive:
         meanwhile: Callable[[], object],
     ) -> Iterator[Mapping[str, str]]:
         self.finds.append(Find(level, uids, dict(keys), combined))
-        if self.ledger_away:
-            raise LedgerAway("no answer")
+        if self.away is not None:
+            raise self.away
         rows: dict[str, dict[str, str]] = {}
         for held in self.inbox.held.values():
             if _matches(held, uids):
@@ -243,8 +243,8 @@ class FolderArchive:
         self.asked.append((asker.ae_title, recipient.ae_title, level, uids))
         while self.endless:
             meanwhile()
-        if self.ledger_away:
-            raise LedgerAway("no answer")
+        if self.away is not None:
+            raise self.away
         chosen = [held for held in self.inbox.held.values() if _matches(held, uids)]
         uids_chosen = {held.head.sop_instance for held in chosen}
         withheld = {uid: reason for uid, reason in self.withhold.items() if uid in uids_chosen}

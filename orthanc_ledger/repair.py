@@ -1,0 +1,84 @@
+"""What becomes of a bad copy of a sealed object or a manifest's block.
+
+It is replaced by a healthy one, of whatever place, before the object counts as damaged; the log and the ledger
+(ReportRepair) are told, once for each repair. Whether there is a healthy copy cannot always be said: a store that is
+away is no damage.
+"""
+
+import contextlib
+import logging
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from orthanc_ledger.content import ContentStore, Objects
+from orthanc_ledger.errors import ContentAway, IntegrityError, NotHeld
+from orthanc_ledger.manifest import Record
+from orthanc_ledger.outbox import Outbox
+from orthanc_ledger.sole import sole
+
+LOGGER = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_PATIENCE_S = 60.0
+_OTHER = "another process of this node repairs copies: wait for its end"
+
+
+class Sealed(Objects, Protocol):
+    """Where sealed objects and manifest blocks are read: a content store, or one that is read slowly (paced.py)."""
+
+    def get_block(self, cid: str) -> bytes: ...
+
+
+class Repairs:
+    """Repairs of a node's or a keeper's content store, one at a time: no two tell the same one."""
+
+    def __init__(self, content: ContentStore, outbox: Outbox, node: Mapping[str, str], lock: Path) -> None:
+        """``node`` is who repairs, as the ledger names it: organisation and aeTitle."""
+        self._content = content
+        self._has_copies = content.near is not content
+        self._outbox = outbox
+        self._node = node
+        self._lock = lock
+
+    def mend(self, cid: str, manifest: str) -> list[str]:
+        """Replace bad and missing copies of an object or block of a manifest; the names of those replaced.
+
+        Raises as `ContentStore.repair`; ContentAway also while another repair takes too long.
+        """
+        with sole(self._lock, ContentAway(_OTHER), _PATIENCE_S):
+            return list(self._content.repair(cid, manifest))
+
+    def tell(self, study_token: bytes, instance: bytes, cid: str, replaced: list[str]) -> None:
+        """Tell of a repair of an instance's object; of a manifest's block, under one instance of that manifest."""
+        if replaced:
+            LOGGER.info("repaired %s: %s", cid, ", ".join(replaced))
+            args = {"study": study_token, "instance": instance, "node": dict(self._node)}
+            self._outbox.post("ReportRepair", args, secrets.token_bytes(16))
+
+    @contextlib.contextmanager
+    def opened(
+        self,
+        record: Record,
+        manifest: str,
+        study_token: bytes,
+        open_verified: Callable[[], AbstractContextManager[T]],
+        every_copy: bool = False,
+    ) -> Iterator[T]:
+        """What ``open_verified`` gives of a manifest's object, whose copies are mended first when it fails, or in any
+        case (``every_copy``).
+
+        Raises IntegrityError and NotHeld when no copy is healthy; ContentAway when that cannot be said now.
+        """
+        opened: T | None = None
+        with contextlib.ExitStack() as stack:
+            if not (every_copy and self._has_copies):
+                with contextlib.suppress(IntegrityError, NotHeld):
+                    opened = stack.enter_context(open_verified())
+            if opened is None:
+                self.tell(study_token, record.instance, record.object, self.mend(record.object, manifest))
+                opened = stack.enter_context(open_verified())
+            yield opened
