@@ -84,7 +84,7 @@ class Anchorer:
             between=self.take_in,  # clinical peers shall see what comes meanwhile
         )
         self._supersessions = Supersessions(spool, index, outbox, forwards, keyring, self._preparer, self._ledger)
-        self._removal = Removal(index, outbox, forwards, erasures, self._intake, self._discard)
+        self._removal = Removal(index, outbox, forwards, erasures, self._intake)
         self._open: dict[str, OpenBatch] = {}  # study UID → its batch that has not closed
         self._waiting: set[str] = set()  # studies that wait for a service
         self._failed: set[str] = set()  # studies and manifests that wait for a person

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 
 from orthanc_ledger.arrival import read_head
@@ -70,7 +70,7 @@ def lacking(ledger: Ledger, study: bytes) -> list[str]:
 
 
 class Removal:
-    """The anchorer's part. ``discard`` gives up a study's open batch."""
+    """The anchorer's part: an open batch is given up by itself, once the index has nothing that waits for it."""
 
     def __init__(
         self,
@@ -79,14 +79,12 @@ class Removal:
         forwards: Forwards,
         erasures: Erasures,
         intake: Intake,
-        discard: Callable[[str], None],
     ) -> None:
         self._index = index
         self._outbox = outbox
         self._forwards = forwards
         self._erasures = erasures
         self._intake = intake
-        self._discard = discard
 
     def run(self) -> None:
         """Take away units and rows of every study that is to be erased."""
@@ -96,7 +94,6 @@ class Removal:
             self._erasures.advance(erasure, "taken")
 
     def _remove(self, erasure: Erasure, study_uid: str) -> None:
-        self._discard(study_uid)
         batches = self._index.batches_of(study_uid)
         instances = self._index.select(studies=[study_uid])
         for batch in batches:

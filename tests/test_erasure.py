@@ -148,7 +148,7 @@ def test_what_comes_later_waits_in_quarantine_with_an_alarm(node: Node) -> None:
         drain(node)
         node.eraser().step()
         store(node, late)
-        drain(node)
+        node.anchorer().take_in()
     assert len(node.spool.names(QUARANTINE)) == 2
     assert node.spool.names(CONFLICTS) == []
     assert {row.state for row in node.index.select(studies=[STUDY])} == {"quarantined"}
