@@ -32,7 +32,7 @@ from orthanc_ledger.outage import SignedAnew
 from orthanc_ledger.outbox import Outbox
 from orthanc_ledger.paced import PacedStore
 from orthanc_ledger.reindex import Loss, Reindex
-from orthanc_ledger.repair import Repairs, Sealed
+from orthanc_ledger.repair import Nearest, Repairs, Sealed
 from orthanc_ledger.retrieve import Retrieval
 from orthanc_ledger.sole import Shared
 from orthanc_ledger.spool import TEMPORARY, Spool
@@ -148,13 +148,17 @@ class Node:
         return self._library(self.content, self.manifests)
 
     @cached_property
+    def near(self) -> Sealed:
+        """What clinical peers are served from, and whatever else need not wait for other machines."""
+        return self.content if self.content.near is self.content else Nearest(self.content)
+
+    @cached_property
     def near_manifests(self) -> Manifests:
-        return Manifests(self.content.near, self.repairs)
+        return Manifests(self.near, self.repairs)
 
     @cached_property
     def near_library(self) -> Library:
-        """What clinical peers are served from."""
-        return self._library(self.content.near, self.near_manifests)
+        return self._library(self.near, self.near_manifests)
 
     def _library(self, content: Sealed, manifests: Manifests) -> Library:
         return Library(self.spool, self.index, self.keyring, content, manifests, self.outbox, self.repairs)
@@ -220,8 +224,7 @@ class Node:
         """A sweep that reads at most ``mb_s`` MiB a second (0: as fast as it can), waits by ``sleep`` and gives what it
         finds to ``tell``.
         """
-        near = self.content.near
-        content = PacedStore(near, mb_s * (1 << 20), sleep) if mb_s else near
+        content = PacedStore(self.near, mb_s * (1 << 20), sleep) if mb_s else self.near
         library = self._library(content, Manifests(content, self.repairs))
         ledger, lock = self.ledger_as(), self.config.data_dir / _SWEEP_LOCK
         state = self.index, library, self.outbox, self.rounds
@@ -230,7 +233,7 @@ class Node:
     def reindex(self, fresh: Index, tell: Callable[[Loss], object]) -> Reindex:
         """What makes the index anew in ``fresh``, and gives what it cannot restore to ``tell``."""
         ledger, temporary = self.ledger_as(), self.config.data_dir / SPOOL / TEMPORARY
-        parts = self.keyring, self.content.near, self.near_manifests, self.repairs
+        parts = self.keyring, self.near, self.near_manifests, self.repairs
         return Reindex(ledger, self._anchors(ledger), *parts, fresh, temporary, tell)
 
     def _anchors(self, ledger: Ledger) -> Anchors:

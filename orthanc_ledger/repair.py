@@ -1,4 +1,4 @@
-"""What becomes of a bad copy of a sealed object or a manifest's block.
+"""Which copy of a sealed object or a manifest's block is read first, and what becomes of a bad one.
 
 It is replaced by a healthy one, of whatever place, before the object counts as damaged; the log and the ledger
 (ReportRepair) are told, once for each repair. Whether there is a healthy copy cannot always be said: a store that is
@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import BinaryIO, Protocol, TypeVar
 
 from orthanc_ledger.content import ContentStore, Objects
 from orthanc_ledger.errors import ContentAway, IntegrityError, NotHeld
@@ -31,6 +31,30 @@ class Sealed(Objects, Protocol):
     """Where sealed objects and manifest blocks are read: a content store, or one that is read slowly (paced.py)."""
 
     def get_block(self, cid: str) -> bytes: ...
+
+
+class Nearest:
+    """A store's copies on this machine, and what is not here by its other places: dropped when it was old enough, or
+    lost, which the sweep finds. Raises as the store does.
+    """
+
+    def __init__(self, content: ContentStore) -> None:
+        self._content = content
+        self._near = content.near
+
+    def open(self, cid: str) -> BinaryIO:
+        """Open an object, here if it is here."""
+        try:
+            return self._near.open(cid)
+        except NotHeld:
+            return self._content.open(cid)
+
+    def get_block(self, cid: str) -> bytes:
+        """Read a block, here if it is here."""
+        try:
+            return self._near.get_block(cid)
+        except NotHeld:
+            return self._content.get_block(cid)
 
 
 class Repairs:

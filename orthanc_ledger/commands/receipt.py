@@ -98,7 +98,7 @@ def _receipts(node: Node) -> Receipts:
     return Receipts(
         node.index,
         node.keyring,
-        node.content.near,
+        node.near,
         node.near_manifests,
         node.ledger_as(),
         load_identity(node.config.identity),
