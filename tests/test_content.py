@@ -20,8 +20,10 @@ from orthanc_ledger.content.cid import (
     blocks_of,
     check_block_cid,
     check_file_cid,
+    children,
     cid_of,
     cid_text,
+    is_tree,
 )
 from orthanc_ledger.content.local import LocalStore
 from orthanc_ledger.errors import ConfigError, ContentAway, IntegrityError, NotHeld
@@ -103,6 +105,16 @@ class TestCids:
         assert cid_text(blocks[-1][0]) == cid_of(io.BytesIO(stream(size)), chunk=4, links=3)
         assert all(cid[4:] == hashlib.sha256(block).digest() for cid, block in blocks)
         assert b"".join(block for cid, block in blocks if cid[1] == 0x55) == stream(size)
+
+    def test_a_tree_s_nodes_name_what_is_below_them(self) -> None:
+        blocks = {cid_text(cid): block for cid, block in blocks_of(io.BytesIO(stream(1000)), chunk=7, links=3)}
+        root = list(blocks)[-1]
+        below = [root]
+        for cid in below:
+            below += children(blocks[cid]) if is_tree(cid) else []
+        assert set(below) == set(blocks)
+        with pytest.raises(IntegrityError, match="dag-pb"):
+            children(b"\x12\x80")
 
     def test_block_cid_is_that_of_the_ipld_fixtures(self) -> None:
         # array-2 of the IPLD codec fixtures.

@@ -67,6 +67,11 @@ class ContentStore(Protocol):
         """The copies on this machine, which clinical retrieval reads; a store that has no others is its own."""
         ...
 
+    @property
+    def places(self) -> Sequence[str]:
+        """The names of all places of the store that may have copies."""
+        ...
+
     def check(self) -> None:
         """Ask whether batches can be written now.
 

@@ -133,6 +133,19 @@ def blocks_of(source: BinaryIO, chunk: int = CHUNK, links: int = LINKS) -> Itera
     yield from made
 
 
+def is_tree(cid: str) -> bool:
+    """Whether a CID is of a node above the leaves of a file, and of a file that has several."""
+    return cid.startswith("bafybei")
+
+
+def children(block: bytes) -> list[str]:
+    """The CIDs that a node above leaves links to (dag-pb). Raises ``IntegrityError`` when it is none of ours."""
+    try:
+        return [cid_text(dict(_walk(link))[1]) for number, link in _walk(block) if number == 2]
+    except (IndexError, KeyError) as error:
+        raise IntegrityError(f"dag-pb node expected, got {len(block)} bytes that are none") from error
+
+
 def block_cid(block: bytes) -> str:
     """Return the CID of a dag-cbor block."""
     return cid_text(_binary(_DAG_CBOR, hashlib.sha256(block).digest()))
@@ -184,6 +197,27 @@ def _parent(children: Sequence[_Node]) -> tuple[_Node, bytes]:
     block = links + _field(1, _number(1, 2) + _number(3, file_size) + sizes)  # Type 2: File
     total_size = len(block) + sum(child.total_size for child in children)
     return _Node(_binary(_DAG_PB, hashlib.sha256(block).digest()), file_size, total_size), block
+
+
+def _walk(message: bytes) -> Iterator[tuple[int, bytes]]:
+    """The fields of wire type 2 in a protobuf message, with their numbers; numbers are passed over."""
+    at = 0
+    while at < len(message):
+        key, at = _read_varint(message, at)
+        length, at = _read_varint(message, at)
+        if key & 7 == 2:
+            yield key >> 3, message[at : at + length]
+            at += length
+
+
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    """The number at a byte, and where it ends."""
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value, shift, at = value | (byte & 0x7F) << shift, shift + 7, at + 1
+        if byte < 0x80:
+            return value, at
 
 
 def _field(number: int, value: bytes) -> bytes:

@@ -17,7 +17,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from orthanc_ledger.content.car import car
-from orthanc_ledger.content.cid import Block
+from orthanc_ledger.content.cid import Block, children, is_tree
 from orthanc_ledger.errors import ContentAway, IntegrityError, NotHeld
 
 STALL_S = 10.0
@@ -108,8 +108,7 @@ class Kubo:
     def block(self, cid: str, offline: bool = True) -> bytes:
         """A block's bytes, as ``read``."""
         with self._named(cid):
-            answer = self._post(self._get("block/get", cid, offline))
-            return self._whole(answer, "block/get", _LARGEST_BLOCK)
+            return self._block(cid, offline)
 
     def pinned(self, root: str) -> bool:
         """Whether a root is pinned with all under it."""
@@ -160,7 +159,7 @@ class Kubo:
             yield str(line.get("Ref"))
 
     def damaged(self, cid: str) -> list[str]:
-        """The corrupt blocks of a file, or the block itself when it is; below one that is missing nobody can look."""
+        """The corrupt blocks of a file, or the block itself when it is."""
         corrupt = []
         for part in (cid, *self._below(cid)):
             try:
@@ -174,15 +173,18 @@ class Kubo:
     def _find_fault(self, cid: str) -> None:
         """Raise what is wrong with a block of a file whose body broke off; return when nothing is found."""
         for part in self._below(cid):
-            self.block(part)
+            self._block(part)
 
-    def _below(self, cid: str) -> list[str]:
-        """The blocks that a file consists of, besides its root; those that can be had."""
-        try:
-            refs = self._lines(self._post(_call("refs", arg=cid, recursive="true", offline="true")), "refs")
-            return [str(line["Ref"]) for line in refs if line.get("Ref")]
-        except Refused:
-            return []
+    def _block(self, cid: str, offline: bool = True) -> bytes:
+        return self._whole(self._post(self._get("block/get", cid, offline)), "block/get", _LARGEST_BLOCK)
+
+    def _below(self, cid: str) -> Iterator[str]:
+        """The blocks that a file consists of, besides its root; below one that cannot be read nobody can look."""
+        if is_tree(cid):
+            with contextlib.suppress(NotHeld, IntegrityError):
+                for child in children(self.block(cid)):
+                    yield child
+                    yield from self._below(child)
 
     @contextlib.contextmanager
     def _named(self, cid: str) -> Iterator[None]:
