@@ -136,7 +136,10 @@ class Node:
 
     @cached_property
     def repairs(self) -> Repairs:
-        return Repairs(self.content, self.outbox, self.named, self.config.data_dir / _REPAIR_LOCK)
+        return self._repairs()
+
+    def _repairs(self, pay: Callable[[int], object] = lambda _: None) -> Repairs:
+        return Repairs(self.content, self.outbox, self.named, self.config.data_dir / _REPAIR_LOCK, pay)
 
     @cached_property
     def manifests(self) -> Manifests:
@@ -145,7 +148,7 @@ class Node:
     @cached_property
     def library(self) -> Library:
         """What research is served from."""
-        return self._library(self.content, self.manifests)
+        return self._library(self.content, self.manifests, self.repairs)
 
     @cached_property
     def near(self) -> Sealed:
@@ -158,10 +161,10 @@ class Node:
 
     @cached_property
     def near_library(self) -> Library:
-        return self._library(self.near, self.near_manifests)
+        return self._library(self.near, self.near_manifests, self.repairs)
 
-    def _library(self, content: Sealed, manifests: Manifests) -> Library:
-        return Library(self.spool, self.index, self.keyring, content, manifests, self.outbox, self.repairs)
+    def _library(self, content: Sealed, manifests: Manifests, repairs: Repairs) -> Library:
+        return Library(self.spool, self.index, self.keyring, content, manifests, self.outbox, repairs)
 
     @cached_property
     def forwarding(self) -> Forwarding:
@@ -224,8 +227,11 @@ class Node:
         """A sweep that reads at most ``mb_s`` MiB a second (0: as fast as it can), waits by ``sleep`` and gives what it
         finds to ``tell``.
         """
-        content = PacedStore(self.near, mb_s * (1 << 20), sleep) if mb_s else self.near
-        library = self._library(content, Manifests(content, self.repairs))
+        content, repairs = self.near, self.repairs
+        if mb_s:
+            content = paced = PacedStore(self.near, mb_s * (1 << 20), sleep)
+            repairs = self._repairs(paced.pay)
+        library = self._library(content, Manifests(content, repairs), repairs)
         ledger, lock = self.ledger_as(), self.config.data_dir / _SWEEP_LOCK
         state = self.index, library, self.outbox, self.rounds
         return Sweep(ledger, self._anchors(ledger), *state, lock, system_clock, tell)

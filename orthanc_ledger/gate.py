@@ -16,16 +16,7 @@ from orthanc_ledger.clock import Clock
 from orthanc_ledger.content import ContentStore
 from orthanc_ledger.custody import Records, records_that_count
 from orthanc_ledger.datasets import Datasets, StudyList
-from orthanc_ledger.errors import (
-    ConfigError,
-    ContentAway,
-    ContractError,
-    DataError,
-    IntegrityError,
-    LedgerAway,
-    NotHeld,
-    ServiceAway,
-)
+from orthanc_ledger.errors import ContractError, DataError, IntegrityError, LedgerAway, NotHeld, ServiceAway
 from orthanc_ledger.index import Index, Instance
 from orthanc_ledger.keyring import Keyring, StudyKeys
 from orthanc_ledger.ledger import Ledger, all_rows
@@ -34,6 +25,7 @@ from orthanc_ledger.library import Manifests
 from orthanc_ledger.manifest import Record
 from orthanc_ledger.peer import Peer
 from orthanc_ledger.reasons import Reason
+from orthanc_ledger.repair import check_readable
 
 
 class Refused(DataError):
@@ -220,10 +212,7 @@ class Gate:
     def _check_services(self) -> None:
         if self._rolled_back():
             raise LedgerAway("the ledger was rolled back: nothing leaves for research until it is restored")
-        try:
-            self._content.check()
-        except ConfigError as error:  # it was set otherwise while this process ran
-            raise ContentAway(str(error)) from error
+        check_readable(self._content)
 
     def _offer(
         self,

@@ -1,7 +1,7 @@
 """The objects this node holds, opened verified; what differs is withheld, alarmed and reported to the ledger."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -126,11 +126,17 @@ class Library:
         it is not the anchored one; ContentAway, then and from the iterator.
         """
         study = self._keys(study_uid)
+        if every_copy:
+            self._repairs.check()
         manifest = self._manifests.anchored(anchor, anew=True, every_copy=every_copy)
         key = self._keyring.batch_key(manifest.key_id)
         return (
             Checked(record, self._fault(record, manifest.cid, study, key, every_copy)) for record in manifest.records
         )
+
+    def tend(self, manifest: str, objects: Collection[str], now_us: int) -> None:
+        """Once all objects of a manifest are verified: what else is due for its copies."""
+        self._repairs.tend(manifest, objects, now_us)
 
     def report(self, instance: Instance) -> None:
         """Alarm, and queue FlagTampered with what was found instead; the anchorer numbers it, and drops it where a flag

@@ -36,12 +36,20 @@ class PacedStore:
 
     def paced(self, read: Callable[[], bytes]) -> bytes:
         """What ``read`` gives, once it may be read."""
+        self.pay(0)
+        data = read()
+        self._owe(len(data))
+        return data
+
+    def pay(self, size: int) -> None:
+        """Wait as a read of ``size`` bytes does, which somebody else is about to make of the store."""
         ahead_s = self._paid_s - self._monotonic()
         if ahead_s > 0:
             self._sleep(ahead_s)
-        data = read()
-        self._paid_s = max(self._paid_s, self._monotonic()) + len(data) / self._bytes_s
-        return data
+        self._owe(size)
+
+    def _owe(self, size: int) -> None:
+        self._paid_s = max(self._paid_s, self._monotonic()) + size / self._bytes_s
 
 
 class _PacedFile(io.RawIOBase):

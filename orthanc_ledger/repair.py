@@ -8,13 +8,13 @@ away is no damage.
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
 
 from orthanc_ledger.content import ContentStore, Objects
-from orthanc_ledger.errors import ContentAway, IntegrityError, NotHeld
+from orthanc_ledger.errors import ConfigError, ContentAway, IntegrityError, NotHeld
 from orthanc_ledger.manifest import Record
 from orthanc_ledger.outbox import Outbox
 from orthanc_ledger.sole import sole
@@ -31,6 +31,16 @@ class Sealed(Objects, Protocol):
     """Where sealed objects and manifest blocks are read: a content store, or one that is read slowly (paced.py)."""
 
     def get_block(self, cid: str) -> bytes: ...
+
+
+def check_readable(content: ContentStore) -> None:
+    """Raises ContentAway when no place of a store answers, or one that does was set so that it must not be used: that
+    ends no process that has begun.
+    """
+    try:
+        content.check(to_read=True)
+    except ConfigError as error:
+        raise ContentAway(str(error)) from error
 
 
 class Nearest:
@@ -60,13 +70,27 @@ class Nearest:
 class Repairs:
     """Repairs of a node's or a keeper's content store, one at a time: no two tell the same one."""
 
-    def __init__(self, content: ContentStore, outbox: Outbox, node: Mapping[str, str], lock: Path) -> None:
-        """``node`` is who repairs, as the ledger names it: organisation and aeTitle."""
+    def __init__(
+        self,
+        content: ContentStore,
+        outbox: Outbox,
+        node: Mapping[str, str],
+        lock: Path,
+        pay: Callable[[int], object] = lambda _: None,
+    ) -> None:
+        """``node`` is who repairs, as the ledger names it: organisation and aeTitle. ``pay`` is told how many bytes all
+        copies of an object have before they are read (paced.py).
+        """
         self._content = content
-        self._has_copies = content.near is not content
+        self._places = len(content.places)
+        self._pay = pay
         self._outbox = outbox
         self._node = node
         self._lock = lock
+
+    def check(self) -> None:
+        """Raises ContentAway when copies elsewhere cannot be asked for."""
+        check_readable(self._content)
 
     def mend(self, cid: str, manifest: str) -> list[str]:
         """Replace bad and missing copies of an object or block of a manifest; the names of those replaced.
@@ -82,6 +106,20 @@ class Repairs:
             LOGGER.info("repaired %s: %s", cid, ", ".join(replaced))
             args = {"study": study_token, "instance": instance, "node": dict(self._node)}
             self._outbox.post("ReportRepair", args, secrets.token_bytes(16))
+
+    def repair(self, record: Record, manifest: str, study_token: bytes) -> None:
+        """Verify all copies of an object; replace what is bad or missing, and tell of it. Raises as ``mend``."""
+        self._pay(record.sealed_size * self._places)
+        self.tell(study_token, record.instance, record.object, self.mend(record.object, manifest))
+
+    def tend(self, manifest: str, objects: Collection[str], now_us: int) -> None:
+        """Once all objects of a manifest are verified: pin it where it is not pinned any more, and drop what near
+        copies are old enough; what cannot be done now is the next round's.
+        """
+        if self._places > 1:
+            with contextlib.suppress(ContentAway):
+                self._content.keep(manifest)
+                self._content.expire(manifest, objects, now_us)
 
     @contextlib.contextmanager
     def opened(
@@ -99,10 +137,10 @@ class Repairs:
         """
         opened: T | None = None
         with contextlib.ExitStack() as stack:
-            if not (every_copy and self._has_copies):
+            if not every_copy or self._places == 1:
                 with contextlib.suppress(IntegrityError, NotHeld):
                     opened = stack.enter_context(open_verified())
             if opened is None:
-                self.tell(study_token, record.instance, record.object, self.mend(record.object, manifest))
+                self.repair(record, manifest, study_token)
                 opened = stack.enter_context(open_verified())
             yield opened

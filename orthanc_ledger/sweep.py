@@ -1,4 +1,5 @@
-"""The sweep: fetches and verifies everything this node holds of all anchors on the ledger, at a bounded rate.
+"""The sweep: fetches and verifies everything this node holds of all anchors on the ledger, in each of its copies, at a
+bounded rate.
 
 Anchors are walked by manifest CID, and the place is kept after each manifest; what is anchored before that place
 meanwhile is met by the next round. What differs is alarmed and flagged as if a peer had asked for it (library.py);
@@ -109,6 +110,13 @@ class Rounds:
         """The round that has still to come to its end."""
         return self._round(is_finished=False)
 
+    def is_due(self, now: int, every_s: float) -> bool:
+        """Whether a round is to begin, or to go on."""
+        last = self.finished()
+        if last is None or last.finished is None or self.unfinished() is not None:
+            return True
+        return not 0 <= now - last.finished < every_s  # also when the clock was set back
+
     def keep(self, round_: Round) -> None:
         """Keep how far a round came. Durable when it returns."""
         with self._db.write() as db:
@@ -157,7 +165,7 @@ class Sweep:
         said = ""
         while not stop.is_set():
             pause_s = _TICK_S
-            if self._is_due(every_s):
+            if self._rounds.is_due(self._clock(), every_s):
                 try:
                     round_ = self.round(lambda _: not stop.is_set())
                     said = ""
@@ -186,12 +194,6 @@ class Sweep:
             raise NotHeld(f"study {study_uid}: nothing of it is anchored here; `orthanc-ledger studies` lists what is")
         with sole(self._lock, ServiceAway(_OTHER)):
             return self._walk(self._anchors.of_study(token), Round(self._clock()), go_on, lambda _: None)
-
-    def _is_due(self, every_s: float) -> bool:
-        last = self._rounds.finished()
-        if last is None or last.finished is None or self._rounds.unfinished() is not None:
-            return True
-        return not 0 <= self._clock() - last.finished < every_s  # also when the clock was set back
 
     def _walk(self, anchors: Iterable[Anchor], round_: Round, go_on: GoOn, keep: Callable[[Round], None]) -> Round:
         alarmed = self._alarmed()
@@ -227,8 +229,9 @@ class Sweep:
             return replace(round_, objects=round_.objects + count, damaged=round_.damaged + count)
         if anchor["manifestCid"] in alarmed:
             self._outbox.settle(anchor["manifestCid"])
-        faulty = []
+        faulty, cids = [], []
         for checked in objects:
+            cids.append(checked.record.object)
             record, healthy = checked.record, checked.fault is None
             if not healthy:
                 faulty.append(checked)
@@ -238,7 +241,11 @@ class Sweep:
             round_ = replace(round_, objects=round_.objects + 1, bytes=round_.bytes + size)
             if not go_on(round_):
                 return None
-        damaged = self._report(study_uid, anchor, faulty) if faulty else 0
+        damaged = 0
+        if faulty:
+            damaged = self._report(study_uid, anchor, faulty)
+        else:
+            self._library.tend(anchor["manifestCid"], cids, self._clock() * 1_000_000)
         return replace(round_, damaged=round_.damaged + damaged)
 
     def _is_erased(self, anchor: Anchor) -> bool:

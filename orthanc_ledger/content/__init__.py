@@ -72,8 +72,8 @@ class ContentStore(Protocol):
         """The names of all places of the store that may have copies."""
         ...
 
-    def check(self) -> None:
-        """Ask whether batches can be written now.
+    def check(self, to_read: bool = False) -> None:
+        """Ask whether batches can be written now; ``to_read``: whether anybody can be asked for what is held.
 
         Raises ``ContentAway`` when not, ``ConfigError`` when this store must never be used, as it would not keep what
         it took or shows it to strangers; the message names the setting.

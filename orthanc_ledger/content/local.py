@@ -25,6 +25,9 @@ from orthanc_ledger.errors import ConfigError, ContentAway, IntegrityError, NotH
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
+NEAR = "near"
+"""The name of this place, where there are others."""
+
 _PARTS = ("objects", "blocks", "staging")
 _DROPPED = "kept-elsewhere"
 
@@ -54,7 +57,17 @@ class LocalStore:
         """Itself."""
         return self
 
-    def check(self) -> None:
+    @property
+    def places(self) -> Sequence[str]:
+        """Here."""
+        return (NEAR,)
+
+    @property
+    def places(self) -> Sequence[str]:
+        """The one."""
+        return ("near",)
+
+    def check(self, to_read: bool = False) -> None:
         """Raises ``ContentAway`` when its disk is gone."""
         for part in (self._objects, self._blocks, self._staging):
             _check_mounted(part)

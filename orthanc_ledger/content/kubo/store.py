@@ -14,9 +14,9 @@ from orthanc_ledger.content.kubo.connection import read_connection
 from orthanc_ledger.content.kubo.pins import NodePins, Pins, by_health
 from orthanc_ledger.content.kubo.places import KuboPlace
 from orthanc_ledger.content.kubo.privacy import check_node
-from orthanc_ledger.content.kubo.repair import NearCopy, NodeCopy, repair, worst
+from orthanc_ledger.content.kubo.repair import NEAR, NearCopy, NodeCopy, repair, worst
 from orthanc_ledger.content.kubo.rpc import STALL_S, Refused
-from orthanc_ledger.content.local import LocalStore
+from orthanc_ledger.content.local import NEAR, LocalStore
 from orthanc_ledger.errors import ConfigError, ContentAway, CustodyError, IntegrityError, NotHeld
 
 _CHECK_EVERY_S = 60.0
@@ -42,20 +42,34 @@ class KuboStore:
         """The local store."""
         return self._local
 
-    def check(self) -> None:
-        """Every node that answers is private and durable, and they are as many as must pin a batch."""
+    @property
+    def places(self) -> Sequence[str]:
+        """The local store, and the nodes."""
+        return (NEAR, *(place.name for place in self._places))
+
+    @property
+    def places(self) -> Sequence[str]:
+        """The local store, and each node."""
+        return (NEAR, *(place.name for place in self._places))
+
+    def check(self, to_read: bool = False) -> None:
+        """Every node that answers is private and durable, and they are as many as must pin a batch; ``to_read``: the
+        first that answers is.
+        """
         self._local.check()
         faults = []
-        for place in self._places:
+        for place in by_health(self._places):
             try:
                 peer_id = place.kubo.peer_id()
                 if time.monotonic() > self._checked_s[place.name] + _CHECK_EVERY_S:
                     check_node(place.node, place.kubo, peer_id)
                     self._checked_s[place.name] = time.monotonic()
+                if to_read:
+                    return
             except ContentAway as fault:
                 self._checked_s[place.name] = float("-inf")
                 faults.append(str(fault))
-        if len(self._places) - len(faults) < self._connection.replicas:
+        if to_read or len(self._places) - len(faults) < self._connection.replicas:
             raise ContentAway("; ".join(faults))
 
     def begin(self) -> KuboBatch:
