@@ -62,11 +62,6 @@ class LocalStore:
         """Here."""
         return (NEAR,)
 
-    @property
-    def places(self) -> Sequence[str]:
-        """The one."""
-        return ("near",)
-
     def check(self, to_read: bool = False) -> None:
         """Raises ``ContentAway`` when its disk is gone."""
         for part in (self._objects, self._blocks, self._staging):

@@ -14,7 +14,7 @@ from orthanc_ledger.content.kubo.connection import read_connection
 from orthanc_ledger.content.kubo.pins import NodePins, Pins, by_health
 from orthanc_ledger.content.kubo.places import KuboPlace
 from orthanc_ledger.content.kubo.privacy import check_node
-from orthanc_ledger.content.kubo.repair import NEAR, NearCopy, NodeCopy, repair, worst
+from orthanc_ledger.content.kubo.repair import NearCopy, NodeCopy, repair, worst
 from orthanc_ledger.content.kubo.rpc import STALL_S, Refused
 from orthanc_ledger.content.local import NEAR, LocalStore
 from orthanc_ledger.errors import ConfigError, ContentAway, CustodyError, IntegrityError, NotHeld
@@ -45,11 +45,6 @@ class KuboStore:
     @property
     def places(self) -> Sequence[str]:
         """The local store, and the nodes."""
-        return (NEAR, *(place.name for place in self._places))
-
-    @property
-    def places(self) -> Sequence[str]:
-        """The local store, and each node."""
         return (NEAR, *(place.name for place in self._places))
 
     def check(self, to_read: bool = False) -> None:
