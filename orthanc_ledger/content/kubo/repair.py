@@ -11,11 +11,8 @@ from typing import BinaryIO, Protocol
 from orthanc_ledger.content import verify_cid
 from orthanc_ledger.content.cid import is_block_cid
 from orthanc_ledger.content.kubo.places import KuboPlace
-from orthanc_ledger.content.local import LocalStore
+from orthanc_ledger.content.local import NEAR, LocalStore
 from orthanc_ledger.errors import ContentAway, CustodyError, IntegrityError, NotHeld
-
-NEAR = "near"
-"""The name of the local store's copies."""
 
 
 class Copy(Protocol):
@@ -65,7 +62,7 @@ class NearCopy:
             batch.commit()
 
     def is_due(self, cid: str) -> bool:
-        return self._keeps and not self._local.is_dropped(cid)
+        return self._keeps and (is_block_cid(cid) or not self._local.is_dropped(cid))
 
 
 class NodeCopy:
