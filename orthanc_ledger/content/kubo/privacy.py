@@ -15,7 +15,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from orthanc_ledger.content.kubo.connection import KuboNode
-from orthanc_ledger.content.kubo.rpc import Kubo
+from orthanc_ledger.content.kubo.rpc import Kubo, Refused
 from orthanc_ledger.errors import ConfigError
 
 CONFIG = "config"
@@ -102,6 +102,16 @@ RULES: Final = (
 )
 
 
+def identify(node: KuboNode, kubo: Kubo) -> str:
+    """The peer id of who answers. Raises ConfigError when the token is refused, ContentAway when nobody does."""
+    try:
+        return kubo.peer_id()
+    except Refused as error:
+        if error.status in _REFUSED:
+            raise ConfigError(f"nodes: {node.name}: token: is not in API.Authorizations: {error}") from error
+        raise
+
+
 def check_node(node: KuboNode, kubo: Kubo, peer_id: str) -> None:
     """Check a node that has just said that it is ``peer_id``.
 
@@ -152,8 +162,10 @@ def _broken_store(settings: dict[str, Any]) -> Iterator[str]:
     expected = {"type": "flatfs", "path": "blocks", "shardFunc": SHARDS, "sync": True}
     for mount in found or [{}]:
         for key, value in expected.items():
-            if mount.get(key) != value:
-                yield f"Datastore.Spec, /blocks: {key}: expected {json.dumps(value)}, got {json.dumps(mount.get(key))}"
+            if (got := mount.get(key)) != value:
+                yield f"Datastore.Spec, /blocks: {key}: expected {json.dumps(value)}, got {json.dumps(got)}"
+                if key == "type":
+                    break  # of another the other keys say nothing
 
 
 def _strangers(settings: dict[str, Any]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from orthanc_ledger.content.kubo.batch import KuboBatch, Unfinished
 from orthanc_ledger.content.kubo.connection import read_connection
 from orthanc_ledger.content.kubo.pins import NodePins, Pins, by_health
 from orthanc_ledger.content.kubo.places import KuboPlace
-from orthanc_ledger.content.kubo.privacy import check_node
+from orthanc_ledger.content.kubo.privacy import check_node, identify
 from orthanc_ledger.content.kubo.repair import NearCopy, NodeCopy, repair, worst
 from orthanc_ledger.content.kubo.rpc import STALL_S, Refused
 from orthanc_ledger.content.local import NEAR, LocalStore
@@ -55,7 +55,7 @@ class KuboStore:
         faults = []
         for place in by_health(self._places):
             try:
-                peer_id = place.kubo.peer_id()
+                peer_id = identify(place.node, place.kubo)
                 if time.monotonic() > self._checked_s[place.name] + _CHECK_EVERY_S:
                     check_node(place.node, place.kubo, peer_id)
                     self._checked_s[place.name] = time.monotonic()
