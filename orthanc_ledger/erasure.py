@@ -24,7 +24,6 @@ from orthanc_ledger.intake import Intake
 from orthanc_ledger.keyring import ERASED, Keyring
 from orthanc_ledger.ledger import Ledger, all_rows
 from orthanc_ledger.manifest import Manifest
-from orthanc_ledger.manifest import read as read_manifest
 from orthanc_ledger.node_key import Wrapping
 from orthanc_ledger.outbox import Outbox
 from orthanc_ledger.sole import sole
@@ -233,24 +232,9 @@ class Eraser:
         """
 
     def _manifests(self, erasure: Erasure) -> list[Manifest]:
-        """The study's manifests that can be read; their CIDs, and of each what lies under it, are kept.
-
-        Raises LedgerAway, ContentAway.
-        """
+        """Raises LedgerAway, ContentAway."""
         anchors = all_rows(self._ledger, "AnchorsOfStudy", {"study": erasure.token})
-        self._erasures.keep(erasure, ROOT, (anchor["manifestCid"] for anchor in anchors))
-        manifests, under = [], list[str]()
-
-        def block(cid: str) -> bytes:
-            under.append(cid)
-            return self._content.get_block(cid)
-
-        for cid in self._erasures.parts(erasure, ROOT):
-            with contextlib.suppress(IntegrityError, NotHeld):  # damaged, or forgotten by a process that was killed
-                manifests.append(read_manifest(cid, block, erasure.token))
-        under += (record.object for manifest in manifests for record in manifest.records)
-        self._erasures.keep(erasure, BLOCK, under)
-        return manifests
+        return self._erasures.collect(erasure, anchors, self._content.get_block)
 
     def _study_uid(self, manifests: Collection[Manifest]) -> str | None:
         """The Study Instance UID by any object that opens; None when none does. Raises ContentAway."""

@@ -1,11 +1,15 @@
 """The journal of erasures: how far each has come on this node. What names the study goes with its keys."""
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from orthanc_ledger.database import Database
+from orthanc_ledger.errors import IntegrityError, NotHeld
+from orthanc_ledger.manifest import Manifest
+from orthanc_ledger.manifest import read as read_manifest
 
 ROOT, BLOCK, CLAIM = "root", "block", "claim"
 """Kinds of what a study is made of: CIDs of manifests, of what lies under them, and its objects' claims."""
@@ -94,6 +98,28 @@ class Erasures:
         with self._db.write() as db:
             rows = [(erasure.token, kind, name) for name in names]
             db.executemany("INSERT OR IGNORE INTO parts VALUES (?, ?, ?)", rows)
+
+    def collect(
+        self, erasure: Erasure, anchors: Iterable[Mapping[str, Any]], get_block: Callable[[str], bytes]
+    ) -> list[Manifest]:
+        """The manifests of a study's anchors that can be read; their CIDs, and of each what lies under it, are kept.
+
+        Raises what ``get_block`` does, but for IntegrityError and NotHeld: damaged, or forgotten by a process that was
+        killed.
+        """
+        self.keep(erasure, ROOT, (anchor["manifestCid"] for anchor in anchors))
+        manifests, under = [], list[str]()
+
+        def block(cid: str) -> bytes:
+            under.append(cid)
+            return get_block(cid)
+
+        for cid in self.parts(erasure, ROOT):
+            with contextlib.suppress(IntegrityError, NotHeld):
+                manifests.append(read_manifest(cid, block, erasure.token))
+        under += (record.object for manifest in manifests for record in manifest.records)
+        self.keep(erasure, BLOCK, under)
+        return manifests
 
     def parts(self, erasure: Erasure, kind: str) -> set[str]:
         """What was kept of a kind."""
