@@ -25,6 +25,7 @@ from orthanc_ledger import cli
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.config import Config
 from orthanc_ledger.ledger import log
+from orthanc_ledger.node_key import NodeKey
 from orthanc_ledger.setup_node import CONFIG_NAME
 
 RESEARCH_NODE = ("ResearchMSP", "RESEARCH1")
@@ -218,7 +219,7 @@ def keys_of_kind(kind: type, where: str = "") -> dict[str, object]:
     for field in fields(kind):
         found[f"{where}{field.name}"] = field.default
         for inner in (hints[field.name], *get_args(hints[field.name])):
-            if is_dataclass(inner):
+            if is_dataclass(inner) and inner is not NodeKey:  # which is written as one text
                 found |= keys_of_kind(inner, f"{where}{field.name}.")  # type: ignore[arg-type]
     return found
 
