@@ -66,9 +66,9 @@ class NearCopy:
 
 
 class NodeCopy:
-    """On a Kubo node, which is to have it when it has pinned its manifest."""
+    """On a Kubo node, which is to have it when it has pinned its manifest, or in any case (``root`` None)."""
 
-    def __init__(self, place: KuboPlace, root: str) -> None:
+    def __init__(self, place: KuboPlace, root: str | None) -> None:
         self.place = place
         self.name = place.name
         self._root = root
@@ -80,7 +80,7 @@ class NodeCopy:
         self.place.write(cid, source)
 
     def is_due(self, cid: str) -> bool:
-        return self.place.kubo.pinned(self._root)
+        return self._root is None or self.place.kubo.pinned(self._root)
 
 
 def repair(cid: str, copies: Sequence[Copy]) -> list[str]:

@@ -100,8 +100,7 @@ class KuboStore:
 
     def repair(self, cid: str, root: str) -> Sequence[str]:
         """Compare the local copy, if there is to be one, with those of all nodes, and replace what is bad."""
-        near = NearCopy(self._local, keeps=self._connection.keep_days != 0)
-        return repair(cid, [near, *(NodeCopy(place, root) for place in self._places)])
+        return repair(cid, [self._near_copy(), *(NodeCopy(place, root) for place in self._places)])
 
     def keep(self, root: str) -> None:
         """Pin it on as many nodes as must, which fetch what they lack."""
@@ -148,6 +147,9 @@ class KuboStore:
                 faults.append(fault)
         raise worst(faults)
 
+    def _near_copy(self) -> NearCopy:
+        return NearCopy(self._local, keeps=self._connection.keep_days != 0)
+
     def _collect(self, place: KuboPlace) -> None:
         """Have a node delete what is not pinned. It does not while it cannot read which blocks others pins hold: those
         are repaired.
@@ -159,8 +161,9 @@ class KuboStore:
                 unread = _UNREAD.search(fault.said)
                 if unread is None:
                     raise
+                others = [NodeCopy(each, unread[1]) for each in self._places if each is not place]
                 try:
-                    self.repair(unread[1], unread[1])
+                    repair(unread[1], [NodeCopy(place, None), self._near_copy(), *others])
                 except (NotHeld, IntegrityError) as lost:
                     raise ContentAway(f"{fault}; which cannot be repaired: {lost}") from lost
         raise ContentAway(f"{place.name}: more than {_MOST_REPAIRS} blocks had to be repaired: run the sweep first")
