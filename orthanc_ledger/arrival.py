@@ -58,6 +58,21 @@ def read_head(unit: BinaryIO) -> Unit:
 
     Raises IntegrityError when the bytes are not a unit.
     """
+    arrival, start = read_arrival(unit)
+    head = _exactly(unit, _META_START)
+    if head[128:132] != b"DICM":
+        raise IntegrityError("spool unit: no Part 10 file behind the arrival record")
+    meta_length = struct.unpack("<I", head[-4:])[0]
+    if meta_length > 65536:
+        raise IntegrityError(f"spool unit: file meta of {meta_length} bytes, expected at most 65536")
+    _exactly(unit, meta_length)
+    return Unit(arrival, start, start + _META_START + meta_length)
+
+
+def read_arrival(unit: BinaryIO) -> tuple[Arrival, int]:
+    """Read a unit from its first byte up to its Part 10 file, where the stream then stands: its record, and the bytes
+    read. Raises as ``read_head``.
+    """
     size = struct.unpack(">I", _exactly(unit, 4))[0]
     if size > 65536:
         raise IntegrityError(f"spool unit: arrival record of {size} bytes, expected at most 65536")
@@ -71,14 +86,7 @@ def read_head(unit: BinaryIO) -> Unit:
     for name, expected in _TYPES.items():
         if not isinstance(values[name], expected):  # type: ignore[arg-type]
             raise IntegrityError(f"spool unit: arrival record: {name}: expected {expected}, got {type(values[name])}")
-    head = _exactly(unit, _META_START)
-    if head[128:132] != b"DICM":
-        raise IntegrityError("spool unit: no Part 10 file behind the arrival record")
-    meta_length = struct.unpack("<I", head[-4:])[0]
-    if meta_length > 65536:
-        raise IntegrityError(f"spool unit: file meta of {meta_length} bytes, expected at most 65536")
-    _exactly(unit, meta_length)
-    return Unit(Arrival(**values), 4 + size, 4 + size + _META_START + meta_length)
+    return Arrival(**values), 4 + size
 
 
 def section(file: BinaryIO, start: int) -> BinaryIO:

@@ -8,14 +8,17 @@ from typing import Any
 from node_make import drain, ledger_of, make_node, store, variant
 
 from orthanc_ledger.assemble import Node
+from orthanc_ledger.batch import Preparer, describe
 from orthanc_ledger.clock import system_clock
 from orthanc_ledger.commands.asked import IMAGES
 from orthanc_ledger.datasets import StudyList, encode_descriptor
 from orthanc_ledger.find import Catalogue
 from orthanc_ledger.gate import Gate
 from orthanc_ledger.ledger import Ledger, all_rows
+from orthanc_ledger.manifest import Manifest
 from orthanc_ledger.peer import Peer
 from orthanc_ledger.retrieve import Plan, Query, Retrieval
+from orthanc_ledger.spool import CONFLICTS
 
 DAY_S = 86_400
 RESEARCH = Peer("RESEARCH1", "research", "ResearchMSP", host="127.0.0.1", port=1)
@@ -150,6 +153,21 @@ def exits(world: World, recipient: Peer = RESEARCH) -> set[str]:
             found |= {item.sop_instance for item in plan.items}
             plan.close()
     return found
+
+
+def anchor_conflict(world: World, **changes: Any) -> Manifest:
+    """Anchor what waits in the conflict queue as it is, as an insider could; ``changes`` of the anchor's arguments."""
+    node = world.node
+    name = node.spool.names(CONFLICTS)[0]
+    with node.spool.open(name, CONFLICTS) as unit:
+        instance, _ = describe(unit, name)
+    preparer = Preparer(node.spool, node.keyring, node.content, between=lambda: None)
+    prepared, _ = preparer.prepare(world.study_uid, 7, [instance], CONFLICTS)
+    assert prepared is not None
+    manifest = prepared.manifest
+    anchor = {"manifestCid": manifest.cid, "study": manifest.study_token, "root": manifest.record_root, "count": 1}
+    world.ledger("owner", "node").submit("Anchor", {**anchor, "kind": "original", **changes})
+    return manifest
 
 
 def make_world(folder: Path) -> World:

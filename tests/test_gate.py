@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gate_world import FOREIGN, MR, RESEARCH, SIBLING, VIEWER, World, exits, make_world, retrieval_of
+from gate_world import FOREIGN, MR, RESEARCH, SIBLING, VIEWER, World, anchor_conflict, exits, make_world, retrieval_of
 from node_make import drain, part10, real_file, store, variant
 from pydicom import dcmread
 
 from orthanc_ledger import merkle, tokens
 from orthanc_ledger.assemble import Node
-from orthanc_ledger.batch import Preparer, describe
 from orthanc_ledger.clock import system_clock
 from orthanc_ledger.courier import ROLLED_BACK
 from orthanc_ledger.errors import ContentAway, IntegrityError, LedgerAway
@@ -21,11 +20,9 @@ from orthanc_ledger.find import Catalogue
 from orthanc_ledger.gate import Refused
 from orthanc_ledger.instance import open_instance
 from orthanc_ledger.ledger import Committed, Ledger
-from orthanc_ledger.manifest import Manifest
 from orthanc_ledger.peer import Peer
 from orthanc_ledger.reasons import Reason
 from orthanc_ledger.retrieve import Item, Plan, Query
-from orthanc_ledger.spool import CONFLICTS
 
 
 @pytest.fixture
@@ -287,7 +284,7 @@ def test_a_second_anchor_of_an_instance_by_an_insider_is_never_served(world: Wor
     before = {uid: _bytes(world, uid) for uid in world.sop_uids}
     forged = variant(SOPInstanceUID=world.sop_uids[0], PatientID="SOMEBODY ELSE")
     store(world.node, forged)  # into the conflict queue; the insider anchors it all the same
-    manifest = _anchor_conflict(world)
+    manifest = anchor_conflict(world)
     assert {uid: _bytes(world, uid) for uid in world.sop_uids} == before
     with world.node.index._db.write() as db:  # and changes the index
         db.execute("UPDATE instances SET manifest = ? WHERE sop_uid = ?", (manifest.cid, world.sop_uids[0]))
@@ -297,7 +294,7 @@ def test_a_second_anchor_of_an_instance_by_an_insider_is_never_served(world: Wor
 def test_an_anchor_whose_root_is_not_its_manifests_offers_nothing(world: World) -> None:
     world.approve(world.request(future=True), "owner", "custodian")
     store(world.node, variant(SOPInstanceUID=world.sop_uids[0], PatientID="SOMEBODY ELSE"))
-    manifest = _anchor_conflict(world, root=bytes(32))
+    manifest = anchor_conflict(world, root=bytes(32))
     study = world.node.keyring.ensure_study(world.study_uid)
     args = {
         "study": study.token,
@@ -309,20 +306,6 @@ def test_an_anchor_whose_root_is_not_its_manifests_offers_nothing(world: World) 
     proposed = world.ledger("owner").submit("Supersede", args, bytes(16)).result
     world.ledger("custodian").submit("ConfirmSupersede", {"id": proposed["id"]})
     assert exits(world) == set(world.sop_uids[1:])
-
-
-def _anchor_conflict(world: World, **changes: Any) -> Manifest:
-    node = world.node
-    name = node.spool.names(CONFLICTS)[0]
-    with node.spool.open(name, CONFLICTS) as unit:
-        instance, _ = describe(unit, name)
-    preparer = Preparer(node.spool, node.keyring, node.content, between=lambda: None)
-    prepared, _ = preparer.prepare(world.study_uid, 7, [instance], CONFLICTS)
-    assert prepared is not None
-    manifest = prepared.manifest
-    anchor = {"manifestCid": manifest.cid, "study": manifest.study_token, "root": manifest.record_root, "count": 1}
-    world.ledger("owner", "node").submit("Anchor", {**anchor, "kind": "original", **changes})
-    return manifest
 
 
 def _bytes(world: World, sop_uid: str) -> bytes:
@@ -351,7 +334,7 @@ def test_with_an_unreadable_manifest_its_objects_are_withheld_and_flagged(world:
 def test_a_second_anchor_does_not_come_forward_when_the_first_cannot_be_read(world: World) -> None:
     world.approve(world.request(future=True), "owner", "custodian")
     store(world.node, variant(SOPInstanceUID=world.sop_uids[0], PatientID="SOMEBODY ELSE"))
-    _anchor_conflict(world)
+    anchor_conflict(world)
     store(world.node, variant(SOPInstanceUID="1.2.826.0.1.3680043.10.1.9"))
     drain(world.node)
     _damage_first_manifest(world, "missing")

@@ -10,7 +10,7 @@ from typing import Any
 
 from orthanc_ledger import ledger as backends
 from orthanc_ledger.assemble import Node
-from orthanc_ledger.config import Config, load
+from orthanc_ledger.config import Config, Party, load, load_party
 from orthanc_ledger.errors import ConfigError, ContractError
 from orthanc_ledger.ledger import Committed, Ledger, OpenLedger, Value
 from orthanc_ledger.ledger.identity import Identity, load_identity
@@ -52,6 +52,38 @@ def add_ledger(parser: argparse.ArgumentParser) -> None:
         help="a copy of the ledger, from `ledger copy`, or fabric:CONNECTION.yaml: no node is needed then",
     )
     parser.set_defaults(takes_ledger=True)
+
+
+def add_party(parser: argparse.ArgumentParser) -> None:
+    """--config, for the commands of an organisation that runs no node (`open_party`)."""
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=argparse.SUPPRESS,  # the one before COMMAND counts, too
+        metavar="FILE",
+        help="this organisation's configuration; config/party.yaml explains it",
+    )
+
+
+def open_party(args: argparse.Namespace) -> tuple[Party, OpenLedger]:
+    """The party that --config names, and the ledger as its identity sees it.
+
+    Raises ConfigError, also when the identity is another organisation's; LedgerAway.
+    """
+    party = load_party(args.config)
+    identity = load_identity(party.identity)
+    ledger = backends.open_ledger(party.ledger, identity)
+    try:
+        organisation = holder(identity.certificate, ledger.authorities())
+        if organisation != party.organisation:
+            raise ConfigError(
+                f"{args.config}: identity {party.identity}: expected one of {party.organisation}, it is of "
+                f"{organisation or 'no organisation on this ledger'}"
+            )
+    except BaseException:
+        ledger.close()
+        raise
+    return party, ledger
 
 
 def add_signer(parser: argparse.ArgumentParser, default: str) -> None:

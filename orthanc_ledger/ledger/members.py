@@ -30,6 +30,15 @@ class Member:
         """Whether certificate and CA were valid (UTC seconds)."""
         return self.valid_from <= time <= self.valid_until
 
+    def verify(self, signature: bytes, message: bytes) -> None:
+        """Raises ContractError NOT_PERMITTED `signature` when the certificate's key did not sign the message."""
+        try:
+            self.key.verify(signature, message, ECDSA_SHA256)
+        except InvalidSignature as error:
+            raise ContractError(
+                "NOT_PERMITTED", "signature", "not made by the certificate's key over these bytes"
+            ) from error
+
 
 class Members:
     """The organisations of a ledger, by their CA certificates: who signed what."""
@@ -50,12 +59,7 @@ class Members:
         member = self.identify(certificate)
         if not member.valid_at(time):
             raise _refused(f"valid from {member.valid_from} to {member.valid_until}, used at {time}: issue a new one")
-        try:
-            member.key.verify(signature, message, ECDSA_SHA256)
-        except InvalidSignature as error:
-            raise ContractError(
-                "NOT_PERMITTED", "signature", "not made by the certificate's key over these bytes"
-            ) from error
+        member.verify(signature, message)
         return member.caller
 
     def identify(self, certificate: bytes) -> Member:

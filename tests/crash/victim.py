@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import encodings.idna  # noqa: F401 - which a process imports with its first socket
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -28,7 +29,7 @@ from orthanc_ledger.config import load
 from orthanc_ledger.errors import ServiceAway
 from orthanc_ledger.setup_node import CONFIG_NAME
 
-THREADS, LOG = "threads", "log"
+THREADS, LOG, WORDS = "threads", "log", "words.json"
 _PR_SET_PTRACER, _ANY = 0x59616D61, ctypes.c_ulong(-1)  # prctl(2): a descendant may trace this process (Yama)
 _PR_SET_PDEATHSIG = 1  # prctl(2): this process ends with the fork server, and that with the tests
 _SETTLED_WITHIN_S = 30.0
@@ -65,7 +66,12 @@ def erase(config: Path) -> int:
     return 1
 
 
-WORK: dict[str, Callable[[Path], int]] = {"receive": receive, "anchor": anchor, "erase": erase}
+def pull(config: Path) -> int:
+    """A research centre's command, whose words lie in a file of the folder."""
+    return cli.main(json.loads((config.parent.parent / WORDS).read_text()))
+
+
+WORK: dict[str, Callable[[Path], int]] = {"receive": receive, "anchor": anchor, "erase": erase, "pull": pull}
 
 
 class _Until:
