@@ -10,20 +10,21 @@ from orthanc_ledger import tokens
 from orthanc_ledger.anchorer import Anchorer, Pace
 from orthanc_ledger.anchors import Anchors
 from orthanc_ledger.clock import system_clock, system_clock_us
-from orthanc_ledger.config import Config
+from orthanc_ledger.config import Config, Party
 from orthanc_ledger.content import ContentStore, open_store
 from orthanc_ledger.courier import ROLLED_BACK, Courier, Errand
 from orthanc_ledger.datasets import Datasets
 from orthanc_ledger.deliveries import Deliveries
 from orthanc_ledger.erasure import Eraser
 from orthanc_ledger.erasures import Erasures
-from orthanc_ledger.errors import ServiceAway
+from orthanc_ledger.errors import ConfigError, ServiceAway
 from orthanc_ledger.find import Catalogue
 from orthanc_ledger.forwarding import Forwarding
 from orthanc_ledger.forwards import Forwards
 from orthanc_ledger.gate import Gate
 from orthanc_ledger.index import Index
 from orthanc_ledger.key_release import KeyRelease
+from orthanc_ledger.keeper import Keeper
 from orthanc_ledger.keyring import Keyring
 from orthanc_ledger.ledger import Ledger, OpenLedger, open_ledger
 from orthanc_ledger.ledger.identity import ca_certificate, load_identity
@@ -210,9 +211,9 @@ class Node:
     def eraser(self) -> Eraser:
         """What carries out erasures, with the anchorer; only one process of a node at a time."""
         state = self.index, self.outbox, self.forwards, self.erasures
-        lock, wait_s = self.config.data_dir / _ERASER_LOCK, self.config.erasure_alarm_days * 86_400
-        ledger = SignedAnew(self.ledger)
-        return Eraser(ledger, *state, self.keyring, self.content, lock, wait_s, system_clock)
+        locks = self.config.data_dir / _ERASER_LOCK, self.config.data_dir / _REPAIR_LOCK
+        ledger, wait_s = SignedAnew(self.ledger), self.config.erasure_alarm_days * 86_400
+        return Eraser(ledger, *state, self.keyring, self.content, *locks, wait_s, system_clock)
 
     @cached_property
     def rounds(self) -> Rounds:
@@ -244,3 +245,20 @@ class Node:
 
     def _anchors(self, ledger: Ledger) -> Anchors:
         return Anchors(ledger, load_identity(self.config.identity).certificate, self.keyring)
+
+
+def keeper(party: Party, sleep: Callable[[float], object] = time.sleep) -> Keeper:
+    """The custodian's keeper; only one process may run it. Raises ConfigError."""
+    if not party.data_dir.is_dir():
+        raise ConfigError(f"data_dir: expected a folder at {party.data_dir}")
+    outbox = Outbox(party.data_dir / OUTBOX, system_clock)
+    content = open_store(party.content)
+    pay = PacedStore(content, party.sweep_mb_s * (1 << 20), sleep).pay if party.sweep_mb_s else lambda _: None
+    named = {"organisation": party.organisation, "aeTitle": party.ae_title}
+    repairs = Repairs(content, outbox, named, party.data_dir / _REPAIR_LOCK, pay)
+    ledger = SignedAnew(open_ledger(party.ledger, load_identity(party.identity), system_clock))
+    state = outbox, Erasures(party.data_dir / ERASURES), Rounds(party.data_dir / SWEEP)
+    every_s = party.sweep_every_h * 3600
+    return Keeper(
+        ledger, content, Manifests(content, repairs), repairs, *state, party.organisation, every_s, system_clock
+    )

@@ -16,7 +16,7 @@ from orthanc_ledger.arrival import read_head
 from orthanc_ledger.clock import Clock
 from orthanc_ledger.content import ContentStore
 from orthanc_ledger.erasures import BLOCK, CLAIM, ROOT, Erasure, Erasures
-from orthanc_ledger.errors import DataError, IntegrityError, NotHeld, ServiceAway, Unreadable
+from orthanc_ledger.errors import ContentAway, DataError, IntegrityError, NotHeld, ServiceAway, Unreadable
 from orthanc_ledger.forwards import Forwards
 from orthanc_ledger.index import Index
 from orthanc_ledger.instance import read_identifiers
@@ -41,6 +41,7 @@ fault here.
 _DAY_S = 86_400
 _POLL_S = 1.0
 _FAULT_RETRY_S = 60.0
+_REPAIR_S = 60.0
 _OTHER = "another process carries out erasures: wait for its end, or stop it"
 
 
@@ -114,7 +115,8 @@ class Removal:
 class Eraser:
     """Everything else: finds what is to be erased, makes it unreadable, says so, and watches that all do.
 
-    ``wait_s``: after so many seconds it is an alarm that somebody has not said so.
+    ``lock`` keeps other erasers away, ``repairs`` whoever replaces bad copies (repair.py): none may bring back what is
+    being forgotten. ``wait_s``: after so many seconds it is an alarm that somebody has not said so.
     """
 
     def __init__(
@@ -127,6 +129,7 @@ class Eraser:
         keyring: Keyring,
         content: ContentStore,
         lock: Path,
+        repairs: Path,
         wait_s: float,
         clock: Clock,
     ) -> None:
@@ -138,6 +141,7 @@ class Eraser:
         self._keyring = keyring
         self._content = content
         self._lock = lock
+        self._repairs = repairs
         self._wait_s = wait_s
         self._clock = clock
         self._watched_at: int | None = None
@@ -217,7 +221,8 @@ class Eraser:
         for erasure in taken:
             self._manifests(erasure)  # also those that the anchorer found
             roots, blocks = (self._erasures.parts(erasure, kind) for kind in (ROOT, BLOCK))
-            self._content.forget(roots, blocks)
+            with sole(self._repairs, ContentAway("a copy is being repaired"), _REPAIR_S):
+                self._content.forget(roots, blocks)
         self._released_elsewhere()
         for database in (self._index, self._outbox, self._forwards):
             database.scrub()

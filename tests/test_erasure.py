@@ -23,14 +23,16 @@ from erase_make import (
 from node_make import drain, make_node, open_node, store
 from pydicom.dataset import Dataset
 
+from orthanc_ledger import erasure
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.erasure import NODE_KEY, NOT_DONE
-from orthanc_ledger.errors import NotHeld
+from orthanc_ledger.errors import ContentAway, NotHeld
 from orthanc_ledger.ledger import all_rows
 from orthanc_ledger.ledger.fsck import check
 from orthanc_ledger.peer import Peer
 from orthanc_ledger.retrieve import Query
 from orthanc_ledger.setup_node import CONFIG_NAME
+from orthanc_ledger.sole import sole
 from orthanc_ledger.spool import CONFLICTS, INBOX, QUARANTINE
 
 VIEWER = Peer("VIEWER", "clinical", host="127.0.0.1", port=104)
@@ -305,3 +307,15 @@ def test_nothing_is_logged_that_names_it(node: Node, caplog: pytest.LogCaptureFi
     assert "erased: study" in caplog.text
     assert STUDY not in caplog.text
     assert PATIENT not in caplog.text
+
+
+def test_nothing_is_forgotten_while_a_copy_is_repaired(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(erasure, "_REPAIR_S", 0.0)
+    token = erased(node)
+    node.eraser().step()
+    drain(node)
+    with sole(node.config.data_dir / "repair.lock", ContentAway("")), pytest.raises(ContentAway, match="repaired"):
+        node.eraser().step()
+    assert token in node.keyring.study_tokens()
+    node.eraser().step()
+    assert token not in node.keyring.study_tokens()
