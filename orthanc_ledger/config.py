@@ -93,7 +93,8 @@ class Party:
     """What an organisation without a DICOM node is told: the custodian's keeper, a research centre that pulls. Paths
     as in `Config`.
 
-    ``ae_title``: of the research centre's confirmed node, whose releases it pulls; the name of the custodian's.
+    ``ae_title``: of the research centre's confirmed node, whose releases it pulls; the name of the custodian's. How often
+    and how fast what is held is verified again is the keeper's.
     """
 
     organisation: str
@@ -102,6 +103,8 @@ class Party:
     identity: Path
     content: str
     ledger: str
+    sweep_every_h: float = 24.0
+    sweep_mb_s: float = 20.0
 
 
 def load(path: Path) -> Config:

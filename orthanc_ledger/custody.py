@@ -23,6 +23,11 @@ class Records:
     unreadable: frozenset[str]
 
 
+def agreed_on(standing: Mapping[str, Any]) -> dict[bytes, str]:
+    """By instance, the manifest on which both parties lifted its last flag; ``standing`` as StandingOf has it."""
+    return {flag["instance"]: flag["manifestCid"] for flag in sorted(standing["resolved"], key=lambda flag: flag["n"])}
+
+
 def records_that_count(
     anchors: Iterable[Anchor],
     superseded: Iterable[Mapping[str, Any]],

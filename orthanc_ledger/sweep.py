@@ -17,6 +17,7 @@ from pathlib import Path
 
 from orthanc_ledger.anchors import Anchor, Anchors
 from orthanc_ledger.clock import Clock
+from orthanc_ledger.custody import agreed_on
 from orthanc_ledger.database import Database
 from orthanc_ledger.errors import IntegrityError, NotHeld, ServiceAway
 from orthanc_ledger.index import Index, Instance
@@ -267,8 +268,7 @@ class Sweep:
         standing = self._ledger.query("StandingOf", {"study": anchor["study"]})
         if standing["erased"] == "erased":  # at this moment
             return 0
-        resolved = standing["resolved"]
-        agreed = {flag["instance"]: flag["manifestCid"] for flag in sorted(resolved, key=lambda flag: flag["n"])}
+        agreed = agreed_on(standing)
         faulty = [checked for checked in faulty if agreed.get(checked.record.instance, cid) == cid]
         current = {instance.object: instance for instance in self._members(study_uid, cid)}
         for checked in faulty:
