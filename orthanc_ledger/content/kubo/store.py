@@ -31,6 +31,8 @@ class KuboStore:
     def __init__(self, file: Path, stall_s: float = STALL_S) -> None:
         """``file`` is the connection file; ``stall_s``: see rpc.py. Raises ConfigError."""
         self._connection = connection = read_connection(file)
+        if connection.keep_days == 0 and not connection.local.exists():  # a party's, of which nothing can be lost
+            LocalStore.create(connection.local)
         self._local = LocalStore(connection.local)
         self._places = [KuboPlace(node, connection.local / "staging", stall_s) for node in connection.nodes]
         self._pins: Pins = NodePins(self._places, connection.replicas)
