@@ -4,8 +4,8 @@ Fabric's (MENDS) are faults by which any member could stop every peer for good. 
 hangs does so again after each start. Verdicts are the release's, where it comes to one. What a newer Fabric has mended
 itself goes from here: of none newer than 3.1.1 could sources be had.
 
-Kubo's (KUBO_MENDS) is one by which a node never asks a peer for blocks; ipfs-cluster's (CLUSTER_MENDS) a socket that no
-setting closes.
+Kubo's (KUBO_MENDS) is one by which a node never asks a peer for blocks; ipfs-cluster's (CLUSTER_MENDS) are one by which
+pins never reach a peer, and a socket that no setting closes.
 """
 
 from collections.abc import Iterable
@@ -85,6 +85,14 @@ KUBO_MENDS = (
 CLUSTER_MENDS = (
     # Asks the router, and by multicast everybody near, to let the Internet in (NAT-PMP, UPnP).
     Mend("clusterhost.go", "\t\tlibp2p.NATPortMap(),\n", ""),
+    # A peer that dials in before this one takes part in pubsub sends it nothing while they are connected: the pins that
+    # it takes never get here. So nobody can dial in before. Peers that start together met so once in ten times.
+    Mend("clusterhost.go", "libp2p.ListenAddrs(cfg.ListenAddr...)", "libp2p.NoListenAddrs"),
+    Mend(
+        "clusterhost.go",
+        "\treturn h, bwc, psub, idht, nil\n",
+        "\treturn h, bwc, psub, idht, h.Network().Listen(cfg.ListenAddr...)\n",
+    ),
 )
 
 

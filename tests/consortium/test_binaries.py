@@ -7,9 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from orthanc_ledger.consortium.binaries import FABRIC_SOURCE, chaincode_binary, run_program
+from orthanc_ledger.consortium.binaries import (
+    CLUSTER_SOURCE,
+    FABRIC_SOURCE,
+    KUBO_SOURCE,
+    chaincode_binary,
+    run_program,
+)
 from orthanc_ledger.consortium.mends import Mend, mend
-from orthanc_ledger.consortium.topology import FABRIC_VERSION
+from orthanc_ledger.consortium.topology import CLUSTER_VERSION, FABRIC_VERSION, KUBO_VERSION
 from orthanc_ledger.errors import ConfigError, LedgerAway
 from tests.consortium.live import need_go
 
@@ -92,10 +98,21 @@ def test_a_program_s_own_words_are_kept_when_it_fails(tmp_path: Path) -> None:
         run_program(program, "channel", "join", "-c", "nowhere", environment={"MOOD": "sorry"})
 
 
-def test_fabric_is_pinned_to_the_commit_of_its_release() -> None:
-    version = re.search(r"^\tgithub.com/hyperledger/fabric (\S+)", (FABRIC_SOURCE / "go.mod").read_text(), re.MULTILINE)
-    assert version is not None
-    assert (FABRIC_VERSION, version[1]) == ("3.1.1", "v1.4.0-rc1.0.20250510200036-435a7f1a780a")
+@pytest.mark.parametrize(
+    ("source", "module", "expected", "version"),
+    [
+        (FABRIC_SOURCE, "hyperledger/fabric", ("3.1.1", "v1.4.0-rc1.0.20250510200036-435a7f1a780a"), FABRIC_VERSION),
+        (KUBO_SOURCE, "ipfs/kubo", ("0.42.0", "v0.42.0"), KUBO_VERSION),
+        (CLUSTER_SOURCE, "ipfs-cluster/ipfs-cluster", ("1.1.6", "v1.1.6"), CLUSTER_VERSION),
+    ],
+    ids=["fabric", "kubo", "ipfs-cluster"],
+)
+def test_programs_are_pinned_to_their_release(
+    source: Path, module: str, expected: tuple[str, str], version: str
+) -> None:
+    pinned = re.search(rf"^\tgithub.com/{module} (\S+)", (source / "go.mod").read_text(), re.MULTILINE)
+    assert pinned is not None
+    assert (version, pinned[1]) == expected
 
 
 @pytest.mark.parametrize("text", ["f(x) f(x)\n", "f(y)\n", None], ids=["twice", "not", "no file"])

@@ -15,6 +15,13 @@ def kubos(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]
         yield started
 
 
+@pytest.fixture(scope="module")
+def clustered(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[Kubos]:
+    """The same, and `cluster0.hospital` and `cluster1.hospital` beside the hospital's."""
+    with running_kubos(tmp_path_factory.mktemp("clustered"), free_port, cluster=True) as started:
+        yield started
+
+
 @pytest.fixture
 def hospital(kubos: Kubos) -> Node:
     return kubos.node("kubo0.hospital")

@@ -1,5 +1,6 @@
 """Live Kubo nodes for tests: private ones that are connected, and ones that are set otherwise."""
 
+import base64
 import json
 import shutil
 import urllib.error
@@ -28,6 +29,16 @@ ALL_PATHS = {"API.Authorizations.node.AllowedPaths": ["/api/v0"]}
 
 class Refused(Exception):
     """Another answer than 200: its status and text."""
+
+
+def answer_of(request: urllib.request.Request) -> tuple[bytes, str]:
+    """Body and media type of an answer. Raises Refused, OSError."""
+    try:
+        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
+            return answer.read(), answer.headers.get("Content-Type", "")
+    except urllib.error.HTTPError as error:
+        with error:
+            raise Refused(f"{error.code} {error.read().decode()}") from None
 
 
 @dataclass(frozen=True)
@@ -64,15 +75,8 @@ class Node:
             headers["Content-Type"] = "multipart/form-data; boundary=b"
             body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n' + body + b"\r\n--b--\r\n"
         request = urllib.request.Request(f"{self.api}/api/v0/{command}?{query}", body or b"", headers)
-        try:
-            with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
-                told: bytes = answer.read()
-                if "json" not in answer.headers.get("Content-Type", ""):
-                    return told
-        except urllib.error.HTTPError as error:
-            with error:
-                raise Refused(f"{error.code} {error.read().decode()}") from None
-        return [json.loads(line) for line in told.splitlines()]
+        told, kind = answer_of(request)
+        return [json.loads(line) for line in told.splitlines()] if "json" in kind else told
 
     def connected(self) -> set[str]:
         """The peer ids that it is connected with; none while it is away."""
@@ -82,8 +86,50 @@ class Node:
             return set()
 
 
+@dataclass(frozen=True)
+class ClusterPeer:
+    """An ipfs-cluster peer as its organisation reaches it."""
+
+    name: str
+    api: str  # http://HOST:PORT
+    token_file: Path  # USER:PASSWORD
+
+    def call(self, path: str, method: str = "GET", credentials: str | None = None) -> Any:
+        """A call of its REST API, by nothing of ours; the answer's JSON. Raises Refused, OSError."""
+        named = (self.token_file.read_text().strip() if credentials is None else credentials).encode()
+        headers = {"Authorization": f"Basic {base64.b64encode(named).decode()}"} if named else {}
+        return json.loads(answer_of(urllib.request.Request(f"{self.api}{path}", None, headers, method=method))[0])
+
+    def pin(self, cid: str) -> int:
+        """Have it pinned, asking again while the peers have not met; returns how often that was refused."""
+        refused = 0
+
+        def accepted() -> bool:
+            nonlocal refused
+            try:
+                self.call(f"/pins/{cid}", "POST")
+            except Refused as error:
+                if "not enough peers" not in str(error):
+                    raise
+                refused += 1
+                return False
+            return True
+
+        wait_until(accepted, WAIT_S, "the cluster takes a pin")
+        return refused
+
+    def status(self, cid: str) -> dict[str, str]:
+        """What each peer says of a pin, by its name."""
+        peers = self.call(f"/pins/{cid}")["peer_map"].values()
+        return {each["peername"]: each["status"] for each in peers}
+
+
 class Kubos(IpfsNetwork):
     """Nodes of one folder: `start`, `stop`, `kill`, `freeze`, `resume` by name, and what tests ask of them."""
+
+    def cluster(self, name: str = "cluster0.hospital") -> ClusterPeer:
+        (peer,) = (each for each in self.topology.clusters if each.name == name)
+        return ClusterPeer(name, f"http://{LOOPBACK}:{peer.api_port}", ipfs.token_file(self.directory, peer))
 
     def node(self, name: str = "kubo0.hospital") -> Node:
         (kubo,) = (each for each in self.topology.kubos if each.name == name)
@@ -105,7 +151,7 @@ class Kubos(IpfsNetwork):
         )
 
 
-class _Stray(Kubos):
+class Stray(Kubos):
     """Starts without a swarm key, too."""
 
     def _command(self, server: Server, program: Path | None) -> Command:
@@ -114,12 +160,21 @@ class _Stray(Kubos):
 
 
 @contextmanager
-def running_kubos(directory: Path, free_port: Callable[[], int], hospital_kubos: int = 2) -> Iterator[Kubos]:
-    """`kubo0.hospital`, `kubo1.hospital`, …, `kubo0.custodian`, `kubo0.research`, connected; gone afterwards."""
+def running_kubos(
+    directory: Path,
+    free_port: Callable[[], int],
+    hospital_kubos: int = 2,
+    cluster: bool = False,
+    kind: type[Kubos] = Kubos,
+) -> Iterator[Kubos]:
+    """`kubo0.hospital`, `kubo1.hospital`, …, `kubo0.custodian`, `kubo0.research`, connected; gone afterwards.
+
+    ``cluster``: and `cluster0.hospital`, `cluster1.hospital`, …
+    """
     need_go()
-    topology = trial(hospital_kubos=hospital_kubos).with_ports(free_port)
+    topology = trial(hospital_kubos=hospital_kubos, cluster=cluster).with_ports(free_port)
     ipfs.prepare(directory, topology)
-    kubos = Kubos(directory, topology)
+    kubos = kind(directory, topology)
     try:
         kubos.up()
         kubos.wait_connected()
@@ -133,6 +188,7 @@ def stray(
     free_port: Callable[[], int],
     changes: Mapping[str, object],
     swarm_key: Path | None = None,
+    kind: type[Kubos] = Stray,
 ) -> Kubos:
     """A node of its own, prepared and not started: `kubo0.hospital` of a network of one.
 
@@ -142,7 +198,7 @@ def stray(
     whole = trial(hospital_kubos=1).with_ports(free_port)
     topology = replace(whole, organisations=whole.organisations[:1])
     ipfs.prepare(directory, topology)
-    kubos = _Stray(directory, topology)
+    kubos = kind(directory, topology)
     repo = kubos.node().repo
     if swarm_key is not None:
         shutil.copy(swarm_key, repo / "swarm.key")
@@ -170,7 +226,7 @@ def change(settings: Any, path: str, value: object) -> None:
 
 
 def write_yaml(path: Path, *nodes: Node, **keys: object) -> Path:
-    """A file for `content: kubo:…` that names these nodes, with further keys (`replicas=2`, `keep_days=…`)."""
+    """A file for `content: kubo:…` that names these nodes, with further keys (`replicas=2`, `cluster=…`)."""
     named = [
         {"name": node.name, "api": node.api, "token": str(node.token_file), "kubo_repo": str(node.repo)}
         for node in nodes
