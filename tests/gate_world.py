@@ -170,9 +170,9 @@ def anchor_conflict(world: World, **changes: Any) -> Manifest:
     return manifest
 
 
-def make_world(folder: Path) -> World:
-    """One study of three MR slices that is anchored."""
-    node = make_node(folder)
+def make_world(folder: Path, **overrides: Any) -> World:
+    """One study of three MR slices that is anchored; ``overrides`` as for `make_node`."""
+    node = make_node(folder, **overrides)
     slices = [variant(SOPInstanceUID=f"1.2.826.0.1.3680043.10.1.{n}", InstanceNumber=str(n)) for n in (1, 2, 3)]
     for ds in slices:
         store(node, ds)

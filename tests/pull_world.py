@@ -16,10 +16,13 @@ from orthanc_ledger.pull import Pull
 
 @dataclass
 class Centre:
-    """The research centre; its content store is the hospital's folder, as if all had been fetched into it."""
+    """The research centre; its content store is the hospital's, as if all had been fetched into it, unless ``store``
+    names its own.
+    """
 
     keys: KeyWorld
     folder: Path
+    store: str | None = None
 
     @property
     def out(self) -> Path:
@@ -27,7 +30,7 @@ class Centre:
 
     @property
     def content(self) -> ContentStore:
-        return open_store(self.keys.world.node.config.content)
+        return open_store(self.store or self.keys.world.node.config.content)
 
     @property
     def holdings(self) -> Holdings:
@@ -77,3 +80,14 @@ class Centre:
         path = self.folder / "party.yaml"
         path.write_text(yaml.safe_dump(values))
         return path
+
+
+def erase(centre: Centre) -> None:
+    """Have the study erased on the ledger, without a time of grace."""
+    world, study = centre.keys.world, {"study": centre.keys.study}
+    policy = {**world.ledger("owner").query("GetPolicy", {}), "erase_grace_s": 0}
+    policy.pop("version", None)
+    proposal = world.ledger("owner").submit("ProposePolicy", {"policy": policy}, b"p" * 16).result["id"]
+    world.ledger("custodian").submit("ConfirmPolicy", {"id": proposal})
+    world.ledger("owner").submit("RequestErase", study)
+    world.ledger("custodian").submit("ConfirmErase", study)

@@ -5,18 +5,21 @@ import json
 import logging
 import socket
 import ssl
+import sys
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import free_ports
+import yaml
+from conftest import ROOT, free_ports, wait_until
 from cryptography.hazmat.primitives.serialization import Encoding
 from gate_world import DAY_S, make_world
 from key_world import PRIVATE, KeyWorld, make_https, served
 
 from orthanc_ledger import merkle, tokens
+from orthanc_ledger.config import load
 from orthanc_ledger.content import cbor
 from orthanc_ledger.courier import ROLLED_BACK
 from orthanc_ledger.errors import ConfigError, ServiceAway
@@ -34,6 +37,8 @@ from orthanc_ledger.ledger.identity import (
     tls_files,
 )
 from orthanc_ledger.recipient_key import PrivateKey
+from orthanc_ledger.serve import children
+from orthanc_ledger.setup_node import CONFIG_NAME
 from orthanc_ledger.web.application import LARGEST_CALL
 from orthanc_ledger.web.server import Server
 
@@ -406,3 +411,40 @@ def exchange(
         answer = connection.getresponse()
         assert answer.getheader("content-type") == "application/problem+json"
         return answer.status, json.loads(answer.read())
+
+
+class TestProcess:
+    """`orthanc-ledger web`, as `serve` starts it."""
+
+    def configured(self, own: KeyWorld) -> tuple[Path, KeyWorld]:
+        path = own.world.node.config.data_dir.parent / CONFIG_NAME
+        with closing(free_ports()) as ports:
+            https = make_https(own.world, ports)
+        made = {"certificate": str(https.certificate), "key": str(https.key), "port": https.port}
+        path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "https": made}))
+        return path, KeyWorld(own.world, f"https://localhost:{https.port}")
+
+    def test_gives_keys_until_it_is_told_to_end(self, own: KeyWorld, start_process: Any) -> None:
+        path, there = self.configured(own)
+        process = start_process([sys.executable, "-m", "orthanc_ledger", "--config", path, "web"], cwd=ROOT)
+        request, port = own.request(), address(there)[1]
+        wait_until(lambda: not _free(port), 20, "it listens")
+        assert KeyFile.decode(there.ask(request)).open(PRIVATE).study == own.study
+        process.terminate()
+        assert process.wait(10) == 0
+
+    def test_is_started_where_https_is_configured_only(self, own: KeyWorld) -> None:
+        path, _ = self.configured(own)
+        assert "web" in [child.name for child in children(load(path), path)]
+        assert "web" not in [child.name for child in children(own.world.node.config, path)]
+
+    def test_a_port_in_use_is_tried_again_and_ends_no_node(self, own: KeyWorld, start_process: Any) -> None:
+        path, there = self.configured(own)
+        with socket.create_server(address(there)):
+            process = start_process([sys.executable, "-m", "orthanc_ledger", "--config", path, "web"], cwd=ROOT)
+            assert process.wait(20) == 3
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0

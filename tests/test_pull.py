@@ -14,7 +14,7 @@ from command_line import Command, runner
 from gate_world import DAY_S, anchor_conflict, make_world
 from key_world import PRIVATE, KeyWorld, served
 from node_make import drain, part10, store, variant
-from pull_world import Centre
+from pull_world import Centre, erase
 from pydicom import dcmread
 
 from orthanc_ledger import merkle, tokens
@@ -597,17 +597,6 @@ class TestCommands:
         done = run("--verbose", *self.words(centre, centre.keys.request()), "--out", centre.out)
         assert text not in done.out + done.err
         assert (b"p" * 32).hex() not in done.out + done.err
-
-
-def erase(centre: Centre) -> None:
-    """Have the study erased on the ledger, without a time of grace."""
-    world, study = centre.keys.world, {"study": centre.keys.study}
-    policy = {**world.ledger("owner").query("GetPolicy", {}), "erase_grace_s": 0}
-    policy.pop("version", None)
-    proposal = world.ledger("owner").submit("ProposePolicy", {"policy": policy}, b"p" * 16).result["id"]
-    world.ledger("custodian").submit("ConfirmPolicy", {"id": proposal})
-    world.ledger("owner").submit("RequestErase", study)
-    world.ledger("custodian").submit("ConfirmErase", study)
 
 
 def other_manifest(centre: Centre) -> str:

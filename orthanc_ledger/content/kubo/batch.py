@@ -33,6 +33,8 @@ class Unfinished:
 
     def settle(self, roots: list[str]) -> None:
         """Once somebody knows of them, or they are unpinned; durable."""
+        if not self._folder.is_dir():  # no batch was ever begun here
+            return
         with away(f"content store {self._folder}"):
             for root in roots:
                 (self._folder / root).unlink(missing_ok=True)

@@ -1,0 +1,61 @@
+"""A research centre pulls through a Kubo node of its own, which has nothing of the study before."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from gate_world import make_world
+from key_world import served
+from pull_world import Centre, erase
+
+from orthanc_ledger.content.kubo.places import block_path
+from orthanc_ledger.content.local import LocalStore
+from tests.kubo.live import Kubos, Node, write_yaml
+
+pytestmark = pytest.mark.timeout(1200)  # with what is built the first time
+
+
+@pytest.fixture(scope="module")
+def own(kubos: Kubos) -> Node:
+    return kubos.node("kubo0.research")
+
+
+@pytest.fixture(scope="module")
+def centre(kubos: Kubos, own: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Centre]:
+    folder = tmp_path_factory.mktemp("pull")
+    for name in ("hospital", "research"):
+        (folder / name).mkdir()
+        LocalStore.create(folder / name / "objects")
+    hospital = write_yaml(folder / "hospital" / "kubo.yaml", kubos.node("kubo0.hospital"))
+    research = write_yaml(folder / "research" / "kubo.yaml", own)
+    with served(make_world(folder / "world", content=f"kubo:{hospital}")) as keys:
+        yield Centre(keys, folder / "centre", f"kubo:{research}")
+
+
+def blocks(centre: Centre, own: Node) -> list[Path]:
+    """Files of the study's blocks that the own node has."""
+    fetched = [cid for root in (True, False) for cid in centre.holdings.fetched(centre.keys.study, root)]
+    return [path for path in (own.repo / block_path(cid) for cid in fetched) if path.exists()]
+
+
+def test_all_that_was_released_comes_over_the_private_network(centre: Centre, own: Node) -> None:
+    assert centre.pull(centre.keys.request()).objects == 3
+    assert len(centre.files) == 3
+    assert len(blocks(centre, own)) == 3 + 2  # objects, the manifest's root and its shard
+
+
+def test_a_bad_copy_of_ones_own_is_mended_and_no_tampering(centre: Centre, own: Node) -> None:
+    for path in blocks(centre, own):
+        path.chmod(0o600)
+        path.write_bytes(path.read_bytes()[:-1] + b"!")
+    assert centre.pull(centre.keys.request()).outcome == "complete"
+    assert centre.told("ReportTamper") == []
+
+
+def test_of_an_erased_study_the_own_node_keeps_no_block(centre: Centre, own: Node) -> None:
+    files = blocks(centre, own)
+    assert len(files) == 5
+    erase(centre)
+    assert centre.pulling().forget_erased() == [centre.keys.study]
+    assert [path for path in files if path.exists()] == []
+    assert centre.files == []
