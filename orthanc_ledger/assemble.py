@@ -23,8 +23,8 @@ from orthanc_ledger.forwarding import Forwarding
 from orthanc_ledger.forwards import Forwards
 from orthanc_ledger.gate import Gate
 from orthanc_ledger.index import Index
-from orthanc_ledger.key_release import KeyRelease
 from orthanc_ledger.keeper import Keeper
+from orthanc_ledger.key_release import KeyRelease
 from orthanc_ledger.keyring import Keyring
 from orthanc_ledger.ledger import Ledger, OpenLedger, open_ledger
 from orthanc_ledger.ledger.identity import ca_certificate, load_identity
