@@ -39,7 +39,7 @@ caliper: $(INSTALLED) ## the contract on Fabric: Hyperledger Caliper, batches, g
 	npm ci --prefix bench/caliper --no-audit --no-fund --loglevel error
 	$(BIN)/python -m bench.caliper --out bench/FABRIC.md
 
-consortium: $(INSTALLED) ## start a Hyperledger Fabric network on this machine, in .consortium/ (Go builds it the first time, some minutes)
+consortium: $(INSTALLED) ## start a network of Hyperledger Fabric and Kubo on this machine, in .consortium/ (Go builds it the first time, some minutes)
 	scripts/go-toolchain
 	$(BIN)/python -m orthanc_ledger.consortium up
 

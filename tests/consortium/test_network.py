@@ -19,6 +19,7 @@ from orthanc_ledger.consortium.trial import identity_of
 from orthanc_ledger.errors import ConfigError, ContractError, LedgerAway
 from orthanc_ledger.ledger.identity import load_identity
 from tests.consortium.live import YES, anchor, back_dated, ledger_of, need_go, running, submit_by
+from tests.kubo.live import Kubos
 
 pytestmark = pytest.mark.timeout(1200)  # with what is built the first time
 
@@ -50,6 +51,16 @@ def test_a_transaction_commits_and_every_organisation_sees_it(
     for name in ("hospital", "custodian", "research"):
         with ledger_of(network, name) as ledger:
             wait_until(lambda ledger=ledger: is_anchored(ledger, "first"), WAIT_S, f"{name} has the anchor")
+
+
+def test_what_one_organisation_s_kubo_takes_the_others_get_also_after_it_was_started_again(network: Network) -> None:
+    kubos = Kubos(network.directory, network.topology)
+    network.kill("kubo0.hospital")
+    network.up()
+    kubos.wait_connected()
+    (told,) = kubos.node().call("add", body=b"sealed")
+    for name in ("kubo0.custodian", "kubo0.research"):
+        assert kubos.node(name).call("cat", told["Hash"]) == b"sealed"
 
 
 def is_anchored(ledger: object, name: str) -> bool:
