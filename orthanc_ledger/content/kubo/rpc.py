@@ -266,7 +266,7 @@ class Kubo:
     ) -> Generator[bytes, None, None]:
         try:
             with self._away(command):
-                for piece in answer.stream(_PIECE):
+                while piece := answer.read1(_PIECE):  # what is there: `stream` waits for a whole piece
                     self._check_time(until, command)
                     yield piece
         finally:

@@ -80,7 +80,9 @@ class KuboStore:
         return KuboBatch(self._local.begin(), self._pins, self._unfinished)
 
     def open(self, cid: str) -> BinaryIO:
-        """Fetch an object from the first node that has it whole, if none from the peers of those that lack it."""
+        """Fetch an object from the first node that has it whole. What none has is ``repair``'s to fetch; while one is
+        away, the others ask their peers.
+        """
         check_file_cid(cid)
         return self._fetch(cid)
 
@@ -138,11 +140,11 @@ class KuboStore:
         for place in by_health(self._places):
             try:
                 return place.fetch(cid)
-            except (IntegrityError, ContentAway) as fault:
+            except (IntegrityError, ContentAway, NotHeld) as fault:
                 faults.append(fault)
-            except NotHeld:
-                lacking.append(place)
-        for place in lacking:
+                if isinstance(fault, NotHeld):
+                    lacking.append(place)
+        for place in lacking if any(isinstance(fault, ContentAway) for fault in faults) else ():
             try:
                 return place.fetch(cid, offline=False)
             except (NotHeld, IntegrityError, ContentAway) as fault:
