@@ -93,8 +93,8 @@ class Party:
     """What an organisation without a DICOM node is told: the custodian's keeper, a research centre that pulls. Paths
     as in `Config`.
 
-    ``ae_title``: of the research centre's confirmed node, whose releases it pulls; the name of the custodian's. How often
-    and how fast what is held is verified again is the keeper's.
+    ``ae_title``: of the research centre's confirmed node, whose releases it pulls; the name of the custodian's. The
+    sweep is the keeper's.
     """
 
     organisation: str

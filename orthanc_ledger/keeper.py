@@ -25,7 +25,7 @@ from orthanc_ledger.ledger import Ledger, all_rows
 from orthanc_ledger.library import Manifests, flag_name
 from orthanc_ledger.manifest import Record
 from orthanc_ledger.outbox import Alarm, Outbox
-from orthanc_ledger.repair import Repairs
+from orthanc_ledger.repair import UNDECIDED, Repairs
 from orthanc_ledger.sole import sole
 from orthanc_ledger.sweep import Round, Rounds
 from orthanc_ledger.teller import Teller
@@ -34,9 +34,8 @@ LOGGER = logging.getLogger(__name__)
 
 NOT_CONFIRMED = "not confirmed"
 DAMAGED = "integrity"
-UNDECIDED = "not verified"
 """Kinds of alarms: a manifest that is not confirmed, as it is not what was anchored, or did not come whole in time;
-what was confirmed and has no healthy copy; what is bad here while not all who may have another copy can be asked.
+what was confirmed and has no healthy copy.
 """
 
 LATE_S = 3600.0
@@ -77,7 +76,8 @@ class Keeper:
         clock: Clock,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``organisation``: the custodian's MSP ID; ``every_s``: from the end of a round to the begin of the next; 0: no rounds.
+        """``organisation``: the custodian's MSP ID; ``every_s``: from the end of a round to the begin of the next; 0: there
+        are none.
 
         Raises ConfigError for a store that has nobody to fetch from.
         """

@@ -22,10 +22,12 @@ from orthanc_ledger.verify import hash_data_set, observed, open_verified
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """An object that was verified; ``fault`` says in which way it differs from its anchor, or that it is missing."""
+    """An object that was verified; ``fault`` says in which way it differs from its anchor, or that it is missing;
+    ContentAway: that nobody can say now whether there is a healthy copy.
+    """
 
     record: Record
-    fault: IntegrityError | NotHeld | None
+    fault: IntegrityError | NotHeld | ContentAway | None
 
 
 def flag_name(instance: bytes) -> str:
@@ -123,7 +125,7 @@ class Library:
         each object when the iterator comes to it; in one healthy copy, or with ``every_copy`` in all that there are.
 
         Raises IntegrityError and NotHeld when the manifest cannot be used, as its keys are not here, it is missing, or
-        it is not the anchored one; ContentAway, then and from the iterator.
+        it is not the anchored one; ContentAway, then, and from the iterator when no object can be verified.
         """
         study = self._keys(study_uid)
         if every_copy:
@@ -133,6 +135,10 @@ class Library:
         return (
             Checked(record, self._fault(record, manifest.cid, study, key, every_copy)) for record in manifest.records
         )
+
+    def check(self) -> None:
+        """Raises ContentAway when no object can be verified in all its copies."""
+        self._repairs.check()
 
     def tend(self, manifest: str, objects: Collection[str], now_us: int) -> None:
         """Once all objects of a manifest are verified: what else is due for its copies."""
@@ -199,11 +205,14 @@ class Library:
 
     def _fault(
         self, record: Record, manifest: str, study: StudyKeys, batch_key: bytes, every_copy: bool
-    ) -> IntegrityError | NotHeld | None:
+    ) -> IntegrityError | NotHeld | ContentAway | None:
         try:
             with self._mended(record, manifest, study, batch_key, every_copy):
                 return None
         except (IntegrityError, NotHeld) as fault:
+            return fault
+        except ContentAway as fault:
+            self._repairs.check()  # raises when it is not this object's
             return fault
 
     def _mended(

@@ -4,7 +4,8 @@ bounded rate.
 Anchors are walked by manifest CID, and the place is kept after each manifest; what is anchored before that place
 meanwhile is met by the next round. What differs is alarmed and flagged as if a peer had asked for it (library.py);
 what this node anchored and its index does not know is alarmed as not held.
-A ledger or content store that is away ends the walk there: what cannot be asked for is not called damaged.
+A ledger or content store that is away ends the walk there: what cannot be asked for is not called damaged. Of what is
+bad here, while some who may have a healthy copy are away, there is an alarm and no flag.
 """
 
 import contextlib
@@ -19,12 +20,13 @@ from orthanc_ledger.anchors import Anchor, Anchors
 from orthanc_ledger.clock import Clock
 from orthanc_ledger.custody import agreed_on
 from orthanc_ledger.database import Database
-from orthanc_ledger.errors import IntegrityError, NotHeld, ServiceAway
+from orthanc_ledger.errors import ContentAway, IntegrityError, NotHeld, ServiceAway
 from orthanc_ledger.index import Index, Instance
 from orthanc_ledger.ledger import Ledger
 from orthanc_ledger.library import Checked, Library, flag_name
 from orthanc_ledger.manifest import Record
 from orthanc_ledger.outbox import Outbox
+from orthanc_ledger.repair import UNDECIDED
 from orthanc_ledger.sole import sole
 
 LOGGER = logging.getLogger(__name__)
@@ -228,6 +230,11 @@ class Sweep:
             self._report_manifest(study_uid, anchor, fault)
             count = anchor["count"]
             return replace(round_, objects=round_.objects + count, damaged=round_.damaged + count)
+        except ContentAway as error:
+            self._library.check()  # raises when it is not this manifest's
+            count = anchor["count"]
+            self._report_undecided(anchor, count, error)
+            return replace(round_, objects=round_.objects + count, damaged=round_.damaged + count)
         if anchor["manifestCid"] in alarmed:
             self._outbox.settle(anchor["manifestCid"])
         faulty, cids = [], []
@@ -242,10 +249,16 @@ class Sweep:
             round_ = replace(round_, objects=round_.objects + 1, bytes=round_.bytes + size)
             if not go_on(round_):
                 return None
-        damaged = 0
-        if faulty:
-            damaged = self._report(study_uid, anchor, faulty)
+        undecided = [checked.fault for checked in faulty if isinstance(checked.fault, ContentAway)]
+        damaged = len(undecided)
+        if undecided:
+            self._report_undecided(anchor, damaged, undecided[0])
+            faulty = [checked for checked in faulty if not isinstance(checked.fault, ContentAway)]
         else:
+            self._settle_undecided(anchor["manifestCid"])
+        if faulty:
+            damaged += self._report(study_uid, anchor, faulty)
+        if not damaged:
             self._library.tend(anchor["manifestCid"], cids, self._clock() * 1_000_000)
         return replace(round_, damaged=round_.damaged + damaged)
 
@@ -292,6 +305,21 @@ class Sweep:
             for instance in self._members(study_uid, cid):
                 self._library.report(instance)
                 self._tell(Damage(str(instance.object), instance.sop_uid, f"its manifest {cid} cannot be used"))
+
+    def _report_undecided(self, anchor: Anchor, count: int, error: ContentAway) -> None:
+        """Alarm of what is bad here and may be healthy elsewhere; no flag."""
+        cid = anchor["manifestCid"]
+        text = f"{count} objects of manifest {cid} cannot be verified now, nor repaired: {error}"
+        if not self._is_undecided(cid):  # told, in other words
+            self._outbox.alarm(UNDECIDED, cid, text)
+        self._tell(Damage(cid, None, text))
+
+    def _settle_undecided(self, cid: str) -> None:
+        if self._is_undecided(cid):
+            self._outbox.settle(cid, kind=UNDECIDED)
+
+    def _is_undecided(self, cid: str) -> bool:
+        return any((alarm.kind, alarm.claim) == (UNDECIDED, cid) for alarm in self._outbox.alarms())
 
     def _members(self, study_uid: str, manifest_cid: str) -> list[Instance]:
         """The instances whose current record is in a manifest."""

@@ -198,6 +198,9 @@ class TestBatch:
         custodian = kubos.node("kubo0.custodian")
         (tmp_path / "custodian").mkdir()
         theirs = store_of(tmp_path / "custodian", custodian, keep_days=0)
+        with pytest.raises(NotHeld, match=r"kubo0\.custodian"):
+            theirs.get_block(batch.root)
+        assert theirs.repair(batch.root, batch.root) == ["kubo0.custodian"]
         assert theirs.get_block(batch.root) == batch.manifest
         theirs.keep(batch.root)
         theirs.keep(batch.root)
@@ -271,7 +274,7 @@ class TestReading:
         kubos.kill("kubo0.research")
         try:
             with pytest.raises(ContentAway, match=r"kubo0\.custodian: .* 1 of its peers are not connected"):
-                store.open(fresh().cids[0])
+                store.repair(fresh().cids[0], fresh().root)
         finally:
             kubos.start("kubo0.research")
             kubos.wait_connected()
