@@ -24,6 +24,12 @@ PAGES: dict[Path, Callable[[Topology], str]] = {
 }
 DEFAULT_DIRECTORY = Path(".consortium")
 
+_CONTENT = """\
+Its sealed objects are kept on its organisation's Kubo (docs/ipfs.md) with this in its orthanc-ledger.yaml:
+
+  content: kubo:{connection}
+
+"""
 _NEXT = """\
 Hyperledger Fabric {fabric} and Kubo {kubo}: {count} servers run in {directory}; {leader} leads, policy and chaincode
 are in force.
@@ -34,12 +40,8 @@ The hospital's node, the only one there has to be (docs/parties.md):
 
   orthanc-ledger init node --key-backup FILE --ledger {ledger} --identity {identity}
 
-Its sealed objects are kept on its organisation's Kubo (docs/ipfs.md) with this in its orthanc-ledger.yaml:
-
-  content: kubo:{content}
-
-What runs: `.venv/bin/python -m orthanc_ledger.consortium status`. `make consortium-down` ends it, and what is on the
-ledger stays; who wants a new one removes the folder."""
+{content}What runs: `.venv/bin/python -m orthanc_ledger.consortium status`. `make consortium-down` ends it; what is on the
+ledger and on Kubo stays, and who wants a new network removes the folder."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,18 +82,22 @@ def _parser() -> argparse.ArgumentParser:
             "--dir", type=Path, default=DEFAULT_DIRECTORY, metavar="DIR", help="its folder (default: %(default)s)"
         )
         command.set_defaults(run=run)
+    subparsers.choices["up"].add_argument(
+        "--cluster", action="store_true", help="a new one with two Kubo nodes for the hospital, and ipfs-cluster"
+    )
     add_json(subparsers.choices["status"])
     return parser
 
 
 def _up(args: argparse.Namespace) -> int:
-    network = start_trial(args.dir)
+    network = start_trial(args.dir, args.cluster)
     lines = "".join(
         f"  {each.name}: --ledger fabric:{network.connection(each.name)} "
         f"--as {identity_of(network, each.name, 'person')}\n"
         for each in network.topology.organisations
     )
     (hospital,) = (each.name for each in network.topology.organisations if each.role == "owner")
+    connection = ipfs.connection(network.directory, hospital)
     print(
         _NEXT.format(
             fabric=FABRIC_VERSION,
@@ -102,7 +108,7 @@ def _up(args: argparse.Namespace) -> int:
             lines=lines,
             ledger=f"fabric:{network.connection(hospital)}",
             identity=identity_of(network, hospital, "node"),
-            content=ipfs.connection(network.directory, hospital),
+            content=_CONTENT.format(connection=connection) if connection.exists() else "",
         )
     )
     return 0

@@ -7,6 +7,7 @@ from pathlib import Path
 from orthanc_ledger.consortium.files import write_connection
 from orthanc_ledger.consortium.network import Network
 from orthanc_ledger.consortium.topology import Topology, trial
+from orthanc_ledger.errors import ConfigError
 from orthanc_ledger.ledger import Value
 from orthanc_ledger.ledger.contract.call import Assurance
 from orthanc_ledger.ledger.contract.policy import default_policy, policy_digest
@@ -29,17 +30,21 @@ def trial_policy_sha256(topology: Topology) -> str:
     return policy_digest(trial_policy(topology)).hex()
 
 
-def start_trial(directory: Path) -> Network:
+def start_trial(directory: Path, cluster: bool = False) -> Network:
     """Start the trial network in its folder, from nothing or with what it kept, so that it takes transactions.
 
-    Raises ConfigError, LedgerAway as `Network.up`.
+    ``cluster``: the hospital has two Kubo nodes, and an ipfs-cluster peer beside each.
+
+    Raises ConfigError, LedgerAway as `Network.up`; ConfigError when the folder is one that has no cluster.
     """
     if directory.is_dir() and any(directory.iterdir()):
         network = Network(directory)
+        if cluster and not network.topology.clusters:
+            raise ConfigError(f"{directory}: it was made without a cluster and stays so: name a new folder with --dir")
         for each in network.topology.organisations:  # an older version's lack what has been added
             write_connection(network.directory, network.topology, each)
     else:
-        topology = trial()
+        topology = trial(hospital_kubos=2, cluster=True) if cluster else trial()
         network = Network.create(directory, trial_policy_sha256(topology), topology)
     network.up()
     put_in_use(network)

@@ -31,7 +31,10 @@ def test_down_ends_it_up_starts_it_and_tells_how_people_sign_and_a_node_is_made(
         ledger, identity = words[words.index("--ledger") + 1], words[-1]
         assert load_identity(Path(identity)).msp_id == f"{name}MSP"
         assert f"{name}MSP" in read_connection(Path(ledger.removeprefix("fabric:"))).organisations
+    assert f"content: kubo:{network.party('hospital') / 'kubo.yaml'}\n" in told
     assert run(network, "up") == 0  # and once more is nothing
+    assert run(network, "up", "--cluster") == 2
+    assert "made without a cluster" in capsys.readouterr().err
     assert run(network, "join") == 0
     capsys.readouterr()
     assert run(network, "status") == 0
