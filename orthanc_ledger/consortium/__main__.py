@@ -40,8 +40,8 @@ The hospital's node, the only one there has to be (docs/parties.md):
 
   orthanc-ledger init node --key-backup FILE --ledger {ledger} --identity {identity}
 
-{content}What runs: `.venv/bin/python -m orthanc_ledger.consortium status`. `make consortium-down` ends it; what is on the
-ledger and on Kubo stays, and who wants a new network removes the folder."""
+{content}What runs: `.venv/bin/python -m orthanc_ledger.consortium status`. `make consortium-down` ends it; what is on
+ledger and Kubo stays, and who wants a new network removes the folder."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
