@@ -18,6 +18,10 @@ _SHUNNED_S = 30.0
 class Pins(Protocol):
     """All methods raise ContentAway."""
 
+    def check(self) -> None:
+        """Whether who pins, besides the nodes, can be asked. Raises ConfigError, too."""
+        ...
+
     def put(self, roots: Sequence[str], blocks: Blocks, size: int) -> None:
         """Write the blocks and pin the roots on as many nodes as are asked for; durable."""
         ...
@@ -48,6 +52,9 @@ class NodePins:
         self._places = places
         self._replicas = replicas
 
+    def check(self) -> None:
+        pass
+
     def put(self, roots: Sequence[str], blocks: Blocks, size: int) -> None:
         self._on_enough(lambda place: place.kubo.add(roots, blocks(), size, pin=True))
 
@@ -76,15 +83,17 @@ class NodePins:
         if faults:
             raise ContentAway("; ".join(faults))
 
-    def _on_enough(self, call: Callable[[KuboPlace], object]) -> None:
-        done, faults = 0, []
+    def _on_enough(self, call: Callable[[KuboPlace], object], replicas: int | None = None) -> list[KuboPlace]:
+        """Ask one node after the other until so many have done it, and return these."""
+        needed = self._replicas if replicas is None else replicas
+        done, faults = [], []
         for place in by_health(self._places):
             try:
                 call(place)
             except ContentAway as fault:
                 faults.append(str(fault))
             else:
-                done += 1
-            if done == self._replicas:
-                return
-        raise ContentAway(f"{done} of {self._replicas} Kubo nodes took it; {'; '.join(faults)}")
+                done.append(place)
+            if len(done) == needed:
+                return done
+        raise ContentAway(f"{len(done)} of {needed} Kubo nodes took it; {'; '.join(faults)}")

@@ -15,7 +15,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from orthanc_ledger.content.kubo.connection import KuboNode
-from orthanc_ledger.content.kubo.rpc import Kubo, Refused
+from orthanc_ledger.content.kubo.http import Refused
+from orthanc_ledger.content.kubo.rpc import Kubo
 from orthanc_ledger.errors import ConfigError
 
 CONFIG = "config"

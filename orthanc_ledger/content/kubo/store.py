@@ -10,12 +10,13 @@ from typing import BinaryIO
 
 from orthanc_ledger.content.cid import check_block_cid, check_file_cid, cid_bytes
 from orthanc_ledger.content.kubo.batch import KuboBatch, Unfinished
+from orthanc_ledger.content.kubo.cluster import Cluster, ClusterPins
 from orthanc_ledger.content.kubo.connection import read_connection
+from orthanc_ledger.content.kubo.http import STALL_S, Refused
 from orthanc_ledger.content.kubo.pins import NodePins, Pins, by_health
 from orthanc_ledger.content.kubo.places import KuboPlace
 from orthanc_ledger.content.kubo.privacy import check_node, identify
 from orthanc_ledger.content.kubo.repair import NearCopy, NodeCopy, repair, worst
-from orthanc_ledger.content.kubo.rpc import STALL_S, Refused
 from orthanc_ledger.content.local import NEAR, LocalStore
 from orthanc_ledger.errors import ConfigError, ContentAway, CustodyError, IntegrityError, NotHeld
 
@@ -29,13 +30,15 @@ class KuboStore:
     """A content store (:class:`orthanc_ledger.content.ContentStore`) on Kubo nodes."""
 
     def __init__(self, file: Path, stall_s: float = STALL_S) -> None:
-        """``file`` is the connection file; ``stall_s``: see rpc.py. Raises ConfigError."""
+        """``file`` is the connection file; ``stall_s``: see http.py. Raises ConfigError."""
         self._connection = connection = read_connection(file)
         if connection.keep_days == 0 and not connection.local.exists():  # a party's, of which nothing can be lost
             LocalStore.create(connection.local)
         self._local = LocalStore(connection.local)
         self._places = [KuboPlace(node, connection.local / "staging", stall_s) for node in connection.nodes]
         self._pins: Pins = NodePins(self._places, connection.replicas)
+        if connection.cluster is not None:
+            self._pins = ClusterPins(Cluster(connection.cluster, stall_s), self._places, connection.replicas)
         self._unfinished = Unfinished(connection.local / "unfinished")
         self._checked_s = {place.name: float("-inf") for place in self._places}
 
@@ -66,6 +69,7 @@ class KuboStore:
             except ContentAway as fault:
                 self._checked_s[place.name] = float("-inf")
                 faults.append(str(fault))
+        self._pins.check()
         if to_read or len(self._places) - len(faults) < self._connection.replicas:
             raise ContentAway("; ".join(faults))
 
