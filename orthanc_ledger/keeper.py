@@ -76,8 +76,7 @@ class Keeper:
         clock: Clock,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``organisation``: the custodian's MSP ID; ``every_s``: from the end of a round to the begin of the next; 0: there
-        are none.
+        """``organisation``: the custodian's MSP ID; ``every_s``: from a round's end to the next one, 0: there are none.
 
         Raises ConfigError for a store that has nobody to fetch from.
         """
