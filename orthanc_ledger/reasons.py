@@ -31,4 +31,5 @@ class Problem(StrEnum):
     BAD_CALL = "call not readable"
     TOO_LARGE = "call too large"
     NO_ADDRESS = "no such address"
+    AWAY = "a service of this node is away"
     FAULT = "fault of this node"

@@ -231,6 +231,14 @@ class TestWhatWasTakenBack:
         path.with_suffix(".away").rename(path)
         assert own.ask(request_id)
 
+    def test_content_store_away(self, own: KeyWorld, request_id: bytes) -> None:
+        folder = Path(own.world.node.config.content.removeprefix("local:"))
+        folder.rename(folder.with_name("away"))
+        with pytest.raises(ServiceAway, match="a service of this node is away"):
+            own.ask(request_id)
+        folder.with_name("away").rename(folder)
+        assert own.ask(request_id)
+
 
 class TestWhoCalls:
     """TLS and certificates."""

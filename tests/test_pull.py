@@ -257,6 +257,17 @@ class TestKeyFilesThatDoNotCount:
         with pytest.raises(IntegrityError, match="study: not the release's"):
             centre.pull(request, Replay(keys.ask(request, other)))
 
+    @pytest.mark.parametrize("other", ["request", "study"])
+    def test_of_another_release_whose_keys_are_put_under_this_ones_name(self, centre: Centre, other: str) -> None:
+        """The node itself seals and signs so."""
+        keys = centre.keys
+        study = keys.world.node.keyring.ensure_study(keys.world.add_study(5)).token
+        request = keys.request(studies=[keys.study, study])
+        first = KeyFile.decode(keys.ask(request, study) if other == "study" else keys.ask(keys.request()))
+        named = replace(first.open(PRIVATE), request=request, study=keys.study)
+        with pytest.raises(IntegrityError, match=f"{other}: not the release's"):
+            centre.pull(request, Replay(signed(first, named, self.owner(centre)).encode()))
+
     def test_with_rows_exchanged(self, unspoiled: Centre) -> None:
         """The instances' order is fixed, so their objects are exchanged; the node's own signature fits."""
 

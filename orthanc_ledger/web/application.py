@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from orthanc_ledger.clock import Clock
 from orthanc_ledger.content import cbor
-from orthanc_ledger.errors import ContractError, IntegrityError, ServiceAway, Unreadable
+from orthanc_ledger.errors import ContractError, IntegrityError, LedgerAway, ServiceAway, Unreadable
 from orthanc_ledger.gate import Refused
 from orthanc_ledger.key_file import KeyFile
 from orthanc_ledger.key_release import Unfit
@@ -149,7 +149,7 @@ def _read(body: bytes, sizes: Mapping[str, int]) -> Mapping[str, bytes]:
 
 def _away(error: ServiceAway) -> Answer:
     LOGGER.warning("a call could not be answered: %s", error)
-    return _problem(503, Reason.LEDGER_UNAVAILABLE)
+    return _problem(503, Reason.LEDGER_UNAVAILABLE if isinstance(error, LedgerAway) else Problem.AWAY)
 
 
 def _problem(status: int, title: Reason | Problem) -> Answer:
