@@ -12,6 +12,7 @@ from cryptography.x509 import load_der_x509_certificate
 
 from orthanc_ledger.assemble import KEYRING
 from orthanc_ledger.config import Config, load
+from orthanc_ledger.content.kubo.connection import read_connection
 from orthanc_ledger.content.local import LocalStore
 from orthanc_ledger.durable import sync
 from orthanc_ledger.errors import ConfigError, ContractError
@@ -36,7 +37,7 @@ organisation: {organisation}
 data_dir: data
 node_key: {node_key}
 identity: {identity}
-content: local:data/objects
+content: {content}
 ledger: {ledger}
 clinical:
   host: {host}
@@ -73,6 +74,8 @@ class Plan:
     ``ledger``: the connection file of a channel of Fabric, whose organisations are there already, with ``identity``
     for the node's own (as `load_identity` takes it); None: a new embedded ledger.
 
+    ``content``: the connection file of Kubo nodes, whose local store is made; None: a folder of the node's alone.
+
     ``passphrase``: the node key lies under one, which `read_passphrase` gives.
     """
 
@@ -87,6 +90,7 @@ class Plan:
     all_roles: bool = False
     ledger: Path | None = None
     identity: Path | None = None
+    content: Path | None = None
     passphrase: bool = False
 
 
@@ -118,6 +122,9 @@ def create_node(plan: Plan) -> Config:
         raise ConfigError(f"--key-backup {backup}: expected a folder at {backup.parent}; is its disk mounted?")
     if backup.exists():
         raise ConfigError(f"--key-backup {backup}: exists already; an older key there would be lost")
+    objects = directory / "data" / "objects" if plan.content is None else read_connection(plan.content).local
+    if objects.exists():
+        raise ConfigError(f"--content {plan.content}: local: {objects}: there is something already; name a new folder")
     seat = _founded(plan, directory) if plan.ledger is None else _joined(plan, plan.ledger)
     (directory / "data").mkdir(parents=True, mode=0o700, exist_ok=True)
     (directory / "keys").mkdir(mode=0o700)
@@ -125,13 +132,14 @@ def create_node(plan: Plan) -> Config:
     node_key = locate(url, directory)
     Keyring.create(directory / "data" / KEYRING, node_key)
     node_key.back_up(backup)
-    LocalStore.create(directory / "data" / "objects")
+    LocalStore.create(objects)
     text = _CONFIG.format(
         organisation=seat.organisation,
         all_roles=_ALL_ROLES if plan.all_roles else "",
         ae_title=plan.ae_title,
         node_key=url,
         identity=seat.identity,
+        content="local:data/objects" if plan.content is None else f"kubo:{plan.content.resolve()}",
         ledger=seat.ledger,
         host=plan.host,
         clinical_port=plan.clinical_port,

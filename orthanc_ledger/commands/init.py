@@ -1,6 +1,7 @@
 """init: set up a new node."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from orthanc_ledger.commands.terminal import add_json, tell
@@ -40,13 +41,19 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument(
         "--ledger",
-        type=_connection,
+        type=_file_of("fabric"),
         metavar="fabric:CONNECTION.yaml",
         help="a channel of Hyperledger Fabric, instead of an embedded ledger made here; with --identity, without the "
         "three options before",
     )
     parser.add_argument(
         "--identity", type=Path, metavar="FOLDER", help="with --ledger: the node's identity, from its organisation's CA"
+    )
+    parser.add_argument(
+        "--content",
+        type=_file_of("kubo"),
+        metavar="kubo:FILE.yaml",
+        help="sealed objects are kept on Kubo nodes, too, which that file lists (default: in the node's folder alone)",
     )
     parser.add_argument("--ae-title", default=Plan.ae_title, help="this node's AE title (default: %(default)s)")
     parser.add_argument("--host", default=Plan.host, help="address to listen on (default: %(default)s)")
@@ -73,6 +80,7 @@ def _run(args: argparse.Namespace) -> int:
         all_roles=args.all_roles,
         ledger=args.ledger,
         identity=args.identity,
+        content=args.content,
         passphrase=args.passphrase,
     )
     config = create_node(plan)
@@ -91,11 +99,14 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _connection(text: str) -> Path:
-    scheme, _, path = text.partition(":")
-    if scheme != "fabric" or not path:
-        raise argparse.ArgumentTypeError(f"expected fabric: and the connection file, got {text!r}")
-    return Path(path)
+def _file_of(expected: str) -> Callable[[str], Path]:
+    def file(text: str) -> Path:
+        scheme, _, path = text.partition(":")
+        if scheme != expected or not path:
+            raise argparse.ArgumentTypeError(f"expected {expected}: and the connection file, got {text!r}")
+        return Path(path)
+
+    return file
 
 
 def _member(text: str) -> tuple[str, tuple[str, Path]]:

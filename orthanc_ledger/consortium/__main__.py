@@ -7,13 +7,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from orthanc_ledger.commands.terminal import add_json, show
+from orthanc_ledger.config import load_party
 from orthanc_ledger.consortium import ipfs
 from orthanc_ledger.consortium.binaries import chaincode_binary, cluster_binary, fabric_binaries, kubo_binary
 from orthanc_ledger.consortium.compose import ENVIRONMENT, compose_yaml, prepare_compose
 from orthanc_ledger.consortium.network import Network
 from orthanc_ledger.consortium.page import fabric_table, ipfs_table, with_table
 from orthanc_ledger.consortium.topology import FABRIC_VERSION, KUBO_VERSION, Server, Topology, trial
-from orthanc_ledger.consortium.trial import identity_of, put_in_use, start_trial, trial_policy_sha256
+from orthanc_ledger.consortium.trial import (
+    https_files,
+    identity_of,
+    party_file,
+    put_in_use,
+    start_trial,
+    trial_policy_sha256,
+)
 from orthanc_ledger.errors import DataError, ServiceAway
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,24 +32,34 @@ PAGES: dict[Path, Callable[[Topology], str]] = {
 }
 DEFAULT_DIRECTORY = Path(".consortium")
 
-_CONTENT = """\
-Its sealed objects are kept on its organisation's Kubo (docs/ipfs.md) with this in its orthanc-ledger.yaml:
-
-  content: kubo:{connection}
-
-"""
 _NEXT = """\
 Hyperledger Fabric {fabric} and Kubo {kubo}: {count} servers run in {directory}; {leader} leads, policy and chaincode
 are in force.
 People sign, each at their own peer, with
 
 {lines}
-The hospital's node, the only one there has to be (docs/parties.md):
+The hospital's node (docs/parties.md), the only one there has to be:
 
-  orthanc-ledger init node --key-backup FILE --ledger {ledger} --identity {identity}
+  orthanc-ledger init node --key-backup FILE {content}--ledger {ledger} --identity {identity}
 
-{content}What runs: `.venv/bin/python -m orthanc_ledger.consortium status`. `make consortium-down` ends it; what is on
+{ipfs}What runs: `.venv/bin/python -m orthanc_ledger.consortium status`. `make consortium-down` ends it; what is on
 ledger and Kubo stays, and who wants a new network removes the folder."""
+_IPFS = """\
+The custodian's keeper, which keeps a second copy of all on the custodian's Kubo, checks it and confirms it:
+
+  orthanc-ledger keeper --config {keeper}
+
+A research centre that fetches sealed objects from its own Kubo, for its node {ae_title}:
+
+  orthanc-ledger keypair --out keys
+  orthanc-ledger request … --node {ae_title} --public-key keys/public.key …
+  orthanc-ledger pull REQUEST --config {pull} --hospital https://127.0.0.1:8443 --key keys/private.key --out studies
+
+The hospital's node gives it the keys, with this in its orthanc-ledger.yaml:
+
+  https: {{port: 8443, certificate: {certificate}, key: {key}}}
+
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -96,8 +114,10 @@ def _up(args: argparse.Namespace) -> int:
         f"--as {identity_of(network, each.name, 'person')}\n"
         for each in network.topology.organisations
     )
-    (hospital,) = (each.name for each in network.topology.organisations if each.role == "owner")
-    connection = ipfs.connection(network.directory, hospital)
+    hospital, custodian, research, *_ = network.topology.organisations
+    connection = ipfs.connection(network.directory, hospital.name)
+    has_ipfs = connection.exists()  # a folder of before has none
+    certificate, key = https_files(network, hospital.name)
     print(
         _NEXT.format(
             fabric=FABRIC_VERSION,
@@ -106,9 +126,18 @@ def _up(args: argparse.Namespace) -> int:
             directory=network.directory,
             leader=network.wait_for_leader(),
             lines=lines,
-            ledger=f"fabric:{network.connection(hospital)}",
-            identity=identity_of(network, hospital, "node"),
-            content=_CONTENT.format(connection=connection) if connection.exists() else "",
+            content=f"--content kubo:{connection} " if has_ipfs else "",
+            ledger=f"fabric:{network.connection(hospital.name)}",
+            identity=identity_of(network, hospital.name, "node"),
+            ipfs=_IPFS.format(
+                keeper=party_file(network, custodian.name),
+                certificate=certificate,
+                key=key,
+                ae_title=load_party(party_file(network, research.name)).ae_title,
+                pull=party_file(network, research.name),
+            )
+            if has_ipfs
+            else "",
         )
     )
     return 0

@@ -214,6 +214,8 @@ def _write_connection(directory: Path, organisation: Organisation) -> None:
         ],
         "local": "objects",
     }
+    if organisation.role != "owner":
+        content["keep_days"] = 0  # a copy on its node is enough, as the hospital has the others
     if organisation.clusters:
         content["cluster"] = _reached(directory, organisation.clusters[0])
     path.write_text(yaml.safe_dump(content, sort_keys=False))

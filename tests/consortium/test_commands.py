@@ -1,12 +1,17 @@
 """`python -m orthanc_ledger.consortium`, as `make consortium` and `make consortium-down` run it."""
 
 import json
+import re
+import ssl
 from pathlib import Path
 
 import pytest
+import yaml
 
+from orthanc_ledger.config import load_party
 from orthanc_ledger.consortium.__main__ import main
 from orthanc_ledger.consortium.network import Network
+from orthanc_ledger.content import open_store
 from orthanc_ledger.ledger.fabric.connection import read_connection
 from orthanc_ledger.ledger.identity import load_identity
 
@@ -31,7 +36,15 @@ def test_down_ends_it_up_starts_it_and_tells_how_people_sign_and_a_node_is_made(
         ledger, identity = words[words.index("--ledger") + 1], words[-1]
         assert load_identity(Path(identity)).msp_id == f"{name}MSP"
         assert f"{name}MSP" in read_connection(Path(ledger.removeprefix("fabric:"))).organisations
-    assert f"content: kubo:{network.party('hospital') / 'kubo.yaml'}\n" in told
+    assert f"--content kubo:{network.party('hospital') / 'kubo.yaml'} " in told
+    for program, role in (("keeper", "Custodian"), ("pull", "Research")):
+        (path,) = re.findall(rf"orthanc-ledger {program} .*?--config (\S+)", told)
+        party = load_party(Path(path))
+        assert load_identity(party.identity).msp_id == party.organisation == f"{role}MSP"
+        assert open_store(party.content).check() is None
+    (https,) = re.findall(r"^  https: (.+)$", told, re.MULTILINE)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(yaml.safe_load(https)["certificate"], yaml.safe_load(https)["key"])
     assert run(network, "up") == 0  # and once more is nothing
     assert run(network, "up", "--cluster") == 2
     assert "made without a cluster" in capsys.readouterr().err

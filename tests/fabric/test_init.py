@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from orthanc_ledger.config import load
+from orthanc_ledger.content.local import LocalStore
 from orthanc_ledger.errors import ConfigError
 from orthanc_ledger.ledger.identity import create_organisation, issue
 from orthanc_ledger.setup_node import CONFIG_NAME, Plan, create_node
@@ -40,6 +41,22 @@ def test_the_node_keeps_no_ledger_and_no_organisation_s_keys(tmp_path: Path, ide
     assert config.ledger == f"fabric:{tmp_path / 'connection.yaml'}"
     made = {path.name for path in (tmp_path / "node").rglob("*") if path.is_file()}
     assert {name for name in made if not name.startswith("keyring.db")} == {CONFIG_NAME, "node.key"}
+
+
+def test_a_node_on_kubo_has_its_local_store_where_the_file_of_the_nodes_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = {"name": "kubo0", "api": "http://127.0.0.1:1", "token": "token", "kubo_repo": "kubo0"}
+    (tmp_path / "token").write_text("secret")
+    (tmp_path / "kubo.yaml").write_text(yaml.safe_dump({"nodes": [node], "local": "near"}))
+    made = ("--all-roles", "--content", f"kubo:{tmp_path / 'kubo.yaml'}", "--json")
+    done = runner(capsys)("init", tmp_path / "node", "--key-backup", tmp_path / "backup", *made)
+    assert load(Path(done.row["config"])).content == f"kubo:{tmp_path / 'kubo.yaml'}"
+    assert LocalStore(tmp_path / "near").check() is None
+    assert not (tmp_path / "node" / "data" / "objects").exists()
+    done = runner(capsys)("init", tmp_path / "second", "--key-backup", tmp_path / "second.key", *made)
+    assert (done.code, "near: there is something already" in done.err) == (2, True)
+    assert not (tmp_path / "second").exists()
 
 
 @pytest.mark.parametrize(
