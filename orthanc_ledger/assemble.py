@@ -9,7 +9,7 @@ from pathlib import Path
 from orthanc_ledger import tokens
 from orthanc_ledger.anchorer import Anchorer, Pace
 from orthanc_ledger.anchors import Anchors
-from orthanc_ledger.clock import system_clock, system_clock_us
+from orthanc_ledger.clock import Clock, system_clock, system_clock_us
 from orthanc_ledger.config import Config, Party
 from orthanc_ledger.content import ContentStore, open_store
 from orthanc_ledger.courier import ROLLED_BACK, Courier, Errand
@@ -247,18 +247,21 @@ class Node:
         return Anchors(ledger, load_identity(self.config.identity).certificate, self.keyring)
 
 
-def keeper(party: Party, sleep: Callable[[float], object] = time.sleep) -> Keeper:
+def keeper(
+    party: Party,
+    sleep: Callable[[float], object] = time.sleep,
+    clock: Clock = system_clock,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Keeper:
     """The custodian's keeper; only one process may run it. Raises ConfigError."""
     if not party.data_dir.is_dir():
         raise ConfigError(f"data_dir: expected a folder at {party.data_dir}")
-    outbox = Outbox(party.data_dir / OUTBOX, system_clock)
+    outbox = Outbox(party.data_dir / OUTBOX, clock)
     content = open_store(party.content)
     pay = PacedStore(content, party.sweep_mb_s * (1 << 20), sleep).pay if party.sweep_mb_s else lambda _: None
     named = {"organisation": party.organisation, "aeTitle": party.ae_title}
     repairs = Repairs(content, outbox, named, party.data_dir / _REPAIR_LOCK, pay)
     ledger = SignedAnew(open_ledger(party.ledger, load_identity(party.identity), system_clock))
     state = outbox, Erasures(party.data_dir / ERASURES), Rounds(party.data_dir / SWEEP)
-    every_s = party.sweep_every_h * 3600
-    return Keeper(
-        ledger, content, Manifests(content, repairs), repairs, *state, party.organisation, every_s, system_clock
-    )
+    pace = party.sweep_every_h * 3600, clock, monotonic
+    return Keeper(ledger, content, Manifests(content, repairs), repairs, *state, party.organisation, *pace)

@@ -9,7 +9,7 @@ from pathlib import Path
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.clock import system_clock, system_clock_us
 from orthanc_ledger.commands.terminal import keys_of_others, open_node
-from orthanc_ledger.errors import ConfigError, LedgerAway
+from orthanc_ledger.errors import ConfigError, ContentAway, LedgerAway
 from orthanc_ledger.serve import PREDECESSOR_ENDS_S, SUPERVISED, quiet_libraries, stop_event, supervise
 
 _NICE = 10  # of anchorer and eraser: whoever sends or asks is waiting, nobody waits for an anchor
@@ -47,6 +47,10 @@ def _serve(args: argparse.Namespace) -> int:
             raise ConfigError("; ".join(others))
     except LedgerAway as error:
         logging.warning("ledger away, research and anchoring wait, whose keys lie here is not known: %s", error)
+    try:
+        node.content.check()  # one that must not be used stops the start here, its setting named
+    except ContentAway as error:
+        logging.warning("content store away, research and anchoring wait: %s", error)
     stop = stop_event()
     logging.info(
         "node %s: clinical port %d, research port %d",

@@ -12,17 +12,19 @@ from orthanc_ledger.commands.forwards import backlog, in_words
 from orthanc_ledger.commands.terminal import add_json, keys_of_others, moment, open_node, show
 from orthanc_ledger.courier import ALARM_SINK, CHECKPOINT_SINK, ROLLED_BACK
 from orthanc_ledger.deliveries import Route
-from orthanc_ledger.errors import IntegrityError, LedgerAway
+from orthanc_ledger.errors import ContentAway, IntegrityError, LedgerAway
 from orthanc_ledger.ledger.checkpoint import prove_growth
 from orthanc_ledger.ledger.embedded import EmbeddedLedger
 from orthanc_ledger.spool import CONFLICTS, QUARANTINE
+
+_READY = "ready"
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subparsers.add_parser(
         "status",
-        help="counts, backlog, checkpoints, alarms; exit 1 when alarms stand, 3 when the ledger is away, 4 when all is "
-        "well but a rollback could not be detected",
+        help="counts, backlog, checkpoints, alarms; exit 1 when alarms stand, 3 when ledger or content store is away, "
+        "4 when all is well but a rollback could not be detected",
     )
     add_json(parser)
     parser.set_defaults(run=_run)
@@ -35,7 +37,7 @@ def _run(args: argparse.Namespace) -> int:
         show([facts], True, ())
     else:
         _print(facts)
-    if facts["ledger"] != "ready":
+    if {facts["ledger"], facts["content"]} != {_READY}:
         return 3
     if facts["alarms"]:
         return 1
@@ -51,7 +53,7 @@ def _facts(args: argparse.Namespace, node: Node) -> dict[str, Any]:
     counts = node.index.counts()
     disk = os.statvfs(node.spool.folder)
     alarms = [{"time": moment(alarm.time), "kind": alarm.kind, "text": alarm.text} for alarm in node.outbox.alarms()]
-    entries, ledger, now = None, "ready", moment(system_clock())
+    entries, ledger, now = None, _READY, moment(system_clock())
     try:
         alarms += [{"time": now, "kind": "keys", "text": text} for text in keys_of_others(args, node.config)]
         with closing(node.ledger_as()) as log:
@@ -76,6 +78,7 @@ def _facts(args: argparse.Namespace, node: Node) -> dict[str, Any]:
         "conflicts": len(node.spool.names(CONFLICTS)),
         "spool_free_mb": disk.f_bavail * disk.f_frsize >> 20,
         "ledger": ledger,
+        "content": _content(node),
         "ledger_entries": entries,
         "final_entries": min((sink["covered"] for sink in checkpoints), default=None),
         "last_sweep": None if round_ is None else moment(round_.finished or round_.started),
@@ -84,6 +87,15 @@ def _facts(args: argparse.Namespace, node: Node) -> dict[str, Any]:
         "alarm_sinks": _sinks(node, ALARM_SINK, node.config.alarm_sinks),
         "alarms": alarms,
     }
+
+
+def _content(node: Node) -> str:
+    """Raises ConfigError when the content store must not be used."""
+    try:
+        node.content.check()
+    except ContentAway as error:
+        return f"away: {error}"
+    return _READY
 
 
 def _sinks(node: Node, kind: str, urls: Iterable[str]) -> list[dict[str, Any]]:

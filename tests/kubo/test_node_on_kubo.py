@@ -1,5 +1,7 @@
 """A whole node on a Kubo node that goes away, as its peers see it."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,11 +51,27 @@ def test_kubo_away_research_waits_storing_and_clinical_retrieval_go_on_and_the_b
         wait_until(lambda: get("VIEWER", "clinical") == (0, None, 3), WITHIN_S, "what waits is served")
         live.stop()
         live.start()  # without its Kubo
+        [status] = live.rows("status", code=3)
+        assert "kubo0.hospital" in status["content"]
         assert get("VIEWER", "clinical") == (0, None, 3)
         assert live.status()["waiting"] == 1
         kubos.start("kubo0.hospital")
         live.wait_anchored(3, WITHIN_S)
         assert get("RESEARCH1", "research") == (0, None, 2)
-        assert live.status()["alarms"] == []
+        assert (live.status()["content"], live.status()["alarms"]) == ("ready", [])
     finally:
         live.stop()
+
+
+@pytest.mark.parametrize("command", ["serve", "status"])
+def test_a_kubo_that_must_not_be_used_stops_the_start_and_names_the_setting(
+    stray_node: Callable[..., Node], tmp_path: Path, free_port: Callable[[], int], command: str
+) -> None:
+    stray = stray_node({"Datastore.HashOnRead": False})
+    file = write_yaml(tmp_path / "kubo.yaml", stray, local="node/data/objects")
+    live = make_live_node(tmp_path, free_port, content=f"kubo:{file}")
+    done = subprocess.run(
+        [sys.executable, "-m", "orthanc_ledger", "--config", live.config, command], capture_output=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert b"Datastore.HashOnRead" in done.stderr
