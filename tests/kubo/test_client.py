@@ -2,6 +2,8 @@
 
 import http.server
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +18,7 @@ from orthanc_ledger.content.cid import block_cid, cid_bytes
 from orthanc_ledger.content.kubo.connection import read_connection
 from orthanc_ledger.content.kubo.rpc import Kubo
 from orthanc_ledger.errors import ConfigError, ContentAway, IntegrityError
+from tests.conftest import ROOT
 
 SECRET = "bearer-secret-that-nobody-may-read"
 STALL_S = 1.0
@@ -283,6 +286,29 @@ def write(folder: Path, url: str, **changes: Any) -> Path:
 
 
 NODE = {"name": "n", "api": "http://127.0.0.1:5001", "token": "token", "kubo_repo": "repo"}
+
+
+WITHOUT_URLLIB3 = """
+import sys
+from orthanc_ledger.content import open_store
+from orthanc_ledger.content.local import LocalStore
+from orthanc_ledger.errors import ConfigError
+from pathlib import Path
+LocalStore.create(Path(sys.argv[1]))
+open_store(f"local:{sys.argv[1]}").check()
+assert not {name for name in sys.modules if name.startswith(("urllib3", "orthanc_ledger.content.kubo"))}
+sys.modules["urllib3"] = None
+try:
+    open_store("kubo:kubo.yaml")
+except ConfigError as error:
+    print(error)
+"""
+
+
+def test_who_keeps_to_the_local_store_needs_no_client(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", "-c", WITHOUT_URLLIB3, str(tmp_path / "objects")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert "urllib3 is not installed: pip install 'orthanc-ledger[consortium]'" in done.stdout
 
 
 class TestConnection:

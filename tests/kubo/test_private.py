@@ -12,6 +12,7 @@ import pytest
 
 from orthanc_ledger.content.kubo.privacy import RULES
 from orthanc_ledger.errors import ConfigError, ContentAway
+from tests.conftest import ROOT
 from tests.kubo.live import GONE, Node, change
 from tests.kubo.test_store import fresh, store_of
 
@@ -89,6 +90,13 @@ def test_the_trial_network_s_nodes_are_taken(hospital: Node, tmp_path: Path) -> 
 
 def test_every_rule_is_tried() -> None:
     assert [rule.setting for rule in RULES] == list(BROKEN)
+
+
+def test_every_rule_stands_on_the_page() -> None:
+    page = (ROOT / "docs" / "ipfs.md").read_text(encoding="utf-8")
+    for rule in RULES:
+        words = set(rule.setting.split(".")) - {"Enabled", "Datastore", "Swarm"}
+        assert any(f"{word}`" in page for word in words) or rule.setting == "Addresses.Swarm", rule.setting
 
 
 @pytest.mark.parametrize(
