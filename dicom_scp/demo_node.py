@@ -93,21 +93,25 @@ class DemoNode:
         written = yaml.safe_load(self._config.read_text(encoding="utf-8"))
         self._config.write_text(yaml.safe_dump({**written, **settings}, sort_keys=False), encoding="utf-8")
 
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self) -> contextlib.AbstractContextManager[None]:
         """Run `serve` until the block is left, and end it whatever happened."""
-        with (self.folder / "serve.log").open("wb") as log:
+        return self._runs("serve")
+
+    @contextlib.contextmanager
+    def _runs(self, name: str, config: Path | None = None) -> Iterator[None]:
+        with (self.folder / f"{name}.log").open("wb") as log:
             # A session of its own: an interrupt from the terminal is ours to handle, and nothing of it outlives us.
-            serve = subprocess.Popen(self._words("serve"), stdout=log, stderr=log, start_new_session=True)
+            words = self._words(name, config=config)
+            process = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
         try:
             yield
         finally:
-            serve.terminate()
+            process.terminate()
             try:
-                serve.wait(_STOP_S)
+                process.wait(_STOP_S)
             except subprocess.TimeoutExpired:
-                os.killpg(serve.pid, signal.SIGKILL)
-                serve.wait()
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
     def command(self, *words: object, code: int = 0, config: Path | None = None) -> str:
         """Standard output of an `orthanc-ledger` command, by the node's configuration or another.

@@ -24,9 +24,12 @@ _AS_IT_IS: Mapping[str, Value] = {}
 
 
 def trial_policy(topology: Topology, changes: Mapping[str, Value] = _AS_IT_IS) -> dict[str, Value]:
-    """The policy of a channel of these organisations; a signer's clock may differ from each endorser's by a minute."""
+    """The policy of a channel of these organisations; a signer's clock may differ from each endorser's by a minute.
+    Where there are Kubo nodes, releases wait for the custodian's copy.
+    """
     policy = default_policy({each.msp_id: each.role for each in topology.organisations})
-    return {**policy, "max_clock_skew_s": MAX_CLOCK_SKEW_S, **changes}
+    chosen = {"max_clock_skew_s": MAX_CLOCK_SKEW_S, "require_stored": bool(topology.kubos)}
+    return {**policy, **chosen, **changes}
 
 
 def trial_policy_sha256(topology: Topology, changes: Mapping[str, Value] = _AS_IT_IS) -> str:
@@ -59,7 +62,8 @@ def put_in_use(network: Network, changes: Mapping[str, Value] = _AS_IT_IS) -> No
     """Issue the identities that are missing, and put the policy in force: a repeat of that changes nothing, and shows
     that the network takes transactions. Raises LedgerAway when it does not.
 
-    ``changes``: of the trial's policy, as the network was created with.
+    ``changes``: of the trial's policy, as the network was created with. One that has a policy, of an older version too,
+    keeps that.
     """
     for organisation in network.topology.organisations:
         for kind in _KINDS:
@@ -70,7 +74,9 @@ def put_in_use(network: Network, changes: Mapping[str, Value] = _AS_IT_IS) -> No
     owner = network.topology.endorsing[0].name
     ledger = FabricLedger(network.connection(owner), load_identity(identity_of(network, owner, "node")))
     try:
-        ledger.submit("InitPolicy", {"policy": trial_policy(network.topology, changes)})
+        kept = ledger.query("HistoryOf", {"key": "policy"})
+        policy = kept[0]["value"] if kept else trial_policy(network.topology, changes)
+        ledger.submit("InitPolicy", {"policy": policy})
     finally:
         ledger.close()
 
@@ -106,4 +112,5 @@ def _write_settings(network: Network, organisation: Organisation) -> None:
             "content": "kubo:kubo.yaml",
             "ledger": "fabric:connection.yaml",
         }
+        (party / content["data_dir"]).mkdir(mode=0o700, exist_ok=True)
         path.write_text(yaml.safe_dump(content, sort_keys=False))

@@ -10,12 +10,24 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, wait_until
 from demo_run import COMMAND, DEADLINE_S, check_it_fails, processes_of, run_demo
-from test_demo import STEPS
-from test_demo_access import APPROVAL_REMEMBERED
 
 from tests.consortium.live import need_go
 
 pytestmark = pytest.mark.timeout(DEADLINE_S + 30)
+
+STEPS = 24
+CONFIRMED_UNSEEN = """
+MODULE = "orthanc_ledger.keeper"
+def mutate(module):
+    from orthanc_ledger.content.kubo.store import KuboStore
+    KuboStore.keep = lambda self, root: None
+    module.Keeper._faults = lambda self, anchor: iter(())
+"""
+COPIES_KEPT = """
+MODULE = "orthanc_ledger.content.kubo.store"
+def mutate(module):
+    module.KuboStore.forget = lambda self, roots, cids: None
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -29,12 +41,19 @@ def test_the_demo_shows_every_step_and_each_peer_tells_the_same(tmp_path: Path) 
     assert len(re.findall("^✓", done.stdout, re.MULTILINE)) == STEPS
     assert "records by peer0.hospital, peer1.hospital, peer0.custodian, peer0.research" in done.stdout
     assert "under the CA certificate of hospital and custodian" in done.stdout
+    assert "10 files as sent, keys over HTTPS, 12 blocks over IPFS" in done.stdout
+    assert "ErasureDone by CustodianMSP, HospitalMSP, ResearchMSP" in done.stdout
     assert (processes_of(tmp_path), list(tmp_path.iterdir())) == ([], [])
 
 
-def test_a_node_that_remembers_an_approval_fails_the_demo_at_its_step(tmp_path: Path) -> None:
-    failure = "research gets nothing again: C-GET: expected nothing, got 9 objects"
-    check_it_fails(tmp_path, APPROVAL_REMEMBERED, failure, "--consortium")
+def test_a_keeper_that_confirms_what_it_has_not_fetched_fails_the_demo_at_its_step(tmp_path: Path) -> None:
+    failure = "the custodian's keeper confirms: expected the hospital's 12 blocks on the custodian's Kubo, got 0"
+    check_it_fails(tmp_path, CONFIRMED_UNSEEN, failure, "--consortium")
+
+
+def test_an_erasure_that_leaves_the_copies_on_kubo_fails_the_demo_at_its_step(tmp_path: Path) -> None:
+    failure = "nothing is left of the study: expected no block on any Kubo, got {'owner': 12, 'custodian': 12"
+    check_it_fails(tmp_path, COPIES_KEPT, failure, "--consortium")
 
 
 def test_an_interrupt_ends_node_and_network(
