@@ -35,6 +35,7 @@ RATES = (10, 50, 100)
 AT_ONCE = 100  # calls in flight in the rounds without a rate
 MOST_CALLS = 2000
 NODES = tuple(f"RESEARCH{number}" for number in range(100))  # AE titles that requests are for, in turn
+_WITHOUT_KEEPER = {"require_stored": False}  # or no release was given
 COLUMNS = ("round", "succeeded", "failed", "sent/s", "slowest s", "fastest s", "mean s", "done/s")
 REPORT = """\
 # Results of `make caliper`
@@ -135,9 +136,9 @@ def node_of(ae_title: str) -> dict[str, str]:
 def make_network(folder: Path) -> Network:
     """A trial network whose research nodes may ask."""
     topology = trial()
-    network = Network.create(folder, trial_policy_sha256(topology), topology)
+    network = Network.create(folder, trial_policy_sha256(topology, _WITHOUT_KEEPER), topology)
     network.up()
-    put_in_use(network)
+    put_in_use(network, _WITHOUT_KEEPER)
     registrations = [{"aeTitle": title, "role": "research", "certDigests": []} for title in NODES]
     _submit_all(network, "research", "RegisterNode", registrations)
     confirmations = [{"node": node_of(title), "version": 1} for title in NODES]

@@ -3,6 +3,7 @@ identity of its node and one of a person, and what its keeper, its pull or its H
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -10,7 +11,7 @@ import yaml
 from orthanc_ledger.consortium.files import write_connection
 from orthanc_ledger.consortium.network import Network
 from orthanc_ledger.consortium.topology import LOOPBACK, Organisation, Topology, trial
-from orthanc_ledger.errors import ConfigError
+from orthanc_ledger.errors import ConfigError, ContractError
 from orthanc_ledger.ledger import Value
 from orthanc_ledger.ledger.contract.call import Assurance
 from orthanc_ledger.ledger.contract.policy import default_policy, policy_digest
@@ -74,8 +75,9 @@ def put_in_use(network: Network, changes: Mapping[str, Value] = _AS_IT_IS) -> No
     owner = network.topology.endorsing[0].name
     ledger = FabricLedger(network.connection(owner), load_identity(identity_of(network, owner, "node")))
     try:
-        kept = ledger.query("HistoryOf", {"key": "policy"})
-        policy = kept[0]["value"] if kept else trial_policy(network.topology, changes)
+        policy = trial_policy(network.topology, changes)
+        with suppress(ContractError):  # there is none yet
+            policy = ledger.query("HistoryOf", {"key": "policy"})[0]["value"]
         ledger.submit("InitPolicy", {"policy": policy})
     finally:
         ledger.close()

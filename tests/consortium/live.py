@@ -28,6 +28,8 @@ from orthanc_ledger.ledger.identity import load_identity
 YES = Path(__file__).parent / "yes"
 STUDY = b"s" * 16
 SUBMIT_S = 60
+WITHOUT_KEEPER = {"require_stored": False}
+"""What differs from the trial's policy: no custodian's keeper runs."""
 
 
 def need_go() -> None:
@@ -40,10 +42,10 @@ def need_go() -> None:
 def running(directory: Path, topology: Topology, settings: Settings = DEFAULTS) -> Iterator[Network]:
     """A network that takes transactions under the trial policy, and is gone afterwards."""
     need_go()
-    network = Network.create(directory, trial_policy_sha256(topology), topology, settings)
+    network = Network.create(directory, trial_policy_sha256(topology, WITHOUT_KEEPER), topology, settings)
     try:
         network.up()
-        put_in_use(network)
+        put_in_use(network, WITHOUT_KEEPER)
         yield network
     finally:
         network.down()

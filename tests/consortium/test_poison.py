@@ -26,7 +26,7 @@ from orthanc_ledger.ledger.fabric.connection import read_connection
 from orthanc_ledger.ledger.fabric.gateway import Gateway
 from orthanc_ledger.ledger.fabric.proposal import Proposal, Signer, propose, seal
 from orthanc_ledger.ledger.identity import Identity, load_identity
-from tests.consortium.live import anchor, ledger_of, running
+from tests.consortium.live import WITHOUT_KEEPER, anchor, ledger_of, running
 
 pytestmark = pytest.mark.timeout(1200)  # with what is built the first time
 
@@ -166,7 +166,7 @@ def test_what_research_orders_alone_stops_no_peer_at_once_or_restarted(
 
 
 def test_the_largest_call_of_the_contract_commits_and_no_larger_envelope_is_ordered(network: Network) -> None:
-    policy = trial_policy(network.topology)
+    policy = trial_policy(network.topology, WITHOUT_KEEPER)
     research = [f"{number:064}" for number in range(256 - len(network.topology.organisations))]
     organisations = policy["organisations"] | dict.fromkeys(research, "research")
     certificates = {each.ljust(64, "-"): secrets.token_bytes(4096) for each in organisations}

@@ -26,7 +26,7 @@ from orthanc_ledger.ledger.fabric.ledger import FabricLedger
 from orthanc_ledger.ledger.identity import ca_certificate, load_identity
 from orthanc_ledger.setup_node import create_member
 from tests.conftest import wait_until
-from tests.consortium.live import running
+from tests.consortium.live import WITHOUT_KEEPER, running
 from tests.fabric.live import anchoring, times_anchored
 from tests.fabric.on_fabric import WITHIN_S
 
@@ -50,7 +50,7 @@ class Kind:
 def embedded(folder: Path) -> Iterator[Kind]:
     for name, msp_id in ORGANISATIONS.items():
         create_member(folder / name, msp_id)
-    policy = trial_policy(trial())
+    policy = trial_policy(trial(), WITHOUT_KEEPER)
     path = folder / "ledger.db"
     authorities = {msp_id: ca_certificate(folder / name) for name, msp_id in ORGANISATIONS.items()}
     create_ledger(path, authorities, policy)
