@@ -15,6 +15,8 @@ from orthanc_ledger.content.local import LocalBatch, away
 from orthanc_ledger.durable import sync
 from orthanc_ledger.errors import ContentAway, IntegrityError
 
+_SYNC = 1 << 17  # bytes for whose transfer there is as much time as for a node to sync a block
+
 
 class Unfinished:
     """The roots that may be pinned for batches nobody knows of: empty files in a folder. Raises ContentAway."""
@@ -89,8 +91,8 @@ class KuboBatch:
             return
         self._unfinished.add(roots)
         try:
-            size = sum(self._objects.values()) + sum(map(len, self._blocks.values()))
-            self._pins.put(roots, self._all_blocks, size)
+            sizes = [*self._objects.values(), *map(len, self._blocks.values())]
+            self._pins.put(roots, self._all_blocks, sum(size + _SYNC for size in sizes))
             self._staged.commit()
         except Exception:
             with contextlib.suppress(ContentAway):

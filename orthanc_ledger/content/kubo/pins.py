@@ -23,7 +23,9 @@ class Pins(Protocol):
         ...
 
     def put(self, roots: Sequence[str], blocks: Blocks, size: int) -> None:
-        """Write the blocks and pin the roots on as many nodes as are asked for; durable."""
+        """Write the blocks, in the time that ``size`` bytes may take, and pin the roots on as many nodes as are asked
+        for; durable.
+        """
         ...
 
     def keep(self, root: str) -> None:

@@ -47,8 +47,8 @@ class Kubo(Api):
         return {str(each.get("Peer")) for each in self._json(_call("swarm/peers")).get("Peers") or ()}
 
     def add(self, roots: Sequence[str], blocks: Iterable[Block], size: int, pin: bool) -> None:
-        """Write blocks, of about ``size`` bytes together, synced if the node is set so; replaces damaged ones. With
-        ``pin``: pin roots with all under them, which must be there then. What ``blocks`` raises comes through.
+        """Write blocks, in the time that ``size`` bytes may take, synced if the node is set so; replaces damaged ones.
+        With ``pin``: pin roots with all under them, which must be there then. What ``blocks`` raises comes through.
         """
         call = _call("dag/import", pin_roots=_flag(pin), stats="false", fast_provide_root="false")
         until = self.until(size)
