@@ -105,7 +105,7 @@ class PartiesStory(Story):
             node.at_research("pulled", "--forget-erased")
             poll(lambda: len(node.records("ErasureDone")) == len(_ROLES), "ErasureDone by all", _ALL_DONE_S)
             done = [record["by"].partition(" ")[0] for record in node.records("ErasureDone")]
-            shown.found(f"{GRACE_S} s after it was asked", f"ErasureDone by {', '.join(done)}")
+            shown.found(f"{GRACE_S} s after it was asked", f"ErasureDone by {', '.join(sorted(done))}")
         with step("nothing is left of the study") as shown:
             left = {role: len(node.blocks(role)) for role in _ROLES}
             expect(not any(left.values()), f"expected no block on any Kubo, got {left}")

@@ -32,7 +32,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     eraser.set_defaults(run=_eraser)
     demo = subparsers.add_parser("demo", help="show a scan's whole way on real MR files, in a temporary folder")
     demo.add_argument(
-        "--consortium", action="store_true", help="on a Hyperledger Fabric network, started for it (from a clone only)"
+        "--consortium", action="store_true", help="on a network of Fabric and Kubo, started for it (from a clone only)"
     )
     demo.add_argument("--keep", action="store_true", help="keep the folder and say where it is")
     demo.set_defaults(run=_demo)

@@ -2,7 +2,8 @@
 
 Fabric's and Kubo's official images, named by version, with this project's settings and the folder that `prepare` has
 written.
-Nothing is built but the chaincode's image. Ports are published on 127.0.0.1 alone.
+The hospital's node (with its HTTPS application) and the custodian's keeper run beside them, from an image of this
+project. Only theirs and the chaincode's are built. Ports are published on 127.0.0.1 alone.
 """
 
 import os
@@ -37,6 +38,11 @@ _HEAD = """\
 # Made by `python -m orthanc_ledger.consortium render` from orthanc_ledger/consortium/topology.py: change that.
 # docs/fabric.md says how to start it. A container sees the settings, its own keys, and a volume of its own.
 """
+PROFILE = "parties"  # of what starts once the channel is there
+_PARTIES = {
+    "owner": ("node", ("--config", "node/orthanc-ledger.yaml", "serve")),
+    "custodian": ("keeper", ("--config", "party.yaml", "keeper")),
+}
 
 
 def compose_yaml(topology: Topology) -> str:
@@ -47,6 +53,10 @@ def compose_yaml(topology: Topology) -> str:
         for organisation in topology.organisations
         for server in organisation.servers
     }
+    for organisation in topology.organisations:
+        if organisation.role in _PARTIES:
+            name, command = _PARTIES[organisation.role]
+            services[f"{name}.{organisation.name}"] = _party_service(organisation, command)
     kept = [server.name for server in topology.servers if isinstance(server, Orderer | Peer)]
     content = {"name": "custody", "services": services, "volumes": {name: {} for name in kept}}
     return _HEAD + yaml.safe_dump(content, sort_keys=False, width=120)
@@ -110,6 +120,21 @@ def _service(organisation: Organisation, server: Server) -> dict[str, Any]:
             f"{server.name}:{_PLACES.data}/{server.name}",
         ],
         "ports": [f"{LOOPBACK}:{port}:{port}" for port in ports],
+        "restart": "unless-stopped",
+    }
+
+
+def _party_service(organisation: Organisation, command: tuple[str, ...]) -> dict[str, Any]:
+    """A process of an organisation's own: its folder is as on the host, whose loopback its files name."""
+    folder = f"${{CONSORTIUM:?}}/{files.party(Path(), organisation.name)}"
+    return {
+        "build": {"context": "..", "dockerfile": "docker/orthanc-ledger.Dockerfile"},
+        "command": list(command),
+        "working_dir": folder,
+        "network_mode": "host",
+        "user": "${CONSORTIUM_USER:?}",
+        "volumes": [f"{folder}:{folder}"],
+        "profiles": [PROFILE],
         "restart": "unless-stopped",
     }
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from orthanc_ledger.cli import build_parser
 from orthanc_ledger.consortium import files, ipfs, packages
 from orthanc_ledger.consortium.__main__ import PAGES
 from orthanc_ledger.consortium.binaries import CHAINCODE_SOURCE
@@ -94,7 +95,14 @@ def test_every_file_that_a_container_is_told_of_is_mounted_into_it(prepared: Pat
     variables = dict(line.split("=", 1) for line in (prepared / ENVIRONMENT).read_text().splitlines())
     text = re.sub(r"\$\{(\w+):\?\}", lambda found: variables[found[1]], COMPOSE.read_text())
     services = yaml.safe_load(text)["services"]
+    parties = {name: services.pop(name) for name in ("node.hospital", "keeper.custodian")}
     assert set(services) == {each.name for each in trial().servers}
+    for name, service in parties.items():
+        own = files.party(prepared, name.partition(".")[2])  # and nobody else's
+        assert (service["volumes"], service["working_dir"]) == ([f"{own}:{own}"], str(own))
+        assert service["network_mode"] == "host"  # whose 127.0.0.1 its connection files name
+        assert (ROOT / service["build"]["dockerfile"]).is_file()
+        assert vars(build_parser().parse_args(service["command"]))["run"]
     for kubo in trial().kubos:
         service = services.pop(kubo.name)
         ((source, target),) = (mount.split(":") for mount in service["volumes"])
