@@ -35,7 +35,7 @@ DEFAULT_DIRECTORY = Path(".consortium")
 _NEXT = """\
 Hyperledger Fabric {fabric} and Kubo {kubo}: {count} servers run in {directory}; {leader} leads, policy and chaincode
 are in force.
-People sign, each at their own peer, with
+People sign, each at their own peer, in a folder without a node, with
 
 {lines}
 The hospital's node (docs/parties.md), the only one there has to be:
