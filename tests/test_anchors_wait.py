@@ -52,9 +52,9 @@ def ledger(node: Node) -> Closed:
 
 
 @contextmanager
-def running(node: Node, now_us: Callable[[], int]) -> Iterator[None]:
+def running(node: Node, now_us: Callable[[], int], idle_s: float = 0.0) -> Iterator[None]:
     stop = threading.Event()
-    thread = threading.Thread(target=anchorer_of(node, idle_s=0.0).run, args=(stop, now_us))
+    thread = threading.Thread(target=anchorer_of(node, idle_s=idle_s).run, args=(stop, now_us))
     thread.start()
     try:
         yield
@@ -140,3 +140,15 @@ def test_a_content_store_away_is_an_alarm_once_it_lasts_and_what_waited_is_ancho
         wait_until(lambda: node.index.counts() == {"anchored": 1}, WITHIN_S, "the backlog is anchored")
     assert caplog.text.count("content store away") == 2  # the first try, the alarm
     assert list(staging.iterdir()) == []
+
+
+def test_asking_the_content_store_again_and_again_disturbs_no_open_batch(
+    node: Node, ledger: Closed, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger.is_open = True
+    staging, ahead_us = node.config.data_dir / "objects" / "staging", [0]
+    with running(node, lambda: system_clock_us() + ahead_us[0], idle_s=60.0):
+        wait_until(lambda: list(staging.rglob("*/0")), WITHIN_S, "the object is sealed into an open batch")
+        ahead_us[0] = 61_000_000
+        wait_until(lambda: node.index.counts() == {"anchored": 1}, WITHIN_S, "the batch is anchored")
+    assert "a service is away" not in caplog.text
