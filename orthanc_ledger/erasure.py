@@ -50,8 +50,8 @@ def new_node_key(
 ) -> None:
     """As ``Keyring.rotate``, with an alarm that stands until the new key is copied."""
     text = "the node key is a new one, and older copies of it open nothing: `orthanc-ledger node-key backup FILE`"
-    outbox.alarm(NODE_KEY, NODE_KEY, text)  # first: whoever dies in between has told
-    keyring.rotate(without, wrapping)
+    # Told first, by whoever dies in between, too; and when nobody copies the key, who would take it back.
+    keyring.rotate(without, wrapping, first=lambda: outbox.alarm(NODE_KEY, NODE_KEY, text))
 
 
 def lacking(ledger: Ledger, study: bytes) -> list[str]:

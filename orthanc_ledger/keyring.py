@@ -195,30 +195,52 @@ class Keyring:
         with self._transaction() as db:
             db.execute("INSERT OR IGNORE INTO erased VALUES (?)", (mark,))
 
-    def rotate(self, without: Collection[bytes] = (), wrapping: Wrapping | None = None) -> None:
+    def rotate(
+        self,
+        without: Collection[bytes] = (),
+        wrapping: Wrapping | None = None,
+        first: Callable[[], object] = lambda: None,
+    ) -> None:
         """Wrap all rows under a new node key and destroy the one before; those of the studies with these tokens are
-        deleted instead, with their batches'. ``wrapping``: how the new key lies in its file, if otherwise than before.
+        deleted instead, with their batches'. ``wrapping``: how the new key lies in its file, if otherwise than before;
+        ``first`` is called before anything is changed, when nobody else changes or copies the key.
 
         Killed anywhere, the next call ends what was begun, and the keyring opens meanwhile. No other process need know:
         it finds the new key when a row does not open. Raises ``ConfigError`` when the new key cannot be kept, and
         ``ServiceAway`` while another process does the same.
         """
-        lock = self._path.with_name(f"{self._path.stem}.lock")
-        with sole(lock, ServiceAway("another process gives the keyring a new node key")), self._away():
-            self._end_rotation()
-            key = self._random(_KEY)
-            self._node_key.stage(key, wrapping)
-            aead = AESGCM(key)
-            with self._transaction() as db:
-                self._rewrap(db, aead, without)
-            self._aead = aead
-            self._node_key.put_in_place()
+        with self._sole():
+            first()
+            with self._away():
+                self._end_rotation()
+                key = self._random(_KEY)
+                self._node_key.stage(key, wrapping)
+                aead = AESGCM(key)
+                with self._transaction() as db:
+                    self._rewrap(db, aead, without)
+                self._aead = aead
+                self._node_key.put_in_place()
         self.scrub()
+
+    @contextlib.contextmanager
+    def settled(self) -> Iterator[None]:
+        """While this is held, the node key's file is the one that opens all rows: what an interrupted rotation began is
+        ended first, and no other begins. Raises as ``rotate``.
+        """
+        with self._sole():
+            if self._node_key.is_changing:
+                with self._away():
+                    self._end_rotation()
+            yield
 
     def scrub(self) -> None:
         """Leave nothing of deleted rows in the file and its log."""
         with self._away():
             self._db.scrub()
+
+    def _sole(self) -> contextlib.AbstractContextManager[None]:
+        lock = self._path.with_name(f"{self._path.stem}.lock")
+        return sole(lock, ServiceAway("another process changes or copies the node key"))
 
     def _end_rotation(self) -> None:
         """End what a rotation began, if its rows were committed, else undo it."""
@@ -242,24 +264,35 @@ class Keyring:
         db.execute("UPDATE lookup SET wrapped = ?", (moved(_LOOKUP, self._lookup()),))
 
     def _find_key(self) -> Found:
-        """Take the key under which the rows are. Raises ``ConfigError``."""
-        wrapped = self._lookup()
-        for found in self._node_key.read():
-            with contextlib.suppress(InvalidTag, ValueError):
-                aead = AESGCM(found.key)
-                aead.decrypt(wrapped[:_NONCE], wrapped[_NONCE:], _LOOKUP)
-                self._aead = aead
-                return found
-        raise ConfigError(f"node key {self._node_key.path}: is not the key of keyring {self._path}")
+        """Take the key under which the rows are. Raises ``ConfigError``, once rows and keys are the same twice: another
+        process may be changing them between one look and the other.
+        """
+        before = None
+        while True:
+            seen = wrapped, keys = self._lookup(), self._node_key.read()
+            for found in keys:
+                with contextlib.suppress(InvalidTag, ValueError):
+                    aead = AESGCM(found.key)
+                    aead.decrypt(wrapped[:_NONCE], wrapped[_NONCE:], _LOOKUP)
+                    self._aead = aead
+                    return found
+            if seen == before:
+                raise ConfigError(f"node key {self._node_key.path}: is not the key of keyring {self._path}")
+            before = seen
 
     def _opened(self, read: Callable[[], T]) -> T:
-        """What ``read`` gives; tried once more with the key read again, which may be another by now."""
-        try:
-            return read()
-        except IntegrityError:
-            with contextlib.suppress(ConfigError):
-                self._find_key()
-            return read()
+        """What ``read`` gives; tried again as long as the key, read again, is another."""
+        tried = None
+        while True:
+            try:
+                return read()
+            except IntegrityError:
+                found = None
+                with contextlib.suppress(ConfigError):
+                    found = self._find_key().key
+                if found in (None, tried):
+                    raise
+                tried = found
 
     def _lookup(self) -> bytes:
         rows = self._rows("SELECT wrapped FROM lookup")

@@ -133,6 +133,11 @@ class NodeKey:
             sync(self.path.parent)
         _destroy(self._old)
 
+    @property
+    def is_changing(self) -> bool:
+        """Whether a change is going on, or was interrupted."""
+        return self._new.exists() or self._old.exists()
+
     def back_up(self, backup: Path) -> None:
         """Copy the file to a new one, and read that back; what is under a passphrase stays so."""
         content = _read(self.path)

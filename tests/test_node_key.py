@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -160,10 +161,35 @@ def test_killed_at_each_of_its_steps_the_keyring_opens_and_the_next_rotation_end
     figure(f"rotation killed at {points} of its steps")
 
 
+@dataclass(frozen=True)
+class Interrupted(NodeKey):
+    """A place whose reader is stopped, once, between the key in force and the one beside it."""
+
+    meanwhile: Callable[[], object] = print
+    seen: list[Path] = field(default_factory=list)
+
+    def _unwrap(self, path: Path) -> bytes:
+        key = super()._unwrap(path)
+        if not self.seen:
+            self.seen.append(path)
+            self.meanwhile()
+        return key
+
+
+def test_who_looks_for_the_key_while_it_is_changed_finds_it(keyring: Keyring, place: NodeKey) -> None:
+    """Else a retrieve would take the keys' rows for damaged, and flag what is sound."""
+    before, other = opened(keyring), Keyring.open(keyring._path, place)
+    keyring.rotate()
+    other._node_key = Interrupted(place.path, meanwhile=keyring.rotate)
+    assert opened(other) == before
+    started = Keyring.open(keyring._path, Interrupted(place.path, meanwhile=keyring.rotate))
+    assert opened(started) == before
+
+
 def test_one_rotation_at_a_time(keyring: Keyring) -> None:
     with (
         sole(keyring._path.with_name("keyring.lock"), ServiceAway("")),
-        pytest.raises(ServiceAway, match="new node key"),
+        pytest.raises(ServiceAway, match="another process changes"),
     ):
         keyring.rotate()
 
@@ -301,6 +327,30 @@ def test_an_alarm_stands_until_the_new_key_is_copied(node: Node, command: Comman
     assert node.outbox.alarms() == []
     assert healthy(node)
     assert [instance.manifest for instance in open_node(tmp_path).index.select()] == manifests
+
+
+def test_a_copy_after_an_interrupted_rotation_is_of_the_key_that_opens_the_rows(
+    node: Node, command: Command, tmp_path: Path
+) -> None:
+    """Killed between the commit and the key's taking its place: the file of that name opens nothing."""
+    keyring, key = node.config.data_dir / KEYRING, node.config.node_key
+    points = 0
+    while not Keyring.open(keyring, key)._find_key().staged:
+        points += 1
+        words = [sys.executable, "-c", KILL, keyring, key.path, str(points)]
+        assert subprocess.run(words, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60).returncode
+    assert command("node-key", "backup", tmp_path / "copy").code == 0
+    assert Keyring.open(keyring, NodeKey(tmp_path / "copy")).k_lookup == node.keyring.k_lookup
+    assert healthy(node)
+
+
+def test_no_copy_between_the_alarm_and_the_new_key_takes_the_alarm_back(
+    node: Node, command: Command, tmp_path: Path
+) -> None:
+    codes: list[int] = []
+    node.keyring.rotate(first=lambda: codes.append(command("node-key", "backup", tmp_path / "copy").code))
+    assert codes == [3], "it is to be tried again"
+    assert not (tmp_path / "copy").exists()
 
 
 def test_a_key_is_put_under_a_passphrase_and_that_is_changed(

@@ -71,6 +71,6 @@ def _check(node: Node, backup: Path) -> None:
 
 
 def _copy(node: Node, backup: Path) -> None:
-    _ = node.keyring  # a copy of a key that does not open it would be none
-    node.config.node_key.back_up(backup)
-    node.outbox.settle(NODE_KEY, kind=NODE_KEY)
+    with node.keyring.settled():  # a copy of a key that does not open it would be none
+        node.config.node_key.back_up(backup)
+        node.outbox.settle(NODE_KEY, kind=NODE_KEY)
