@@ -191,10 +191,10 @@ class Eraser:
         place, now = before, self._clock()
         for event in all_rows(self._ledger, "Audit", {} if place is None else {"after": place}):
             place = event["sequence"]
-            if event["function"] == "ConfirmErase":
+            if event["function"] == "ConfirmErase" and event["args"]["study"] in self._held():
                 self._begin(event["args"]["study"])
         if not 0 <= now - checked < _DAY_S:
-            for token in self._keyring.study_tokens():
+            for token in self._held():
                 if self._ledger.query("StandingOf", {"study": token})["erased"] == "erased":
                     self._begin(token)
             checked = now
@@ -202,16 +202,20 @@ class Eraser:
             self._erasures.keep_place(place, checked)
         return place != before
 
+    def _held(self) -> frozenset[bytes]:
+        """Tokens of what is held here; others are another node's, or carried out. Keyring and index each may be one of
+        before, put back.
+        """
+        return self._keyring.study_tokens() | {token for _, token, _ in self._index.studies() if token is not None}
+
     def _begin(self, token: bytes) -> None:
-        if token in self._keyring.study_tokens():  # else another node's, or it is carried out
-            key = f"erasureConfirmation/{token.hex()}"
-            [confirmation] = self._ledger.query("HistoryOf", {"key": key})
-            self._erasures.begin(token, confirmation["value"]["time"])
+        [confirmation] = self._ledger.query("HistoryOf", {"key": f"erasureConfirmation/{token.hex()}"})
+        self._erasures.begin(token, confirmation["value"]["time"])
 
     def _collect(self, erasure: Erasure) -> None:
         """Give nobody the study's keys any more, and find what is held of it."""
         manifests = self._manifests(erasure)
-        study_uid = self._index.study_of_token(erasure.token) or self._study_uid(manifests)
+        study_uid = self._index.study_of_token(erasure.token) or self._study_uid(erasure, manifests)
         if study_uid is not None:
             self._keyring.mark_erased(study_uid)
         self._erasures.advance(erasure, "collected", study_uid)
@@ -241,12 +245,16 @@ class Eraser:
         anchors = all_rows(self._ledger, "AnchorsOfStudy", {"study": erasure.token})
         return self._erasures.collect(erasure, anchors, self._content.get_block)
 
-    def _study_uid(self, manifests: Collection[Manifest]) -> str | None:
-        """The Study Instance UID by any object that opens; None when none does. Raises ContentAway."""
+    def _study_uid(self, erasure: Erasure, manifests: Collection[Manifest]) -> str | None:
+        """The Study Instance UID by any object that opens under the study's own keys, as a manifest may name others';
+        None when none does. Raises ContentAway.
+        """
         for manifest in manifests:
             for record in manifest.records:
                 with contextlib.suppress(IntegrityError, NotHeld, Unreadable):
                     study, key = self._keyring.batch(manifest.key_id)
+                    if study.token != erasure.token:
+                        continue
                     with open_unit(record, study, key, self._content) as unit:
                         head = read_head(unit)
                         return read_identifiers(unit, head.arrival.transfer_syntax).study_instance_uid

@@ -19,8 +19,11 @@ from orthanc_ledger.errors import IntegrityError
 
 RECORDS_A_SHARD = 1000
 """Keeps a block under 1 MiB: IPFS moves no block over 2 MiB."""
+MOST_RECORDS = 100_000
+"""As many as an anchor may count."""
 
 _VERSION = 1
+_MOST_SHOWN = 200  # characters
 _ROOT_KEYS = frozenset({"v", "study", "seq", "key_id", "count", "shards"})
 
 
@@ -147,7 +150,7 @@ def read(cid: str, get_block: Callable[[str], bytes], study_token: bytes) -> Man
     _check_equal("manifest: study", study_token, root["study"])
     _check_count("manifest: seq", root["seq"])
     _check_bytes("manifest: key_id", root["key_id"], 16)
-    _check_count("manifest: count", root["count"])
+    _check_count("manifest: count", root["count"], MOST_RECORDS)
     _check_type("manifest: shards", root["shards"], list)
     records: list[Record] = []
     for number, link in enumerate(root["shards"]):
@@ -206,7 +209,7 @@ def _check_rising(records: Sequence[Record]) -> None:
 def _check_keys(what: str, node: Any, keys: frozenset[str]) -> None:
     _check_type(what, node, dict)
     if node.keys() != keys:
-        raise IntegrityError(f"{what}: expected the keys {sorted(keys)}, got {sorted(node)}")
+        raise IntegrityError(f"{what}: expected the keys {sorted(keys)}, got {_shown(sorted(node))}")
 
 
 def _check_bytes(what: str, value: Any, size: int) -> None:
@@ -215,10 +218,10 @@ def _check_bytes(what: str, value: Any, size: int) -> None:
         raise IntegrityError(f"{what}: expected {size} bytes, got {len(value)}")
 
 
-def _check_count(what: str, value: Any) -> None:
+def _check_count(what: str, value: Any, most: int = (1 << 63) - 1) -> None:
     _check_type(what, value, int)
-    if not 0 <= value < 1 << 63:
-        raise IntegrityError(f"{what}: expected a number from 0 to 2^63 - 1, got {value}")
+    if not 0 <= value <= most:
+        raise IntegrityError(f"{what}: expected a number from 0 to {most}, got {value}")
 
 
 def _check_type(what: str, value: Any, expected: type) -> None:
@@ -232,4 +235,6 @@ def _check_equal(what: str, expected: object, got: object) -> None:
 
 
 def _shown(value: object) -> str:
-    return value.hex() if isinstance(value, bytes) else str(value)
+    """A value as logs and alarms may have it, whoever made it: short, and no text as it is."""
+    plain = value if isinstance(value, str) and value.isascii() and value.isalnum() else repr(value)
+    return (value.hex() if isinstance(value, bytes) else plain)[:_MOST_SHOWN]

@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 from orthanc_ledger.arrival import read_arrival
 from orthanc_ledger.clock import Clock, system_clock
 from orthanc_ledger.content import ContentStore
+from orthanc_ledger.content.cid import check_block_cid
 from orthanc_ledger.custody import Anchor, records_that_count
 from orthanc_ledger.durable import sync
 from orthanc_ledger.errors import ContentAway, ContractError, IntegrityError, NotHeld, ServiceAway
@@ -136,7 +137,7 @@ class Pull:
         file = KeyFile.decode(data)
         with contextlib.suppress(Outdated):  # found again, and dealt with, where it is used
             self._check(file, private, request, study)
-        folder = out.resolve() / study.hex() / file.release.hex()[:16]
+        folder = out.resolve() / study.hex() / file.release.hex()
         holding = Holding(file.release, request["id"], study, data, folder, self._clock(), 0, None, False)
         self._holdings.keep(holding)
         return holding
@@ -212,6 +213,7 @@ class Pull:
         cid, study = anchor["manifestCid"], anchor["study"]
 
         def block(each: str) -> bytes:
+            check_block_cid(each)  # what is none no store can be told to forget
             self._holdings.fetching(study, [each], root=each == cid)
             return self._mended(each, cid, lambda: self._content.get_block(each))
 

@@ -54,13 +54,16 @@ class PublicKey:
     @cached_property
     def _key(self) -> hpke.MLKEM768X25519PublicKey:
         try:
-            return hpke.MLKEM768X25519PublicKey(
+            key = hpke.MLKEM768X25519PublicKey(
                 MLKEM768PublicKey.from_public_bytes(self.raw[:_MLKEM]),
                 X25519PublicKey.from_public_bytes(self.raw[_MLKEM:]),
             )
+            _SUITE.encrypt(b"", key)  # refuses points of low order (RFC 7748 6.1): before anything is released to it
+            return key
         except ValueError as error:
             raise Unreadable(
-                f"public key: expected an ML-KEM-768 and an X25519 key, {_MLKEM + _X25519} bytes, got {len(self.raw)}"
+                "public key: expected an ML-KEM-768 and an X25519 key, none of low order, "
+                f"{_MLKEM + _X25519} bytes, got {len(self.raw)}"
             ) from error
 
 

@@ -49,7 +49,8 @@ def open_released(record: Record, study_token: bytes, keys: ObjectKeys, content:
     """As ``open_unit``, by the keys of this object alone."""
     with content.open(record.object) as stored:
         small = record.sealed_size <= IN_MEMORY
-        sealed: BinaryIO = io.BytesIO(stored.read()) if small else stored
+        # No more than the record says, however much there is: then the CID is another.
+        sealed: BinaryIO = io.BytesIO(stored.read(record.sealed_size + 1)) if small else stored
         verify_cid(sealed, record.object)
         sealed.seek(0)
         unit = open_sealed(sealed, keys.seal, study_token, record.instance)

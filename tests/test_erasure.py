@@ -3,6 +3,7 @@
 import logging
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import Command, runner
@@ -25,10 +26,14 @@ from pydicom.dataset import Dataset
 
 from orthanc_ledger import erasure
 from orthanc_ledger.assemble import Node
+from orthanc_ledger.content import cbor
+from orthanc_ledger.content.cbor import CID
+from orthanc_ledger.content.cid import cid_bytes
 from orthanc_ledger.erasure import NODE_KEY, NOT_DONE
 from orthanc_ledger.errors import ContentAway, NotHeld
 from orthanc_ledger.ledger import all_rows
 from orthanc_ledger.ledger.fsck import check
+from orthanc_ledger.manifest import encode_record
 from orthanc_ledger.peer import Peer
 from orthanc_ledger.retrieve import Query
 from orthanc_ledger.setup_node import CONFIG_NAME
@@ -70,13 +75,18 @@ def retrieved(node: Node, study_uid: str) -> dict[str, bytes]:
 
 def erased(node: Node) -> bytes:
     """A small study that is erased on the ledger and not yet here; its token."""
+    token = erased_later(node)
+    confirm(node, token)
+    return token
+
+
+def erased_later(node: Node) -> bytes:
+    """A small study, and another one beside it; its token."""
     no_grace(node)
     store(node, slice_of(STUDY, 1))
     store(node, slice_of(OTHER, 1))
     drain(node)
-    token = node.keyring.ensure_study(STUDY).token
-    confirm(node, token)
-    return token
+    return node.keyring.ensure_study(STUDY).token
 
 
 def events(node: Node, function: str) -> list[str]:
@@ -222,6 +232,60 @@ def test_a_keyring_put_back_from_before_is_cleared_again(node: Node) -> None:
     back.erasures.keep_place(back.erasures.place()[0], 0)  # a day later
     carry_out(back)
     assert token not in back.keyring.study_tokens()
+
+
+def test_an_index_put_back_from_before_is_cleared_again(node: Node) -> None:
+    """Its keys are gone, but it has the patient's name, and peers would find the study."""
+    erased(node)
+    index = node.config.data_dir / "index.db"
+    with sqlite3.connect(index) as db, sqlite3.connect(index.with_suffix(".backup")) as kept:
+        db.backup(kept)
+    carry_out(node)
+    node.index.close()
+    index.with_suffix(".backup").replace(index)
+    back = again(node)
+    assert [uid for uid, *_ in back.index.studies()] == [STUDY, OTHER]
+    back.erasures.keep_place(back.erasures.place()[0], 0)  # a day later
+    carry_out(back)
+    assert [uid for uid, *_ in back.index.studies()] == [OTHER]
+    assert PATIENT.encode() not in index.read_bytes()
+    assert retrieved(back, OTHER)
+
+
+def forged(node: Node, token: bytes, root: dict[str, Any]) -> None:
+    """Anchor, as somebody of the hospital, a manifest that no node made; the content store has it."""
+    block = cbor.encode({"v": 1, "study": token, "seq": 9, "count": 1, **root})
+    with node.content.begin() as batch:
+        cid = batch.add_block(block)
+        batch.commit()
+    args = {"manifestCid": cid, "study": token, "root": bytes(32), "count": 1, "kind": "original"}
+    ledger_as(node, "owner").submit("Anchor", args)
+
+
+def test_a_manifest_that_names_another_studys_objects_and_keys_marks_only_its_own(node: Node) -> None:
+    erased(node)
+    carry_out(node)
+    [instance] = node.index.select(studies=[OTHER])
+    other = node.manifests.read(str(instance.manifest), node.keyring.ensure_study(OTHER).token)
+    token = node.keyring.ensure_study("1.2.3").token
+    shard = cbor.encode_list([encode_record(record) for record in other.records])
+    with node.content.begin() as batch:
+        link = CID(cid_bytes(batch.add_block(shard)))
+        batch.commit()
+    forged(node, token, {"key_id": other.key_id, "shards": [link]})
+    confirm(node, token)
+    node.eraser().step()
+    assert not node.keyring.is_erased(OTHER)
+    assert token in node.keyring.study_tokens(), "it is still to be deleted"
+
+
+def test_a_manifest_that_links_to_what_no_store_can_hold_does_not_stop_an_erasure(node: Node) -> None:
+    token = erased_later(node)
+    identity = CID(bytes((1, 0x71, 0, 1)) + cbor.encode(None))
+    forged(node, token, {"key_id": bytes(16), "shards": [identity]})
+    confirm(node, token)
+    carry_out(node)
+    assert events(node, "ErasureDone") == ["HospitalMSP"]
 
 
 def test_who_has_not_carried_it_out_in_time_is_an_alarm(node: Node, command: Command) -> None:

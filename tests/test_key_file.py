@@ -196,6 +196,12 @@ class TestKeyPair:
         with pytest.raises(Unreadable, match="expected an ML-KEM-768"):
             PublicKey(raw)
 
+    def test_a_point_of_low_order_is_refused_before_anything_is_sealed_to_it(self) -> None:
+        """RFC 7748 6.1: all would have the same secret with it; else the release is on the ledger before it fails."""
+        for point in (bytes(32), b"\1" + bytes(31)):
+            with pytest.raises(Unreadable, match="none of low order"):
+                PublicKey(PRIVATE.public.raw[:-32] + point)
+
     def test_nothing_of_what_failed_stays_in_the_error(self, made: KeyFile) -> None:
         with pytest.raises(CustodyError) as refused:
             made.open(OTHER)

@@ -1,9 +1,11 @@
 """Opening what this node holds: nothing that differs leaves, and nothing leaves unalarmed."""
 
+import io
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from node_make import drain, make_node, store, variant
@@ -207,6 +209,29 @@ def test_what_is_served_parses_to_the_instance_that_was_asked_for(node: Node) ->
     with open_verified(record, study, key, node.content) as (_, unit):
         unit.seek(unit.tell() - first_offset(unit))
         assert open_instance(unit).sop_instance_uid == first.sop_uid
+
+
+def test_no_more_is_read_into_memory_than_the_record_says(node: Node) -> None:
+    """A hospital may write what it likes into the records that a research centre reads."""
+    first, _ = instances(node)
+    study = node.keyring.ensure_study(first.study_uid)
+    manifest = node.manifests.read(str(first.manifest), study.token)
+    record = replace(manifest.records[0], sealed_size=1000)
+    taken = []
+
+    class Counted(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            taken.append(super().read(size))
+            return taken[-1]
+
+    class Content:
+        def open(self, cid: str) -> BinaryIO:
+            with node.content.open(cid) as stored:
+                return Counted(stored.read())
+
+    with pytest.raises(IntegrityError), open_verified(record, study, bytes(32), Content()):
+        pass
+    assert sum(map(len, taken)) == 1001
 
 
 def first_offset(unit: object) -> int:

@@ -234,6 +234,7 @@ def test_missing_block_stays_not_held() -> None:
         ("count", 3, "expected 3 records, got 4"),
         ("count", 5, "expected 5 records, got 4"),
         ("count", None, "manifest: count"),
+        ("count", 100_001, "expected a number from 0 to 100000"),
         ("shards", {}, "manifest: shards"),
         ("shards", [], "count: expected 4, got 0"),
         ("shards", [b"\x01q\x12 " + bytes(32)], "shard 0: expected CID, got bytes"),
@@ -246,6 +247,17 @@ def test_lie_in_the_root_is_refused(key: str, value: object, named: str) -> None
     forged.root[key] = value
     with pytest.raises(IntegrityError, match=named):
         forged.read_root()
+
+
+@pytest.mark.parametrize("key", ["v", "\x1b[2J" + "k" * 100_000])
+def test_what_a_forger_writes_does_not_get_into_a_log_as_it_is(key: str) -> None:
+    forged = Forged()
+    forged.read()
+    forged.root[key] = "\x1b[2J\r" + "v" * 100_000
+    with pytest.raises(IntegrityError) as refused:
+        forged.read_root()
+    assert len(str(refused.value)) < 500
+    assert str(refused.value).isprintable()
 
 
 def test_missing_key_in_the_root_is_refused() -> None:

@@ -19,6 +19,7 @@ from pydicom import dcmread
 
 from orthanc_ledger import merkle, tokens
 from orthanc_ledger.content import ContentStore, cbor, open_store
+from orthanc_ledger.content.cbor import CID
 from orthanc_ledger.errors import ContentAway, IntegrityError, LedgerAway, NotHeld, Unreadable
 from orthanc_ledger.index import Supersession
 from orthanc_ledger.instance import open_instance
@@ -534,6 +535,20 @@ class TestErasure:
         left = b"".join(path.read_bytes() for path in centre.folder.rglob("*") if path.is_file())
         for trace in (held.release, held.study, held.study.hex().encode(), held.request):
             assert trace not in left
+
+    def test_a_manifest_that_links_to_what_no_store_can_hold_does_not_stop_it(self, centre: Centre) -> None:
+        """It is the hospital's, and read before it is known to be none."""
+        study, pulling = centre.keys.study, centre.pulling()
+        centre.pull(centre.keys.request())
+        identity = CID(bytes((1, 0x71, 0, 1)) + cbor.encode(None))
+        root = {"v": 1, "study": study, "seq": 9, "key_id": bytes(16), "count": 1, "shards": [identity]}
+        with centre.content.begin() as batch:
+            cid = batch.add_block(cbor.encode(root))
+            batch.commit()
+        with pytest.raises(IntegrityError):
+            pulling._manifest({"manifestCid": cid, "study": study})
+        erase(centre)
+        assert pulling.forget_erased() == [study]
 
     def test_an_erasure_that_was_only_asked_for_deletes_nothing(self, centre: Centre) -> None:
         centre.pull(centre.keys.request())
