@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from cryptography.exceptions import InvalidTag
 
 from orthanc_ledger.content import cbor
 from orthanc_ledger.errors import ConfigError, CustodyError, IntegrityError, Unreadable
-from orthanc_ledger.key_file import InstanceKeys, KeyFile, ReleasedKeys
+from orthanc_ledger.key_file import LARGEST, InstanceKeys, KeyFile, ReleasedKeys
 from orthanc_ledger.ledger.identity import create_organisation, issue, load_identity
 from orthanc_ledger.recipient_key import PRIVATE_FILE, PUBLIC_FILE, PrivateKey, PublicKey, read_private, read_public
 from orthanc_ledger.tokens import ObjectKeys
@@ -201,6 +202,10 @@ class TestKeyPair:
         for point in (bytes(32), b"\1" + bytes(31)):
             with pytest.raises(Unreadable, match="none of low order"):
                 PublicKey(PRIVATE.public.raw[:-32] + point)
+
+    def test_the_largest_release_fits(self) -> None:
+        row = len(replace(KEYS, instances=KEYS.instances[:1]).encode()) - len(replace(KEYS, instances=()).encode())
+        assert 100_000 * row + 10_000 < LARGEST
 
     def test_nothing_of_what_failed_stays_in_the_error(self, made: KeyFile) -> None:
         with pytest.raises(CustodyError) as refused:

@@ -7,7 +7,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ from orthanc_ledger.recipient_key import PrivateKey
 from orthanc_ledger.serve import children
 from orthanc_ledger.setup_node import CONFIG_NAME
 from orthanc_ledger.web.application import LARGEST_CALL
-from orthanc_ledger.web.server import Server
+from orthanc_ledger.web.server import EACH, Server
 
 
 @pytest.fixture(scope="module")
@@ -311,6 +311,23 @@ class TestWhoCalls:
         finally:
             for connection in silent:
                 connection.close()
+
+    def test_one_organisation_does_not_take_all_connections(self, own: KeyWorld) -> None:
+        request = own.request()
+        with ExitStack() as held:
+            theirs = [held.enter_context(tls(own, own.identity("custodian"))) for _ in range(EACH + 1)]
+            assert theirs[-1].recv(1) == b"", "one too many"
+            assert own.ask(request)
+            theirs[0].close()
+
+            def answered() -> bool:
+                again = held.enter_context(tls(own, own.identity("custodian")))
+                with suppress(ConnectionError, ssl.SSLError):
+                    again.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                    return again.recv(100).startswith(b"HTTP/1.1 404 ")
+                return False
+
+            wait_until(answered, 10, "who has left makes room")
 
 
 class TestCalls:

@@ -5,24 +5,31 @@ connection, and the CAs of organisations that join while it runs.
 """
 
 import asyncio
+import contextlib
 import logging
 import ssl
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from orthanc_ledger.config import Https
-from orthanc_ledger.errors import ConfigError, ServiceAway
+from orthanc_ledger.errors import ConfigError, ContractError, ServiceAway
 from orthanc_ledger.ledger import OpenLedger
+from orthanc_ledger.ledger.members import Members
 from orthanc_ledger.web.application import CERTIFICATE
 
 LOGGER = logging.getLogger(__name__)
 
 CONNECTION_S = 120.0
 """A connection is ended after so many seconds, whatever it does: beyond what a release on Fabric may take."""
+
+EACH = 20
+"""Connections of one organisation at once; more are cut off."""
 
 _AT_ONCE = 100  # connections
 _IDLE_S = 5
@@ -33,22 +40,53 @@ _FIRST_S = 1.0
 App = Callable[..., Awaitable[None]]
 
 
+class Callers:
+    """How many connections each organisation has; one for all who are none of the ledger's."""
+
+    def __init__(self) -> None:
+        self.members = Members({})
+        self._connections: Counter[str] = Counter()
+
+    def enter(self, certificate: bytes) -> str:
+        """Count one more; whose it is. Before it is known to be anybody's on the ledger, the application asks that."""
+        organisation = ""
+        with contextlib.suppress(ContractError):
+            organisation = self.members.identify(certificate).caller.organisation
+        self._connections[organisation] += 1
+        return organisation
+
+    def leave(self, organisation: str) -> None:
+        """Count one less."""
+        self._connections[organisation] -= 1
+
+    def too_many(self, organisation: str) -> bool:
+        """Whether an organisation has more than it may."""
+        return self._connections[organisation] > EACH
+
+
 class Connection(H11Protocol):
     """A connection whose calls carry the client's certificate, and that ends in time."""
+
+    def __init__(self, callers: Callers, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._callers = callers
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn itself
         super().connection_made(transport)
         certificate = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        self._organisation = self._callers.enter(certificate)
         app: App = self.app
 
         async def named(scope: dict[str, Any], receive: Any, send: Any) -> None:
             await app({**scope, CERTIFICATE: certificate}, receive, send)
 
         self.app = named
-        self._end = self.loop.call_later(CONNECTION_S, transport.abort)
+        crowded = self._callers.too_many(self._organisation)
+        self._end = self.loop.call_later(0 if crowded else CONNECTION_S, transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end.cancel()
+        self._callers.leave(self._organisation)
         super().connection_lost(exc)
 
 
@@ -60,11 +98,12 @@ class Server:
         self._ledger = ledger
         self._context = _context(https)
         self._trusted: set[bytes] = set()
+        self._callers = Callers()
         config = uvicorn.Config(
             app,
             https.host,
             https.port,
-            http=Connection,
+            http=partial(Connection, self._callers),  # type: ignore[arg-type]  # uvicorn calls it, no more
             ws="none",
             lifespan="off",
             loop="asyncio",
@@ -105,11 +144,12 @@ class Server:
     def _trust(self) -> None:
         """Let in whom the ledger's CAs name. One that left is kept out by the application, which asks each time."""
         try:
-            authorities = set(self._ledger.authorities().values())
-        except ServiceAway as error:
-            LOGGER.warning("ledger away, who may call is not known: %s", error)
+            authorities = self._ledger.authorities()
+            self._callers.members = Members(authorities)
+        except (ServiceAway, ConfigError) as error:
+            LOGGER.warning("who may call is not known: %s", error)
             return
-        for certificate in authorities - self._trusted:
+        for certificate in set(authorities.values()) - self._trusted:
             self._context.load_verify_locations(cadata=certificate)
             self._trusted.add(certificate)
 
