@@ -1,4 +1,4 @@
-"""Custody through Kubo beside the local store, and beside `ipfs add` of the same bytes; ten minutes.
+"""Custody through Kubo beside the local store and `ipfs add`, and how a research centre fetches; a quarter of an hour.
 
     python -m bench.kubo [--quick] [--out FILE]
 
@@ -15,16 +15,18 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from operator import methodcaller
 from pathlib import Path
 
 import yaml
 
+from bench import pull
 from bench.conditions import PACE, machine, pace_s
 from bench.peers import OrthancLedger, free_port
 from bench.report import spread, table
 from bench.sender import send_together
 from bench.slices import MEDIUM, SMALL, copies
-from bench.store import WARM_UP
+from bench.store import WARM_UP, rotated
 from orthanc_ledger.consortium import ipfs
 from orthanc_ledger.consortium.ipfs import IpfsNetwork
 from orthanc_ledger.consortium.topology import trial
@@ -65,12 +67,19 @@ dcmsend sends slices over one association to a node on the embedded ledger; with
 
 {custody}
 
+## A research centre fetches
+
+One study of {count} slices of 131 kB, from such a node on one Kubo node, released anew each time: objects a second
+from each program's start to its end. All write files; these are compared with what was sent.
+
+{fetched}
+
 ## Conditions
 
 {conditions}
 """
 
-Way = Callable[["Bench", Sequence[bytes]], None]
+Way = Callable[["Bench", Sequence[bytes]], object]
 
 
 class Bench:
@@ -111,7 +120,7 @@ class Bench:
 def put(store: ContentStore, objects: Sequence[bytes]) -> list[str]:
     """A batch as the anchorer's: objects, a block that links to them."""
     with store.begin() as batch:
-        cids = [batch.add_object(lambda sink, content=content: sink.write(content)).cid for content in objects]
+        cids = [batch.add_object(methodcaller("write", content)).cid for content in objects]
         batch.add_block(encode([CID(cid_bytes(cid)) for cid in cids]))
         batch.commit()
     return cids
@@ -139,11 +148,11 @@ def _add(node: Kubo, content: bytes, pin: bool) -> str:
 
 
 WAYS: dict[str, Way] = {
-    "local store": lambda bench, objects: put(bench.local_store(), objects) and None,
-    "CAR, one pin, and local: one node": lambda bench, objects: put(bench.kubo_store(1), objects) and None,
-    "CAR, one pin, and local: two nodes": lambda bench, objects: put(bench.kubo_store(2), objects) and None,
-    "`ipfs add`, a pin each": lambda bench, objects: add_each(bench, objects) and None,
-    f"`ipfs add`, a pin each, {PARALLEL} at once": lambda bench, objects: add_each_in_parallel(bench, objects) and None,
+    "local store": lambda bench, objects: put(bench.local_store(), objects),
+    "CAR, one pin, and local: one node": lambda bench, objects: put(bench.kubo_store(1), objects),
+    "CAR, one pin, and local: two nodes": lambda bench, objects: put(bench.kubo_store(2), objects),
+    "`ipfs add`, a pin each": lambda bench, objects: add_each(bench, objects),
+    f"`ipfs add`, a pin each, {PARALLEL} at once": lambda bench, objects: add_each_in_parallel(bench, objects),
     "`ipfs add`, then one pin": add_then_one_pin,
 }
 
@@ -154,7 +163,7 @@ def measure_writes(bench: Bench, repeats: int, divisor: int) -> list[dict[str, o
     for name, size in SIZES.items():
         count = COUNTS[name] // divisor
         for repeat in range(repeats):
-            for way in _turns(list(WAYS), repeat):
+            for way in rotated(list(WAYS), repeat):
                 objects = [os.urandom(size) for _ in range(count)]
                 os.sync()
                 began = time.perf_counter()
@@ -183,7 +192,7 @@ def measure_reads(bench: Bench, repeats: int, divisor: int) -> list[dict[str, ob
     for name, size in SIZES.items():
         cids = put(store, [os.urandom(size) for _ in range(COUNTS[name] // divisor)])
         for repeat in range(repeats):
-            for way in _turns(list(ways), repeat):
+            for way in rotated(list(ways), repeat):
                 began = time.perf_counter()
                 for cid in cids:
                     ways[way](cid)
@@ -204,7 +213,7 @@ def measure_custody(bench: Bench, repeats: int, divisor: int) -> list[dict[str, 
             studies = copies(size, Path(name) / size.name, count)
             rates: dict[str, tuple[list[float], list[float]]] = {store: ([], []) for store in stores}
             for repeat in range(repeats):
-                for store in _turns(list(stores), repeat):
+                for store in rotated(list(stores), repeat):
                     acknowledged, anchored = _custody(bench, stores[store], studies, count)
                     rates[store][0].append(acknowledged)
                     rates[store][1].append(anchored)
@@ -227,9 +236,7 @@ def _custody(bench: Bench, nodes: int, studies: Sequence[Path], count: int) -> t
         folder = Path(name)
         peer = OrthancLedger(folder / "peer")
         if nodes:
-            raw = yaml.safe_load(peer.config.read_text())
-            raw["content"] = f"kubo:{bench.connection(folder, nodes)}"
-            peer.config.write_text(yaml.safe_dump(raw))
+            peer.configure(content=f"kubo:{bench.connection(folder, nodes)}")
         with peer.running():
             send_together(peer, copies(SMALL, folder / "warm-up", WARM_UP), folder)
             peer.wait_anchored(WARM_UP)
@@ -245,10 +252,6 @@ def _read(store: ContentStore, cid: str) -> None:
 def _beside(rates: Sequence[float], base: Sequence[float]) -> str:
     slower = statistics.median(base) / statistics.median(rates)
     return f"{spread(rates)} ({slower:.1f}×)"
-
-
-def _turns(names: list[str], repeat: int) -> list[str]:
-    return names[repeat % len(names) :] + names[: repeat % len(names)]
 
 
 def _say(line: str) -> None:
@@ -281,11 +284,13 @@ def main() -> None:
         writes, reads, custody = (
             table(measured(bench, repeats, divisor)) for measured in (measure_writes, measure_reads, measure_custody)
         )
+    fetched = table(pull.measure(pull.COUNT // divisor, repeats))
     facts["Kubo"] = "0.42.0, one mend (orthanc_ledger/consortium/mends.py)"
     facts[PACE] = f"{pace * 1e3:.0f} ms before, {pace_s() * 1e3:.0f} ms after"
     facts["duration"] = f"{(time.monotonic() - began) / 60:.0f} minutes"
     conditions = table([{"": name, " ": fact} for name, fact in facts.items()])
-    report = REPORT.format(repeats=repeats, writes=writes, reads=reads, custody=custody, conditions=conditions)
+    sections = {"writes": writes, "reads": reads, "custody": custody, "fetched": fetched, "conditions": conditions}
+    report = REPORT.format(repeats=repeats, count=pull.COUNT // divisor, **sections)
     print(report)
     if args.out:
         args.out.write_text(report, encoding="utf-8")

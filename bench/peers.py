@@ -159,15 +159,17 @@ class OrthancLedger(Peer):
         (folder / "checkpoints").mkdir()
         words = ["init", folder / "node", "--key-backup", folder / "node.key.backup", "--all-roles"]
         words += ["--ae-title", self.ae_title, "--clinical-port", self.port, "--research-port", self.research_port]
-        _run(*words)
-        raw = yaml.safe_load(self.config.read_text())
-        raw["checkpoint_sinks"] = [f"path:{folder / 'checkpoints'}"]
-        raw["peers"] = [
+        run(*words)
+        peers = [
             {"ae_title": MODALITY, "role": "modality"},
             {"ae_title": CLINICAL, "role": "clinical"},
             {"ae_title": RESEARCH, "role": "research", "organisation": "ResearchMSP"},
         ]
-        self.config.write_text(yaml.safe_dump(raw))
+        self.configure(checkpoint_sinks=[f"path:{folder / 'checkpoints'}"], peers=peers)
+
+    def configure(self, **values: object) -> None:
+        """Set keys of its configuration; before it runs."""
+        self.config.write_text(yaml.safe_dump({**yaml.safe_load(self.config.read_text()), **values}))
 
     def command(self) -> list[str]:
         return [sys.executable, "-m", "orthanc_ledger", "--config", str(self.config), "serve"]
@@ -192,22 +194,23 @@ class OrthancLedger(Peer):
         """All rows of a query of the ledger that takes no arguments."""
         return list(all_rows(self._node.ledger, query, {}))
 
-    def approve(self, study_uid: str) -> None:
-        """Give the research peer an approval for the study."""
+    def approve(self, study_uid: str, *options: object) -> str:
+        """Give the research peer an approval for the study; ``options``: more words of `request`. The request's id."""
         tokens = self.folder / "tokens.json"
         self._command("nodes", "register", RESEARCH)
         self._command("nodes", "confirm", "ResearchMSP", RESEARCH)
         self._command("studies", "--study", study_uid, "--tokens", tokens, "--for", "ResearchMSP")
-        words = ["--studies", tokens, "--node", RESEARCH, "--duo", "DUO:0000042", "--json"]
+        words = ["--studies", tokens, "--node", RESEARCH, "--duo", "DUO:0000042", "--json", *options]
         request: dict[str, Any] = json.loads(self._command("request", *words))
         for who in ("custodian", "owner"):
             self._command("approve", request["id"], "--as", who)
+        return str(request["id"])
 
     def _command(self, *words: object) -> str:
-        return _run("--config", self.config, *words)
+        return run("--config", self.config, *words)
 
 
-def _run(*words: object) -> str:
+def run(*words: object) -> str:
     """What `orthanc-ledger` prints. Raises BenchError when it fails."""
     command = [sys.executable, "-m", "orthanc_ledger", *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=READY_S)

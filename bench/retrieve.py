@@ -60,20 +60,26 @@ def measure(count: int, repeats: int) -> dict[str, list[float]]:
             for who in names[repeat % 3 :] + names[: repeat % 3]:
                 asker = askers[who]
                 with asker.peer.running():
-                    _get(asker, study_uid, count, folder)
-                    rates[who].append(_get(asker, study_uid, count, folder).rate)
+                    _measured(asker, study_uid, count, folder)
+                    rates[who].append(_measured(asker, study_uid, count, folder).rate)
                 print(f"C-GET: {who}: {rates[who][-1]:,.0f}/s", file=sys.stderr, flush=True)
     return rates
 
 
-def _get(asker: Asker, study_uid: str, count: int, folder: Path) -> Exchange:
-    """Fetch the study. Raises BenchError unless it comes whole."""
-    got, log = folder / "got", folder / "getscu.log"
-    got.mkdir()
+def get(asker: Asker, study_uid: str, out: Path) -> list[tuple[float, str]]:
+    """Fetch the study into a new folder; what getscu logged, each line with its time."""
+    out.mkdir()
+    log = out.with_suffix(".log")
     log.unlink(missing_ok=True)
-    words = ["getscu", "-S", "-aet", asker.calling_ae, "-aec", asker.peer.ae_title, "-od", got, "--bit-preserving"]
+    words = ["getscu", "-S", "-aet", asker.calling_ae, "-aec", asker.peer.ae_title, "-od", out, "--bit-preserving"]
     words += ["-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={study_uid}", "127.0.0.1", asker.port]
-    lines = StampedTool.start(log, *words).lines()
+    return StampedTool.start(log, *words).lines()
+
+
+def _measured(asker: Asker, study_uid: str, count: int, folder: Path) -> Exchange:
+    """Fetch the study. Raises BenchError unless it comes whole."""
+    got = folder / "got"
+    lines = get(asker, study_uid, got)
     received = len(list(got.iterdir()))
     shutil.rmtree(got)
     if received != count:

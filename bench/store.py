@@ -9,12 +9,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
 from bench.peers import OrthancLedger, Peer
 from bench.sender import Exchange, send_each_alone, send_together
 from bench.slices import LARGE, MEDIUM, SMALL, Size, copies, huge_object
+
+T = TypeVar("T")
 
 WARM_UP = 8
 _SAMPLE_S = 0.05
@@ -71,10 +74,10 @@ class Huge:
     all_processes: int
 
 
-def rotated(peers: Sequence[type[Peer]], repeat: int) -> list[type[Peer]]:
-    """The peers' order in a repeat, so that none always comes first or after the same one."""
-    first = repeat % len(peers)
-    return [*peers[first:], *peers[:first]]
+def rotated(each: Sequence[T], repeat: int) -> list[T]:
+    """The order in a repeat of what is compared, so that none always comes first."""
+    first = repeat % len(each)
+    return [*each[first:], *each[:first]]
 
 
 @contextmanager
