@@ -11,6 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -37,6 +38,7 @@ T = TypeVar("T")
 _TRIES = 3
 _POLL_S = 0.5
 _PIECE = 1 << 20
+_AT_ONCE = 8  # of what others hold, the most time goes by waiting for their answers
 
 SEEN_WITHIN_S = 60.0
 """A peer of one's own has what the hospital's has seconds later."""
@@ -174,11 +176,10 @@ class Pull:
         try:
             _delete(staging)
             staging.mkdir(parents=True, mode=0o700)
-            tampered = [
-                (record.instance, what)
-                for record, keys in records
-                if (what := self._fetch(staging, holding, record, keys)) is not None
-            ]
+            with ThreadPoolExecutor(_AT_ONCE, "pull") as pool:
+                others = list(pool.map(lambda each: self._fetch(staging, holding, *each), records))
+            found = zip(records, others, strict=True)
+            tampered = [(record.instance, other) for (record, _), other in found if other is not None]
             if tampered:
                 return self._end(holding, "failed", tampered=tampered)
             _place(staging, holding.folder)
