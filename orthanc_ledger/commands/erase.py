@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 from orthanc_ledger.assemble import Node
@@ -86,8 +87,8 @@ def _erasures(ledger: Ledger, node: Node | None) -> Iterator[dict[str, Any]]:
 def _request(args: argparse.Namespace) -> int:
     ledger, study = open_ledger(args), _study(args)
     submit(ledger, "RequestErase", {"study": study})
-    grace_s = ledger.query("GetPolicy", {})["erase_grace_s"]
-    sentence = f"asked for; the other party may confirm it {grace_s // 86_400} days from now with `erase confirm`"
+    grace = timedelta(seconds=ledger.query("GetPolicy", {})["erase_grace_s"])
+    sentence = f"asked for; the other party may confirm it with `erase confirm` once {grace} have gone"
     return _tell(args, study, "requested", f"{sentence}; nothing of it is released meanwhile")
 
 

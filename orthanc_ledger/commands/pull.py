@@ -85,7 +85,8 @@ def _pull(args: argparse.Namespace) -> int:
             print(f"orthanc-ledger: {denied}", file=sys.stderr)
             code = 1
         finally:
-            show(rows, args.json, _COLUMNS)
+            if rows or not code:
+                show(rows, args.json, _COLUMNS)
         return code
 
 
