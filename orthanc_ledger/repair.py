@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
 
 from orthanc_ledger.content import ContentStore, Objects
+from orthanc_ledger.content.cid import LARGEST
 from orthanc_ledger.errors import ConfigError, ContentAway, IntegrityError, NotHeld
 from orthanc_ledger.manifest import Record
 from orthanc_ledger.outbox import Outbox
@@ -95,13 +96,14 @@ class Repairs:
         """Raises ContentAway when copies elsewhere cannot be asked for."""
         check_readable(self._content)
 
-    def mend(self, cid: str, manifest: str) -> list[str]:
-        """Replace bad and missing copies of an object or block of a manifest; the names of those replaced.
+    def mend(self, cid: str, manifest: str, size: int = LARGEST) -> list[str]:
+        """Replace bad and missing copies of an object, of at most so many bytes, or block of a manifest; the names of
+        those replaced.
 
         Raises as `ContentStore.repair`; ContentAway also while another repair takes too long.
         """
         with sole(self._lock, ContentAway(_OTHER), _PATIENCE_S):
-            return list(self._content.repair(cid, manifest))
+            return list(self._content.repair(cid, manifest, size))
 
     def tell(self, study_token: bytes, instance: bytes, cid: str, replaced: list[str]) -> None:
         """Tell of a repair of an instance's object; of a manifest's block, under one instance of that manifest."""
@@ -113,7 +115,8 @@ class Repairs:
     def repair(self, record: Record, manifest: str, study_token: bytes) -> None:
         """Verify all copies of an object; replace what is bad or missing, and tell of it. Raises as ``mend``."""
         self._pay(record.sealed_size * self._places)
-        self.tell(study_token, record.instance, record.object, self.mend(record.object, manifest))
+        size = min(record.sealed_size, LARGEST)  # whoever wrote the record
+        self.tell(study_token, record.instance, record.object, self.mend(record.object, manifest, size))
 
     def tend(self, manifest: str, objects: Collection[str], now_us: int) -> None:
         """Once all objects of a manifest are verified: pin it where it is not pinned any more, and drop what near

@@ -115,6 +115,8 @@ class TestCids:
         assert set(below) == set(blocks)
         with pytest.raises(IntegrityError, match="dag-pb"):
             children(b"\x12\x80")
+        with pytest.raises(IntegrityError, match="64 bits"):  # as long as a block may be, it were minutes of work
+            children(b"\xff" * 100)
 
     def test_block_cid_is_that_of_the_ipld_fixtures(self) -> None:
         # array-2 of the IPLD codec fixtures.

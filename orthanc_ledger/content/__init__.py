@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self
 
-from orthanc_ledger.content.cid import cid_of
+from orthanc_ledger.content.cid import LARGEST, cid_of
 from orthanc_ledger.errors import ConfigError, IntegrityError
 
 
@@ -100,13 +100,14 @@ class ContentStore(Protocol):
         """Discard what batches of dead processes left. Only for the one process that writes, before its first batch."""
         ...
 
-    def repair(self, cid: str, root: str) -> Sequence[str]:
+    def repair(self, cid: str, root: str, size: int = LARGEST) -> Sequence[str]:
         """Replace each bad or missing copy of an object or block by a healthy one; return the names of those replaced.
 
-        ``root`` is the manifest that it lies under, or itself. Places that are away stay as they are. Killed at any
-        moment, nothing healthy is lost, and what was pinned is pinned. Raises ``NotHeld`` (there is no copy anywhere)
-        or ``IntegrityError`` (only bad ones) when there is nothing to repair it from, and ``ContentAway`` when that
-        cannot be said now, or no copy could be written.
+        ``root`` is the manifest that it lies under, or itself; ``size``: the bytes that an object has at most; a
+        larger one is a bad copy, and not read. Places that are away stay as they are. Killed at any moment, nothing
+        healthy is lost, and what was pinned is pinned. Raises ``NotHeld`` (there is no copy anywhere) or
+        ``IntegrityError`` (only bad ones) when there is nothing to repair it from, and ``ContentAway`` when that cannot
+        be said now, or no copy could be written.
         """
         ...
 

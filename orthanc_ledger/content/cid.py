@@ -16,6 +16,8 @@ from orthanc_ledger.errors import IntegrityError
 
 CHUNK = 1 << 20
 LINKS = 1024
+LARGEST = 17 << 30
+"""Bytes that an object has at most: `largest_object_mb`, sealed."""
 
 _RAW = 0x55
 _DAG_PB = 0x70
@@ -214,6 +216,8 @@ def _read_varint(data: bytes, at: int) -> tuple[int, int]:
     """The number at a byte, and where it ends."""
     value = shift = 0
     while True:
+        if shift > 63:
+            raise IntegrityError("dag-pb node expected, got a number of more than 64 bits")
         byte = data[at]
         value, shift, at = value | (byte & 0x7F) << shift, shift + 7, at + 1
         if byte < 0x80:

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self, cast
 
 from orthanc_ledger.content import Stored, verify_cid
-from orthanc_ledger.content.cid import UnixFsImporter, block_cid, check_block_cid, check_file_cid, is_block_cid
+from orthanc_ledger.content.cid import LARGEST, UnixFsImporter, block_cid, check_block_cid, check_file_cid, is_block_cid
 from orthanc_ledger.durable import sync, write_early
 from orthanc_ledger.errors import ConfigError, ContentAway, IntegrityError, NotHeld
 
@@ -92,7 +92,7 @@ class LocalStore:
             for left in self._staging.iterdir():
                 shutil.rmtree(left)
 
-    def repair(self, cid: str, root: str) -> Sequence[str]:
+    def repair(self, cid: str, root: str, size: int = LARGEST) -> Sequence[str]:
         """Nothing when the copy is sound; else raises what is wrong, as there is no other."""
         if is_block_cid(cid):
             self.get_block(cid)

@@ -1,5 +1,6 @@
 """The client of a Kubo node against a server that does what no healthy node does; and the file that names nodes."""
 
+import hashlib
 import http.server
 import json
 import subprocess
@@ -9,12 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 import yaml
 
 from orthanc_ledger.content import open_store
-from orthanc_ledger.content.cid import block_cid, cid_bytes
+from orthanc_ledger.content.cid import block_cid, cid_bytes, cid_text, varint
 from orthanc_ledger.content.kubo.connection import read_connection
 from orthanc_ledger.content.kubo.rpc import Kubo
 from orthanc_ledger.errors import ConfigError, ContentAway, IntegrityError
@@ -30,6 +32,7 @@ FILE = "bafybeianeojn2fviwza7pjltyislgin5gbm6fg2nwb7iwsk7tupitt7s3m"
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: "Server"
 
     def do_POST(self) -> None:
@@ -88,6 +91,19 @@ def kubo(server: Server) -> Kubo:
 
 def lines(*values: Any) -> bytes:
     return b"".join(json.dumps(value).encode() + b"\n" for value in values)
+
+
+def tree_block(size: int, *links: tuple[bytes, int]) -> tuple[bytes, bytes]:
+    """A node of a file's tree (UnixFS) and its binary CID; ``links``: those below, and the sizes that it says."""
+
+    def field(number: int, value: bytes | int) -> bytes:
+        if isinstance(value, int):
+            return varint(number << 3) + varint(value)
+        return varint(number << 3 | 2) + varint(len(value)) + value
+
+    below = b"".join(field(2, field(1, cid) + field(2, b"") + field(3, said)) for cid, said in links)
+    block = below + field(1, field(1, 2) + field(3, size) + b"".join(field(4, said) for _, said in links))
+    return b"\1\x70\x12\x20" + hashlib.sha256(block).digest(), block
 
 
 def root_line(cid: str, fault: str = "") -> dict[str, Any]:
@@ -265,6 +281,34 @@ class TestAnswers:
         server.answer = lambda handler: handler.say(b"x" * 1000, 200 if "/cat" in handler.path else 500, **headers)
         with pytest.raises(IntegrityError, match="bytes expected, got 1000"):
             list(kubo.read("bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"))
+
+    def test_a_file_larger_than_any_object_is_not_read(self, server: Server, kubo: Kubo) -> None:
+        server.answer = lambda handler: handler.say(b"x" * 1000, X_Content_Length=str(1 << 50))
+        with pytest.raises(IntegrityError, match=r"at most 18253611008 bytes expected, got 1125899906842624"):
+            list(kubo.read(FILE))
+
+    def test_a_file_that_goes_on_behind_its_end_is_not_read_on(self, server: Server, kubo: Kubo) -> None:
+        def endless(handler: Handler) -> None:
+            handler.say(b"", Content_Length=str(1 << 50), X_Content_Length="1000")
+            while not server.over.is_set():
+                handler.wfile.write(bytes(1 << 16))
+
+        server.answer = lambda handler: endless(handler) if "/cat" in handler.path else handler.say(b"{}", 500)
+        with pytest.raises(ContentAway, match="block/get"):  # why that is, is asked next
+            list(kubo.read(FILE))
+
+    def test_damage_is_looked_for_however_deep_a_file_is(self, server: Server, kubo: Kubo) -> None:
+        cid, blocks = cid_bytes(FILE.replace("bafybei", "bafkrei")), dict[str, bytes]()
+        for _ in range(1200):
+            cid, block = tree_block(4, (cid, 4))
+            blocks[cid_text(cid)] = block
+
+        def block_of(handler: Handler) -> None:
+            block = blocks.get(parse_qs(handler.path.partition("?")[2])["arg"][0])
+            handler.say(block or b'{"Message": "different hash than requested"}', 200 if block else 500)
+
+        server.answer = block_of
+        assert kubo.damaged(cid_text(cid)) == [FILE.replace("bafybei", "bafkrei")]
 
     def test_collection_that_fails_says_so(self, server: Server, kubo: Kubo) -> None:
         server.answer = lambda handler: handler.say(lines({"Key": {"/": FILE}}, {"Error": "cannot delete"}))

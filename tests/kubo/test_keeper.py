@@ -1,8 +1,10 @@
 """The custodian's keeper: it confirms what it holds whole, nothing else, and goes on wherever it was killed."""
 
+import hashlib
 import io
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,8 +21,8 @@ from orthanc_ledger import assemble, manifest
 from orthanc_ledger.assemble import ERASURES, OUTBOX
 from orthanc_ledger.clock import system_clock
 from orthanc_ledger.config import Party
-from orthanc_ledger.content import ContentStore, open_store
-from orthanc_ledger.content.cid import cid_of
+from orthanc_ledger.content import ContentStore, cbor, open_store
+from orthanc_ledger.content.cid import block_cid, cid_bytes, cid_of, cid_text
 from orthanc_ledger.content.kubo import pins
 from orthanc_ledger.content.kubo.store import KuboStore
 from orthanc_ledger.erasures import Erasures
@@ -33,6 +35,7 @@ from tests.conftest import ROOT, wait_until
 from tests.erase_make import confirm, no_grace
 from tests.gate_world import World, exits
 from tests.kubo.live import Kubos, Node, write_yaml
+from tests.kubo.test_client import tree_block
 from tests.kubo.test_store import flip, holds, lose, pinned
 from tests.kubo.world import DAMAGES, STALL_S, again, arrive, events, make_hospital, next_uid
 from tests.node_make import drain
@@ -206,6 +209,58 @@ def test_what_is_not_what_was_anchored_is_never_confirmed_and_keeps_nothing_else
         pass
     assert custodian.alarms == sorted((NOT_CONFIRMED, cid) for cid in (*differ, missing, never_there))
     assert [cid for cid, is_stored in stored(world).items() if is_stored] == [good]
+
+
+def tree(node: Node, size: int, *links: tuple[bytes, int]) -> bytes:
+    """Put a node of a file's tree: its binary CID."""
+    cid, block = tree_block(size, *links)
+    node.call("block/put", body=block, cid_codec="dag-pb", mhtype="sha2-256")
+    return cid
+
+
+def leaf(node: Node, data: bytes) -> bytes:
+    node.call("block/put", body=data, cid_codec="raw", mhtype="sha2-256")
+    return b"\1\x55\x12\x20" + hashlib.sha256(data).digest()
+
+
+def diamond(node: Node) -> bytes:
+    """Of 43 blocks and 2**40 paths, behind a block that breaks it off."""
+    first, below, size = leaf(node, b"abcd"), leaf(node, b"x"), 1
+    block = cbor.encode({"a": 1})
+    node.call("block/put", body=block, cid_codec="dag-cbor", mhtype="sha2-256")
+    for _ in range(40):
+        size *= 2
+        below = tree(node, size, *[(below, size // 2)] * 2)
+    return tree(node, size + 8, (first, 4), (cid_bytes(block_cid(block)), 4), (below, size))
+
+
+def gibibyte(node: Node) -> bytes:
+    """In two blocks."""
+    return tree(node, 1 << 30, *[(leaf(node, bytes(1 << 20)), 1 << 20)] * 1024)
+
+
+def broad(node: Node) -> bytes:
+    """Of more blocks than its size has, behind one that breaks it off."""
+    block = cbor.encode({"a": 1})
+    node.call("block/put", body=block, cid_codec="dag-cbor", mhtype="sha2-256")
+    return tree(node, 8, (cid_bytes(block_cid(block)), 4), *((leaf(node, bytes([each])), 1) for each in range(40)))
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [(diamond, "expected"), (gibibyte, "at most .* bytes expected"), (broad, "at most .* blocks")],
+)
+def test_an_object_of_a_shape_that_nobody_makes_is_an_alarm_and_keeps_nothing_else_waiting(
+    custodian: Custodian, world: World, hospital: Node, shape: Callable[[Node], bytes], said: str
+) -> None:
+    bad = cid_text(shape(hospital))
+    cid = forge(world, hospital, 21, lambda rows: [replace(rows[0], object=bad)])
+    custodian.work()
+    [alarm] = custodian.outbox.alarms()
+    assert (alarm.kind, alarm.claim) == (NOT_CONFIRMED, cid)
+    assert re.search(said, alarm.text)
+    assert stored(world) == {cid: False, str(world.node.index.select()[0].manifest): True}
 
 
 def test_what_comes_late_is_confirmed_then(custodian: Custodian, world: World, hospital: Node, kubos: Kubos) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from orthanc_ledger.content.cid import Block, UnixFsImporter, block_cid, blocks_of, cid_bytes, is_block_cid
+from orthanc_ledger.content.cid import LARGEST, Block, UnixFsImporter, block_cid, blocks_of, cid_bytes, is_block_cid
 from orthanc_ledger.content.kubo.connection import KuboNode
 from orthanc_ledger.content.kubo.privacy import at, read_settings
 from orthanc_ledger.content.kubo.rpc import Kubo
@@ -29,14 +29,15 @@ class KuboPlace:
         self.kubo = Kubo(node.name, node.api, node.token, stall_s)
         self._temporary = temporary
 
-    def fetch(self, cid: str, offline: bool = True) -> BinaryIO:
-        """An object or block whose CID was checked; ``offline``: from the node's own blocks only, else from others too.
+    def fetch(self, cid: str, offline: bool = True, most: int = LARGEST) -> BinaryIO:
+        """An object of at most so many bytes, or a block, whose CID was checked; ``offline``: from the node's own
+        blocks only, else from others too.
 
         Raises NotHeld, IntegrityError, ContentAway, each with the node's name and the CID. From others: NotHeld when
         all peers that the node is to be connected with are, and nobody sent it in time; ContentAway when one is not.
         """
         try:
-            return io.BytesIO(self._block(cid, offline)) if is_block_cid(cid) else self._file(cid, offline)
+            return io.BytesIO(self._block(cid, offline)) if is_block_cid(cid) else self._file(cid, offline, most)
         except NotHeld as error:
             if not offline and (absent := self._peers_away()):
                 raise ContentAway(f"{error}; {absent} of its peers are not connected with it") from error
@@ -49,39 +50,39 @@ class KuboPlace:
         source.seek(0)
         self.kubo.add([cid], _blocks(cid, source), size, pin=False)
 
-    def discard_damaged(self, cid: str) -> bool:
+    def discard_damaged(self, cid: str, most: int = LARGEST) -> bool:
         """Delete the corrupt blocks of an object, or the block; whether there was one. They are files of no use, and
         are deleted as such: the API refuses while they are pinned, and were they unpinned, nothing would hold the rest
         of their batch until it is whole. Raises ContentAway.
         """
-        damaged = self.kubo.damaged(cid)
+        damaged = self.kubo.damaged(cid, most)
         for each in damaged:
             path = self.node.repo / block_path(each)
             with away(f"{self.name}: {path}"):
                 path.unlink(missing_ok=True)
         return bool(damaged)
 
-    def refetch(self, cid: str) -> BinaryIO:
+    def refetch(self, cid: str, most: int = LARGEST) -> BinaryIO:
         """``fetch`` from others what is missing or corrupt here."""
         for _ in range(_LEVELS):
             try:
-                return self.fetch(cid, offline=False)
+                return self.fetch(cid, offline=False, most=most)
             except IntegrityError:
-                if not self.discard_damaged(cid):
+                if not self.discard_damaged(cid, most):
                     raise
-        return self.fetch(cid, offline=False)
+        return self.fetch(cid, offline=False, most=most)
 
     def _block(self, cid: str, offline: bool) -> bytes:
         block = self.kubo.block(cid, offline)
         self._compare(cid, block_cid(block))
         return block
 
-    def _file(self, cid: str, offline: bool) -> BinaryIO:
+    def _file(self, cid: str, offline: bool, most: int) -> BinaryIO:
         with away(f"content store {self._temporary}"):
             file = tempfile.SpooledTemporaryFile(IN_MEMORY, dir=str(self._temporary))  # noqa: SIM115, the caller's to close
         try:
             importer = UnixFsImporter()
-            for piece in self.kubo.read(cid, offline):
+            for piece in self.kubo.read(cid, offline, most):
                 importer.update(piece)
                 with away(f"content store {self._temporary}"):
                     file.write(piece)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import BinaryIO, Protocol
 
 from orthanc_ledger.content import verify_cid
-from orthanc_ledger.content.cid import is_block_cid
+from orthanc_ledger.content.cid import LARGEST, is_block_cid
 from orthanc_ledger.content.kubo.places import KuboPlace
 from orthanc_ledger.content.local import NEAR, LocalStore
 from orthanc_ledger.errors import ContentAway, CustodyError, IntegrityError, NotHeld
@@ -66,15 +66,22 @@ class NearCopy:
 
 
 class NodeCopy:
-    """On a Kubo node, which is to have it when it has pinned its manifest, or in any case (``root`` None)."""
+    """On a Kubo node, which is to have it when it has pinned its manifest, or in any case (``root`` None); of at most
+    so many bytes.
+    """
 
-    def __init__(self, place: KuboPlace, root: str | None) -> None:
+    def __init__(self, place: KuboPlace, root: str | None, most: int = LARGEST) -> None:
         self.place = place
         self.name = place.name
         self._root = root
+        self._most = most
 
     def fetch(self, cid: str) -> BinaryIO:
-        return self.place.fetch(cid)
+        return self.place.fetch(cid, most=self._most)
+
+    def refetch(self, cid: str) -> BinaryIO:
+        """``fetch`` from others what is missing or corrupt."""
+        return self.place.refetch(cid, self._most)
 
     def write(self, cid: str, source: BinaryIO) -> None:
         self.place.write(cid, source)
@@ -131,7 +138,7 @@ def _fetched_anew(cid: str, faults: dict[Copy, CustodyError]) -> tuple[NodeCopy,
     for copy, fault in faults.items():
         if isinstance(copy, NodeCopy) and not isinstance(fault, ContentAway):
             try:
-                return copy, copy.place.refetch(cid)
+                return copy, copy.refetch(cid)
             except (NotHeld, IntegrityError, ContentAway) as again:
                 said.append(again)
     raise worst(said)

@@ -11,7 +11,7 @@ import urllib3
 from urllib3.exceptions import ReadTimeoutError
 
 from orthanc_ledger.content.car import car
-from orthanc_ledger.content.cid import Block, children, is_tree
+from orthanc_ledger.content.cid import CHUNK, LARGEST, Block, children, is_tree
 from orthanc_ledger.content.kubo.http import LARGEST_ANSWER, PIECE, STALL_S, Api, Refused
 from orthanc_ledger.errors import ContentAway, IntegrityError, NotHeld
 
@@ -62,11 +62,11 @@ class Kubo(Api):
             if told.get(root, "it did not say so") != "":
                 raise self.error("dag/import", f"{root} is not pinned: {told.get(root, 'the answer breaks off')}")
 
-    def read(self, cid: str, offline: bool = True) -> Iterator[bytes]:
-        """A file's bytes; ``offline``: from its own blocks only. The caller checks the CID.
+    def read(self, cid: str, offline: bool = True, most: int = LARGEST) -> Iterator[bytes]:
+        """A file's bytes, ``most`` of them; ``offline``: from its own blocks only. The caller checks the CID.
 
         Raises NotHeld when a block is missing (or came from nobody in time), IntegrityError when one is corrupt,
-        naming it, or when there are more or fewer bytes than it says.
+        naming it, or when there are more or fewer bytes than it says, or more than ``most``.
         """
         with self._named(cid):
             if not offline:
@@ -74,17 +74,22 @@ class Kubo(Api):
             answer = self._post(_call("cat", arg=cid, offline=_flag(offline)))
             said = answer.headers.get("X-Content-Length", "")
             length = int(said) if said.isdecimal() else -1
+            if length > most:  # a few blocks that link to each other over and over are as many as one likes
+                answer.close()
+                raise IntegrityError(f"{self.name}: {cid}: at most {most} bytes expected, got {length}")
             got = 0
             try:
                 for piece in self.pieces(answer, "cat", self.until(length)):
                     got += len(piece)
                     yield piece
+                    if got > length:
+                        break
             except ContentAway as error:
                 if not offline and isinstance(error.__cause__, ReadTimeoutError):
                     raise NotHeld(f"{self.name}: {cid}: nobody sent the next block in time: {error}") from error
                 raise
             if got != length:
-                self._find_fault(cid)
+                self._find_fault(cid, most)
                 raise IntegrityError(f"{self.name}: {cid}: {length} bytes expected, got {got}")
 
     def block(self, cid: str, offline: bool = True) -> bytes:
@@ -140,10 +145,10 @@ class Kubo(Api):
         for line in self.lines(self._post(_call("refs/local"), wait_s=_WORK_S), "refs/local"):
             yield str(line.get("Ref"))
 
-    def damaged(self, cid: str) -> list[str]:
-        """The corrupt blocks of a file, or the block itself when it is."""
+    def damaged(self, cid: str, most: int = LARGEST) -> list[str]:
+        """The corrupt blocks of a file of at most so many bytes, or the block itself when it is."""
         corrupt = []
-        for part in (cid, *self._below(cid)):
+        for part in (cid, *self._below(cid, most)):
             try:
                 self.block(part)
             except IntegrityError:
@@ -152,9 +157,9 @@ class Kubo(Api):
                 continue
         return corrupt
 
-    def _find_fault(self, cid: str) -> None:
+    def _find_fault(self, cid: str, most: int) -> None:
         """Raise what is wrong with a block of a file whose body broke off; return when nothing is found."""
-        for part in self._below(cid):
+        for part in self._below(cid, most):
             self._block(part)
 
     def _block(self, cid: str, offline: bool = True) -> bytes:
@@ -162,13 +167,24 @@ class Kubo(Api):
         limit = {"offline": "true"} if offline else {"timeout": f"{self.stall_s * 0.8:.3f}s"}
         return self.whole(self._post(_call("block/get", arg=cid, **limit)), "block/get", _LARGEST_BLOCK)
 
-    def _below(self, cid: str) -> Iterator[str]:
-        """The blocks that a file consists of, besides its root; below one that cannot be read nobody can look."""
-        if is_tree(cid):
-            with contextlib.suppress(NotHeld, IntegrityError):
-                for child in children(self.block(cid)):
-                    yield child
-                    yield from self._below(child)
+    def _below(self, cid: str, most: int) -> Iterator[str]:
+        """The blocks that a file consists of, besides its root, each once, however often and deep it is linked to;
+        below one that cannot be read nobody can look. Raises IntegrityError when they are too many for ``most`` bytes.
+        """
+        most_blocks = 2 * (most // CHUNK + 1)  # leaves, and fewer nodes above them
+        seen, waiting = {cid}, [cid]
+        while waiting:
+            parent = waiting.pop()
+            links: list[str] = []
+            if is_tree(parent):
+                with contextlib.suppress(NotHeld, IntegrityError):
+                    links = children(self.block(parent))
+            new = list(dict.fromkeys(link for link in links if link not in seen))
+            seen.update(new)
+            waiting += new
+            if len(seen) > 1 + most_blocks:
+                raise IntegrityError(f"{self.name}: {cid}: at most {most_blocks} blocks expected, got more")
+            yield from new
 
     @contextlib.contextmanager
     def _named(self, cid: str) -> Iterator[None]:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from orthanc_ledger.content.cid import check_block_cid, check_file_cid, cid_bytes
+from orthanc_ledger.content.cid import LARGEST, check_block_cid, check_file_cid, cid_bytes
 from orthanc_ledger.content.kubo.batch import KuboBatch, Unfinished
 from orthanc_ledger.content.kubo.cluster import Cluster, ClusterPins
 from orthanc_ledger.content.kubo.connection import read_connection
@@ -106,9 +106,9 @@ class KuboStore:
                 self._pins.drop(roots)
                 self._unfinished.settle(roots)
 
-    def repair(self, cid: str, root: str) -> Sequence[str]:
+    def repair(self, cid: str, root: str, size: int = LARGEST) -> Sequence[str]:
         """Compare the local copy, if there is to be one, with those of all nodes, and replace what is bad."""
-        return repair(cid, [self._near_copy(), *(NodeCopy(place, root) for place in self._places)])
+        return repair(cid, [self._near_copy(), *(NodeCopy(place, root, size) for place in self._places)])
 
     def keep(self, root: str) -> None:
         """Pin it on as many nodes as must, which fetch what they lack."""
