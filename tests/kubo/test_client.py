@@ -3,6 +3,8 @@
 import hashlib
 import http.server
 import json
+import os
+import pwd
 import subprocess
 import sys
 import threading
@@ -17,7 +19,8 @@ import yaml
 
 from orthanc_ledger.content import open_store
 from orthanc_ledger.content.cid import block_cid, cid_bytes, cid_text, varint
-from orthanc_ledger.content.kubo.connection import read_connection
+from orthanc_ledger.content.kubo.cluster import Cluster
+from orthanc_ledger.content.kubo.connection import ClusterApi, read_connection
 from orthanc_ledger.content.kubo.rpc import Kubo
 from orthanc_ledger.errors import ConfigError, ContentAway, IntegrityError
 from tests.conftest import ROOT
@@ -178,6 +181,57 @@ class TestTransport:
         assert SECRET not in str(told.value)
         assert SECRET not in repr(kubo)
         assert SECRET not in repr(read_connection(write(tmp_path, server.url)))
+
+
+STRANGER = """
+import os, socket, sys
+family = socket.AF_INET if sys.argv[1] == "4" else socket.AF_INET6
+with socket.create_server(("127.0.0.1" if family == socket.AF_INET else "::", int(sys.argv[2])), family=family,
+                          dualstack_ipv6=family == socket.AF_INET6) as server:
+    print("listens", flush=True)
+    if sys.argv[3] == "late":
+        sys.stdin.readline()
+    caller, _ = server.accept()
+    print(caller.recv(10_000), flush=True)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+class TestWhoIsAsked:
+    @pytest.fixture
+    def stranger(self, free_port: Callable[[], int]) -> Iterator[Callable[..., tuple[str, "subprocess.Popen[str]"]]]:
+        """Another user of the machine, who listens where a node does when it is up."""
+        started: list[subprocess.Popen[str]] = []
+
+        def start(*how: str) -> tuple[str, "subprocess.Popen[str]"]:
+            port, pipe = free_port(), subprocess.PIPE
+            command = ["/usr/bin/python3", "-c", STRANGER, how[0], str(port), how[1]]
+            started.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, user="nobody", cwd="/"))
+            assert started[-1].stdout is not None
+            assert started[-1].stdout.readline() == "listens\n"
+            return f"http://127.0.0.1:{port}", started[-1]
+
+        yield start
+        for process in started:
+            process.kill()
+            process.communicate()
+
+    @pytest.mark.parametrize("family", ["4", "6"])
+    @pytest.mark.parametrize("accepts", ["at once", "late"])
+    def test_another_user_gets_no_secret(self, stranger: Callable[..., Any], family: str, accepts: str) -> None:
+        url, process = stranger(family, accepts)
+        cluster = Cluster(ClusterApi(url, f"user:{SECRET}"), STALL_S)
+        calls = [cluster.check] if accepts == "late" else [Kubo("kubo0.test", url, SECRET, STALL_S).peer_id]
+        for call in calls:
+            with pytest.raises(ContentAway, match=r"user \d+ listens there"):
+                call()
+        assert process.communicate("go on\n", timeout=30)[0] == "b''\n"
+
+    def test_the_node_s_own_user_is_asked(self, stranger: Callable[..., Any]) -> None:
+        url, process = stranger("4", "at once")
+        with pytest.raises(ContentAway):
+            Kubo("kubo0.test", url, SECRET, STALL_S, {pwd.getpwnam("nobody").pw_uid}).peer_id()
+        assert SECRET in process.communicate(timeout=30)[0]
 
 
 class TestTime:
@@ -357,7 +411,7 @@ def test_who_keeps_to_the_local_store_needs_no_client(tmp_path: Path) -> None:
 
 class TestConnection:
     def test_what_it_says_is_read_from_its_folder(self, tmp_path: Path) -> None:
-        both = [NODE, {**NODE, "name": "m", "api": "https://kubo.hospital:5001/"}]
+        both = [NODE, {**NODE, "name": "m", "api": "https://kubo.hospital:5001/", "kubo_repo": "other"}]
         connection = read_connection(write(tmp_path, "", nodes=both, keep_days=30, local="../objects"))
         assert [node.api for node in connection.nodes] == ["http://127.0.0.1:5001", "https://kubo.hospital:5001"]
         assert connection.nodes[0].repo == tmp_path / "repo"
@@ -367,7 +421,10 @@ class TestConnection:
 
     @pytest.mark.parametrize("count", [1, 2, 3])
     def test_a_batch_is_on_two_nodes_where_there_are_two(self, tmp_path: Path, count: int) -> None:
-        nodes = [{**NODE, "name": f"kubo{number}"} for number in range(count)]
+        nodes = [
+            {**NODE, "name": f"kubo{number}", "api": f"http://h:{number}", "kubo_repo": f"kubo{number}"}
+            for number in range(count)
+        ]
         assert read_connection(write(tmp_path, "", nodes=nodes)).replicas == min(count, 2)
 
     @pytest.mark.parametrize(
@@ -381,6 +438,8 @@ class TestConnection:
             ({"nodes": [{**NODE, "secret": "x"}]}, r"nodes\[0\]\.secret: unknown key"),
             ({"nodes": [{"name": "n"}]}, r"nodes\[0\]\.api: missing"),
             ({"nodes": [NODE, NODE]}, "nodes: a name stands twice"),
+            ({"nodes": [NODE, {**NODE, "name": "m", "kubo_repo": "other"}]}, "nodes: an api or kubo_repo stands twice"),
+            ({"nodes": [NODE, {**NODE, "name": "m", "api": "http://h:1"}]}, "nodes: an api or kubo_repo stands twice"),
             ({"replicas": 2}, "replicas: 2 of 1 nodes"),
             ({"replicas": 0}, "replicas: expected a number above 0"),
             ({"keep_days": -1}, "keep_days: expected a number"),

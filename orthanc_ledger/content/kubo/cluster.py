@@ -4,7 +4,7 @@
 
 import time
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,9 +25,9 @@ _FAILED = ("pin_error", "unpin_error", "error", "cluster_error")
 class Cluster(Api):
     """A peer of the cluster. All methods raise ContentAway."""
 
-    def __init__(self, api: ClusterApi, stall_s: float = STALL_S) -> None:
+    def __init__(self, api: ClusterApi, stall_s: float = STALL_S, users: Collection[int] = ()) -> None:
         credentials = b64encode(api.credentials.encode()).decode("ascii")
-        super().__init__("ipfs-cluster", api.api, f"Basic {credentials}", stall_s)
+        super().__init__("ipfs-cluster", api.api, f"Basic {credentials}", stall_s, users)
 
     def check(self) -> None:
         """Whether it can be asked. Raises ConfigError when it refuses the credentials."""

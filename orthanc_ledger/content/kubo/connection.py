@@ -52,6 +52,8 @@ def read_connection(path: Path) -> Connection:
     names = [node.name for node in nodes]
     if len(set(names)) != len(names):
         raise ConfigError(f"{path}: nodes: a name stands twice")
+    if min(len({node.api for node in nodes}), len({node.repo.resolve() for node in nodes})) < len(nodes):
+        raise ConfigError(f"{path}: nodes: an api or kubo_repo stands twice: that is one node, and one copy")
     replicas = keys.positive("replicas", int) if "replicas" in raw else min(_REPLICAS, len(nodes))
     cluster = _cluster(path, raw["cluster"]) if "cluster" in raw else None
     if cluster is None and replicas > len(nodes):

@@ -7,13 +7,15 @@ What is said of an error is quoted up to ``_MOST_QUOTED`` characters.
 
 import contextlib
 import json
+import os
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 import urllib3
 from urllib3.exceptions import HTTPError
 
+from orthanc_ledger.content.kubo.listener import users_at
 from orthanc_ledger.errors import ContentAway
 
 STALL_S = 10.0
@@ -34,17 +36,39 @@ class Refused(ContentAway):
         self.said = said
 
 
+class _Owned(urllib3.connection.HTTPConnection):
+    """A connection to whom it is meant for: while he is down, any user of the machine may listen at his port."""
+
+    def __init__(self, *args: Any, users: Collection[int], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._users = users
+
+    def connect(self) -> None:
+        super().connect()
+        if strangers := users_at(self.sock) - set(self._users):
+            self.close()
+            expected = ", ".join(map(str, sorted(self._users)))
+            raise HTTPError(f"user {min(strangers)} listens there and is told nothing: expected user {expected}")
+
+
 class Api:
     """Who is asked. All methods raise ContentAway when that fails; threads may share it."""
 
-    def __init__(self, name: str, url: str, authorization: str, stall_s: float = STALL_S) -> None:
-        """``name`` stands in errors; ``authorization`` is the header's value."""
+    def __init__(
+        self, name: str, url: str, authorization: str, stall_s: float = STALL_S, users: Collection[int] = ()
+    ) -> None:
+        """``name`` stands in errors; ``authorization`` is the header's value. ``users``: the user ids, besides root's
+        and this process's, that who is asked may have when he is on this machine.
+        """
         self.name = name
         self.stall_s = stall_s
         self.failed_s = float("-inf")  # monotonic; when it was away the last time
         self._url = url
         self._authorization = authorization
         self._pool = urllib3.connection_from_url(url, maxsize=_SOCKETS, retries=False)
+        if self._pool.scheme == "http":  # by https he has to prove who he is
+            self._pool.ConnectionCls = _Owned
+            self._pool.conn_kw["users"] = {0, os.geteuid(), *users}
 
     def ask(
         self,

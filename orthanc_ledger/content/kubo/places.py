@@ -9,7 +9,7 @@ from typing import BinaryIO, cast
 
 from orthanc_ledger.content.cid import LARGEST, Block, UnixFsImporter, block_cid, blocks_of, cid_bytes, is_block_cid
 from orthanc_ledger.content.kubo.connection import KuboNode
-from orthanc_ledger.content.kubo.privacy import at, read_settings
+from orthanc_ledger.content.kubo.privacy import at, owner_of, read_settings
 from orthanc_ledger.content.kubo.rpc import Kubo
 from orthanc_ledger.content.local import away
 from orthanc_ledger.errors import ContentAway, IntegrityError, NotHeld
@@ -26,7 +26,7 @@ class KuboPlace:
     def __init__(self, node: KuboNode, temporary: Path, stall_s: float) -> None:
         self.name = node.name
         self.node = node
-        self.kubo = Kubo(node.name, node.api, node.token, stall_s)
+        self.kubo = Kubo(node.name, node.api, node.token, stall_s, owner_of(node.repo))
         self._temporary = temporary
 
     def fetch(self, cid: str, offline: bool = True, most: int = LARGEST) -> BinaryIO:

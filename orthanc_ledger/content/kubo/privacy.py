@@ -143,6 +143,14 @@ def read_settings(repo: Path) -> dict[str, Any]:
     return settings
 
 
+def owner_of(repo: Path) -> set[int]:
+    """The user id of a node's settings, as which it runs; none while they cannot be seen: ``check_node`` tells."""
+    try:
+        return {(repo / CONFIG).stat().st_uid}
+    except OSError:
+        return set()
+
+
 def at(settings: Any, path: str) -> Any:
     """The value at a dotted path; None where there is none."""
     for word in path.split("."):

@@ -3,7 +3,7 @@
 import contextlib
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -27,8 +27,8 @@ _NOT_PINNED = "not pinned"
 class Kubo(Api):
     """A node. All methods raise ContentAway when it cannot be asked or fails; threads may share it."""
 
-    def __init__(self, name: str, api: str, token: str, stall_s: float = STALL_S) -> None:
-        super().__init__(name, api, f"Bearer {token}", stall_s)
+    def __init__(self, name: str, api: str, token: str, stall_s: float = STALL_S, users: Collection[int] = ()) -> None:
+        super().__init__(name, api, f"Bearer {token}", stall_s, users)
 
     def peer_id(self) -> str:
         """Its libp2p peer id; tells within two seconds that it is away."""

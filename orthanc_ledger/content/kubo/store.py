@@ -15,7 +15,7 @@ from orthanc_ledger.content.kubo.connection import read_connection
 from orthanc_ledger.content.kubo.http import STALL_S, Refused
 from orthanc_ledger.content.kubo.pins import NodePins, Pins, by_health
 from orthanc_ledger.content.kubo.places import KuboPlace
-from orthanc_ledger.content.kubo.privacy import check_node, identify
+from orthanc_ledger.content.kubo.privacy import check_node, identify, owner_of
 from orthanc_ledger.content.kubo.repair import NearCopy, NodeCopy, repair, worst
 from orthanc_ledger.content.local import NEAR, LocalStore
 from orthanc_ledger.errors import ConfigError, ContentAway, CustodyError, IntegrityError, NotHeld
@@ -38,7 +38,8 @@ class KuboStore:
         self._places = [KuboPlace(node, connection.local / "staging", stall_s) for node in connection.nodes]
         self._pins: Pins = NodePins(self._places, connection.replicas)
         if connection.cluster is not None:
-            self._pins = ClusterPins(Cluster(connection.cluster, stall_s), self._places, connection.replicas)
+            users = {user for node in connection.nodes for user in owner_of(node.repo)}
+            self._pins = ClusterPins(Cluster(connection.cluster, stall_s, users), self._places, connection.replicas)
         self._unfinished = Unfinished(connection.local / "unfinished")
         self._checked_s = {place.name: float("-inf") for place in self._places}
 
