@@ -226,7 +226,10 @@ class Eraser:
             self._manifests(erasure)  # also those that the anchorer found
             roots, blocks = (self._erasures.parts(erasure, kind) for kind in (ROOT, BLOCK))
             with sole(self._repairs, ContentAway("a copy is being repaired"), _REPAIR_S):
-                self._content.forget(roots, blocks)
+                for kept in self._content.forget(roots, blocks):
+                    LOGGER.warning(
+                        "erased, but for what another manifest names: study %s: %s", erasure.token.hex(), kept
+                    )
         self._released_elsewhere()
         for database in (self._index, self._outbox, self._forwards):
             database.scrub()

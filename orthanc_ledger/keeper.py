@@ -34,8 +34,9 @@ LOGGER = logging.getLogger(__name__)
 
 NOT_CONFIRMED = "not confirmed"
 DAMAGED = "integrity"
+NOT_ERASED = "not erased here"
 """Kinds of alarms: a manifest that is not confirmed, as it is not what was anchored, or did not come whole in time;
-what was confirmed and has no healthy copy.
+what was confirmed and has no healthy copy; an erased study that the content store cannot forget, though it answers.
 """
 
 LATE_S = 3600.0
@@ -96,6 +97,7 @@ class Keeper:
         self._monotonic = monotonic
         self._stop = threading.Event()
         self._has_begun = False
+        self._erase_at_s: dict[bytes, float] = {}  # by study: when what could not be erased is tried again
         self._waiting: dict[str, _Waiting] = {}  # by manifest CID
         self._queue: list[tuple[float, str]] = []  # the same, by the time when they are due
 
@@ -129,9 +131,9 @@ class Keeper:
         self._look()
         self._content.check(to_read=True)
         self._erase()
-        if self._try_next():
-            return True
-        return bool(self._every_s) and self._rounds.is_due(self._clock(), self._every_s) and self._go_on()
+        tried = self._try_next()
+        is_due = bool(self._every_s) and self._rounds.is_due(self._clock(), self._every_s)
+        return (is_due and self._go_on()) or tried  # what nobody sends keeps no round waiting
 
     # What the ledger says
 
@@ -182,11 +184,23 @@ class Keeper:
             self._erasures.collect(erasure, anchors, self._content.get_block)
             self._erasures.advance(erasure, "collected")
         for erasure in self._erasures.in_state("collected"):
+            token = erasure.token.hex()
+            if self._monotonic() < self._erase_at_s.get(erasure.token, 0.0):
+                continue
             roots, blocks = (self._erasures.parts(erasure, kind) for kind in (ROOT, BLOCK))
-            self._content.forget(roots, blocks)
+            try:
+                kept = self._content.forget(roots, blocks)
+            except ContentAway as error:
+                self._content.check()  # else it is not this one that waits
+                self._erase_at_s[erasure.token] = self._monotonic() + _LONGEST_PAUSE_S
+                self._alarm(NOT_ERASED, token, f"study {token} is not erased here yet: {error}")
+                continue
+            for each in kept:
+                LOGGER.warning("erased, but for what another manifest names: study %s: %s", token, each)
+            self._outbox.settle(token, kind=NOT_ERASED)
             self._outbox.forget(roots | blocks, erasure.token)
             self._erasures.advance(erasure, "cleared")
-            LOGGER.info("erased: study %s", erasure.token.hex())
+            LOGGER.info("erased: study %s", token)
         for erasure in self._erasures.in_state("cleared"):
             self._ledger.submit("ErasureDone", {"study": erasure.token})
             self._erasures.end(erasure)

@@ -293,6 +293,20 @@ class TestTime:
         with pytest.raises(ContentAway, match="nobody sent the rest"):
             kubo.pin(CID, 1.0)
 
+    def test_who_sends_block_after_block_for_ever_is_left_in_the_end(self, server: Server, kubo: Kubo) -> None:
+        def drip(handler: Handler) -> None:
+            handler.say(b"", Content_Length="1000000")
+            for number in range(10_000):
+                handler.wfile.write(lines({"Progress": number}))
+                if server.over.wait(0.05):
+                    break
+
+        server.answer = drip
+        began = time.monotonic()
+        with pytest.raises(ContentAway, match="not all of it came in 4 s"):
+            kubo.pin(CID, 0.2)
+        assert time.monotonic() - began < 10
+
 
 class TestAnswers:
     def test_a_batch_counts_once_its_roots_are_pinned(self, server: Server, kubo: Kubo) -> None:

@@ -27,7 +27,7 @@ from orthanc_ledger.content.kubo import pins
 from orthanc_ledger.content.kubo.store import KuboStore
 from orthanc_ledger.erasures import Erasures
 from orthanc_ledger.errors import ConfigError
-from orthanc_ledger.keeper import LATE_S, NOT_CONFIRMED, Keeper
+from orthanc_ledger.keeper import LATE_S, NOT_CONFIRMED, NOT_ERASED, Keeper
 from orthanc_ledger.ledger import all_rows
 from orthanc_ledger.manifest import Manifest, Record
 from orthanc_ledger.outbox import Outbox
@@ -353,6 +353,47 @@ def test_an_erased_study_is_gone_from_the_custodians_node_and_others_are_not(
     custodian.work_next_day()
     assert custodian.alarms == []
     assert Erasures(custodian.party.data_dir / ERASURES).all() == []
+
+
+def test_an_erased_study_that_names_another_s_object_is_erased_but_for_that(
+    custodian: Custodian, world: World, hospital: Node, theirs: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    no_grace(world.node)
+    other = new_study(world)
+    [victim], gone = objects(world, other), objects(world)
+    forge(world, hospital, 31, lambda rows: [replace(rows[0], object=victim)])
+    custodian.work()
+    confirm(world.node, world.node.keyring.ensure_study(world.study_uid).token)
+    custodian.work()
+    assert len(events(world, "ErasureDone")) == 1
+    assert custodian.alarms == []
+    assert [cid for cid in gone if holds(theirs, cid)] == []
+    assert holds(theirs, victim)
+    root = world.node.index.select(studies=[other])[0].manifest
+    assert f"1 blocks stay: {victim} is indirect through {root}" in caplog.text
+
+
+def test_a_study_that_cannot_be_erased_is_an_alarm_and_keeps_nothing_else_waiting(
+    custodian: Custodian, world: World, theirs: Node
+) -> None:
+    no_grace(world.node)
+    custodian.work()
+    [stays, *_] = objects(world)
+    theirs.call("pin/add", stays)
+    token = world.node.keyring.ensure_study(world.study_uid).token
+    confirm(world.node, token)
+    new_study(world)
+    keeper = custodian.keeper()
+    while keeper.step():
+        pass
+    assert custodian.alarms == [(NOT_ERASED, token.hex())]
+    assert list(stored(world).values()).count(True) == 2
+    theirs.call("pin/rm", stays)
+    custodian.later_s += 700
+    while keeper.step():
+        pass
+    assert custodian.alarms == []
+    assert len(events(world, "ErasureDone")) == 1
 
 
 def test_a_study_that_was_erased_before_it_was_fetched_is_never_fetched(

@@ -18,6 +18,7 @@ from orthanc_ledger.errors import ContentAway, IntegrityError, NotHeld
 _ALIVE_S = 2.0
 _WORK_S = 120.0  # in which a node may say nothing: it syncs and pins what it got, or looks for garbage
 _LARGEST_BLOCK = 2 << 20
+_LONGEST = 20  # times the patience with who sends block after block
 
 _MISSING = "could not find"
 _CORRUPT = "different hash than requested"
@@ -106,17 +107,31 @@ class Kubo(Api):
                 return False
             raise
 
+    def pinned_below(self) -> Iterator[str]:
+        """The CIDs of what is held since a root above it is pinned, and is none itself."""
+        call = _call("pin/ls", type="indirect", stream="true")
+        for line in self.lines(self._post(call, wait_s=_WORK_S), "pin/ls"):
+            yield str(line.get("Cid"))
+
+    def how_pinned(self, cid: str) -> str:
+        """In Kubo's words: "indirect through" a root."""
+        keys = self.json(self._post(_call("pin/ls", arg=cid), wait_s=_WORK_S), "pin/ls").get("Keys") or {}
+        return " ".join(str(each.get("Type")) for each in keys.values())
+
     def pin(self, root: str, patience_s: float) -> None:
         """Pin a root with all under it, fetching what is missing from others; away when nothing more has come for
-        ``patience_s`` seconds.
+        ``patience_s`` seconds, or not all in ``_LONGEST`` times that: the next call goes on from there.
         """
         with self._post(_call("pin/add", arg=root, progress="true"), wait_s=patience_s) as answer:
             so_far, moved_s = -1, time.monotonic()
+            end_s = moved_s + _LONGEST * patience_s
             for line in self.lines(answer, "pin/add"):
                 if root in (line.get("Pins") or ()):
                     return
                 if (progress := line.get("Progress", 0)) > so_far:
                     so_far, moved_s = progress, time.monotonic()
+                    if moved_s > end_s:  # others wait, too
+                        raise self.error("pin/add", f"{root}: not all of it came in {_LONGEST * patience_s:.0f} s")
                 elif time.monotonic() > moved_s + patience_s:
                     raise self.error("pin/add", f"{root}: nobody sent the rest of it in {patience_s:.0f} s")
         raise self.error("pin/add", f"{root} is not pinned: the answer breaks off")

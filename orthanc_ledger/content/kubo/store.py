@@ -126,18 +126,24 @@ class KuboStore:
             if sum(_is_whole(place, cid) for place in holders) >= self._connection.replicas:
                 self._local.drop(cid)
 
-    def forget(self, roots: Collection[str], cids: Collection[str]) -> None:
-        """Unpin, have each node collect, see that nothing is left, then delete the local copies."""
+    def forget(self, roots: Collection[str], cids: Collection[str]) -> Sequence[str]:
+        """Unpin, have each node collect, see that nothing is left but what other roots hold, then delete the local
+        copies.
+        """
         self._local.check()
-        digests = {_digest(cid) for cid in {*roots, *cids}}
+        names = {_digest(cid): cid for cid in {*roots, *cids}}
         self._pins.drop(list(roots))
+        kept, said = set[str](), []
         for place in self._places:
             self._collect(place)
-            if left := sum(_digest(cid) in digests for cid in place.kubo.held()):
-                raise ContentAway(f"{place.name}: {left} blocks are still there: is something else pinned over them?")
+            if held := {names[digest] for digest in _left(place, names.keys())}:
+                kept |= held
+                first = min(held)
+                said.append(f"{place.name}: {len(held)} blocks stay: {first} is {place.kubo.how_pinned(first)}")
         os.sync()  # Kubo does not say when what it has deleted is gone from its disk
-        self._local.forget(roots, cids)
+        self._local.forget((), {*roots, *cids} - kept)
         self._unfinished.settle(list(roots))
+        return said
 
     def _fetch(self, cid: str) -> BinaryIO:
         faults: list[CustodyError] = []
@@ -184,6 +190,19 @@ def _is_whole(place: KuboPlace, cid: str) -> bool:
     except (NotHeld, IntegrityError, ContentAway):
         return False
     return True
+
+
+def _left(place: KuboPlace, digests: Collection[bytes]) -> set[bytes]:
+    """Of some blocks those that a node still has, as another root is pinned over them. Raises ContentAway when it has
+    one for another reason.
+    """
+    left = {digest for digest in map(_digest, place.kubo.held()) if digest in digests}
+    if not left:
+        return left
+    below = {digest for digest in map(_digest, place.kubo.pinned_below()) if digest in left}
+    if left != below:
+        raise ContentAway(f"{place.name}: {len(left - below)} blocks are still there: are they pinned themselves?")
+    return below
 
 
 def _digest(cid: str) -> bytes:
