@@ -6,6 +6,7 @@ confirmed. All that was confirmed is verified again, round by round; a bad copy 
 Every step may be repeated, so it may be killed anywhere: what the ledger does not call stored is done again.
 """
 
+import contextlib
 import heapq
 import logging
 import threading
@@ -23,7 +24,8 @@ from orthanc_ledger.erasures import BLOCK, ROOT, Erasures
 from orthanc_ledger.errors import ConfigError, ContentAway, IntegrityError, NotHeld, ServiceAway
 from orthanc_ledger.ledger import Ledger, all_rows
 from orthanc_ledger.library import Manifests, flag_name
-from orthanc_ledger.manifest import Record
+from orthanc_ledger.manifest import Record, check_anchored
+from orthanc_ledger.manifest import read as read_manifest
 from orthanc_ledger.outbox import Alarm, Outbox
 from orthanc_ledger.repair import UNDECIDED, Repairs
 from orthanc_ledger.sole import sole
@@ -222,6 +224,24 @@ class Keeper:
                 heapq.heappush(self._queue, (due_s, cid))
         return True
 
+    def _check_form(self, anchor: Anchor) -> None:
+        """Whether the CID is of a manifest as anchored, before that is pinned: it may be anything, of any size.
+
+        Raises IntegrityError; ContentAway, also while nobody sends a block.
+        """
+        cid = anchor["manifestCid"]
+
+        def block(each: str) -> bytes:
+            with contextlib.suppress(IntegrityError, NotHeld):
+                return self._content.get_block(each)
+            try:
+                self._repairs.mend(each, cid)
+                return self._content.get_block(each)
+            except NotHeld as error:
+                raise ContentAway(str(error)) from error
+
+        check_anchored(read_manifest(cid, block, anchor["study"]), anchor)
+
     def _confirm(self, cid: str) -> float | None:
         """Fetch a manifest with all under it, check it, and say that it is stored. When it is to be tried again
         (monotonic seconds); None: it is done, or for the next round.
@@ -230,6 +250,7 @@ class Keeper:
         if anchor["stored"] or self._is_erased(anchor["study"]):
             return None
         try:
+            self._check_form(anchor)
             self._content.keep(cid)
             faults = [f"object {record.object}: {fault}" for record, fault in self._faults(anchor) if fault]
         except ContentAway as error:
@@ -240,6 +261,8 @@ class Keeper:
         if faults:
             more = f" (and {len(faults) - 1} more)" if faults[1:] else ""
             self._alarm(NOT_CONFIRMED, cid, f"manifest {cid} is not confirmed: {faults[0]}{more}")
+            with contextlib.suppress(ContentAway):  # the next round refuses it again
+                self._content.release(cid)
             return None
         self._ledger.submit("ConfirmStored", {"manifestCid": cid})
         self._outbox.settle(cid, kind=NOT_CONFIRMED)
@@ -323,7 +346,7 @@ class Keeper:
             return replace(round_, objects=round_.objects + count, damaged=round_.damaged + count)
         if cid in alarmed:
             self._outbox.settle(cid)
-        self._repairs.tend(cid, objects, self._clock() * 1_000_000)
+        self._repairs.tend(cid, objects, self._clock() * 1_000_000, lambda: self._is_erased(anchor["study"]))
         return replace(round_, objects=round_.objects + len(objects))
 
     def _report(self, anchor: Anchor, record: Record, fault: Exception, round_: Round) -> None:

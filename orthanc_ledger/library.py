@@ -1,7 +1,7 @@
 """The objects this node holds, opened verified; what differs is withheld, alarmed and reported to the ledger."""
 
 import contextlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -140,9 +140,9 @@ class Library:
         """Raises ContentAway when no object can be verified in all its copies."""
         self._repairs.check()
 
-    def tend(self, manifest: str, objects: Collection[str], now_us: int) -> None:
-        """Once all objects of a manifest are verified: what else is due for its copies."""
-        self._repairs.tend(manifest, objects, now_us)
+    def tend(self, manifest: str, objects: Collection[str], now_us: int, is_erased: Callable[[], bool]) -> None:
+        """Once all objects of a manifest are verified: what else is due for its copies, unless its study is erased."""
+        self._repairs.tend(manifest, objects, now_us, is_erased)
 
     def report(self, instance: Instance) -> None:
         """Alarm, and queue FlagTampered with what was found instead; the anchorer numbers it, and drops it where a flag

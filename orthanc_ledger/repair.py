@@ -118,12 +118,15 @@ class Repairs:
         size = min(record.sealed_size, LARGEST)  # whoever wrote the record
         self.tell(study_token, record.instance, record.object, self.mend(record.object, manifest, size))
 
-    def tend(self, manifest: str, objects: Collection[str], now_us: int) -> None:
+    def tend(self, manifest: str, objects: Collection[str], now_us: int, is_erased: Callable[[], bool]) -> None:
         """Once all objects of a manifest are verified: pin it where it is not pinned any more, and drop what near
-        copies are old enough; what cannot be done now is the next round's.
+        copies are old enough; what cannot be done now is the next round's. ``is_erased`` is asked right before, while
+        no erasure is being carried out: nobody is to fetch from others what has just been deleted.
         """
         if self._places > 1:
-            with contextlib.suppress(ContentAway):
+            with contextlib.suppress(ContentAway), sole(self._lock, ContentAway(_OTHER), _PATIENCE_S):
+                if is_erased():
+                    return
                 self._content.keep(manifest)
                 self._content.expire(manifest, objects, now_us)
 

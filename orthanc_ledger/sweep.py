@@ -259,7 +259,8 @@ class Sweep:
         if faulty:
             damaged += self._report(study_uid, anchor, faulty)
         if not damaged:
-            self._library.tend(anchor["manifestCid"], cids, self._clock() * 1_000_000)
+            now_us = self._clock() * 1_000_000
+            self._library.tend(anchor["manifestCid"], cids, now_us, lambda: self._is_erased(anchor))
         return replace(round_, damaged=round_.damaged + damaged)
 
     def _is_erased(self, anchor: Anchor) -> bool:

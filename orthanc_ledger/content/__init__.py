@@ -119,6 +119,12 @@ class ContentStore(Protocol):
         """
         ...
 
+    def release(self, root: str) -> None:
+        """Unpin a manifest that is refused; the next ``forget`` deletes what nothing else holds. Raises
+        ``ContentAway``.
+        """
+        ...
+
     def expire(self, root: str, cids: Collection[str], now_us: int) -> None:
         """Drop those near copies of a manifest's objects that are older than the store is told to keep them, once each
         is proved to be held, whole and pinned, by enough other places; others stay. Raises ``ContentAway``.

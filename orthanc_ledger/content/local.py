@@ -105,6 +105,9 @@ class LocalStore:
         """Raises ``ConfigError``: a folder has nobody to fetch from."""
         raise ConfigError(f"content store {self._objects.parent}: a folder fetches nothing; name a kubo: store")
 
+    def release(self, root: str) -> None:
+        """Nothing: nothing is pinned."""
+
     def expire(self, root: str, cids: Collection[str], now_us: int) -> None:
         """Nothing: these are all copies there are."""
 

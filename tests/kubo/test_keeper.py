@@ -31,6 +31,7 @@ from orthanc_ledger.keeper import LATE_S, NOT_CONFIRMED, NOT_ERASED, Keeper
 from orthanc_ledger.ledger import all_rows
 from orthanc_ledger.manifest import Manifest, Record
 from orthanc_ledger.outbox import Outbox
+from orthanc_ledger.sweep import Round
 from tests.conftest import ROOT, wait_until
 from tests.erase_make import confirm, no_grace
 from tests.gate_world import World, exits
@@ -183,7 +184,7 @@ def anchor(world: World, forged: Manifest, token: bytes, **differs: Any) -> str:
 
 
 def test_what_is_not_what_was_anchored_is_never_confirmed_and_keeps_nothing_else_waiting(
-    custodian: Custodian, world: World, hospital: Node
+    custodian: Custodian, world: World, hospital: Node, theirs: Node
 ) -> None:
     lost = cid_of(io.BytesIO(os.urandom(100)))
     differ = [
@@ -199,6 +200,7 @@ def test_what_is_not_what_was_anchored_is_never_confirmed_and_keeps_nothing_else
     custodian.work()
     assert [cid for cid, is_stored in stored(world).items() if is_stored] == [good]
     assert custodian.alarms == sorted((NOT_CONFIRMED, cid) for cid in differ)
+    assert pinned(theirs).isdisjoint(differ)
     keeper = custodian.keeper()
     for passed_s in (60, LATE_S):  # of one process
         while keeper.step():
@@ -261,6 +263,37 @@ def test_an_object_of_a_shape_that_nobody_makes_is_an_alarm_and_keeps_nothing_el
     assert (alarm.kind, alarm.claim) == (NOT_CONFIRMED, cid)
     assert re.search(said, alarm.text)
     assert stored(world) == {cid: False, str(world.node.index.select()[0].manifest): True}
+
+
+def test_nothing_of_what_is_no_manifest_is_fetched_but_its_root(
+    custodian: Custodian, world: World, hospital: Node, theirs: Node
+) -> None:
+    token = world.node.keyring.ensure_study(world.study_uid).token
+    data = os.urandom(1000)
+    below = leaf(hospital, data)
+    block = cbor.encode({"a film": cbor.CID(below)})
+    [root] = [line["Key"] for line in hospital.call("block/put", body=block, cid_codec="dag-cbor", mhtype="sha2-256")]
+    args = {"manifestCid": root, "study": token, "root": bytes(32), "count": 1, "kind": "original"}
+    world.ledger("owner", "node").submit("Anchor", args)
+    custodian.work()
+    assert custodian.alarms == [(NOT_CONFIRMED, root)]
+    assert root not in pinned(theirs)
+    assert not holds(theirs, cid_text(below))
+
+
+def test_a_manifest_that_nobody_sends_keeps_no_round_waiting(custodian: Custodian, world: World, theirs: Node) -> None:
+    custodian.work()
+    token = world.node.keyring.ensure_study(world.study_uid).token
+    anchor(world, manifest.build(token, 100, bytes(16), []), token, count=1)
+    keeper = custodian.keeper()
+    while keeper.step():
+        pass
+    lose(theirs, objects(world)[0])
+    custodian.later_s += 25 * HOUR_S
+    for _ in range(4):
+        custodian.later_s += 600  # it is due again
+        keeper.step()
+    assert holds(theirs, objects(world)[0])
 
 
 def test_what_comes_late_is_confirmed_then(custodian: Custodian, world: World, hospital: Node, kubos: Kubos) -> None:
@@ -353,6 +386,24 @@ def test_an_erased_study_is_gone_from_the_custodians_node_and_others_are_not(
     custodian.work_next_day()
     assert custodian.alarms == []
     assert Erasures(custodian.party.data_dir / ERASURES).all() == []
+
+
+def test_a_sweep_that_ends_behind_an_erasure_fetches_nothing_again(
+    custodian: Custodian, world: World, hospital: Node
+) -> None:
+    no_grace(world.node)
+    custodian.work()
+    cids, root = objects(world), str(world.node.index.select()[0].manifest)
+
+    def erase_at_the_end(round_: Round) -> bool:
+        if round_.objects == 3:
+            confirm(world.node, world.node.keyring.ensure_study(world.study_uid).token)
+            world.node.content.forget([root], cids)
+        return True
+
+    assert again(world).sweep(0.0).round(erase_at_the_end).is_sound
+    assert root not in pinned(hospital)
+    assert [cid for cid in (root, *cids) if holds(hospital, cid)] == []
 
 
 def test_an_erased_study_that_names_another_s_object_is_erased_but_for_that(

@@ -115,6 +115,10 @@ class KuboStore:
         """Pin it on as many nodes as must, which fetch what they lack."""
         self._pins.keep(root)
 
+    def release(self, root: str) -> None:
+        """Unpin it on all nodes."""
+        self._pins.drop([root])
+
     def expire(self, root: str, cids: Collection[str], now_us: int) -> None:
         """Drop what is older than ``keep_days`` and read back whole from enough nodes."""
         if self._connection.keep_days is None:
