@@ -22,7 +22,7 @@ from orthanc_ledger.index import Index
 from orthanc_ledger.instance import read_identifiers
 from orthanc_ledger.intake import Intake
 from orthanc_ledger.keyring import ERASED, Keyring
-from orthanc_ledger.ledger import Ledger, all_rows
+from orthanc_ledger.ledger import Ledger, all_rows, first_record
 from orthanc_ledger.manifest import Manifest
 from orthanc_ledger.node_key import Wrapping
 from orthanc_ledger.outbox import Outbox
@@ -209,8 +209,8 @@ class Eraser:
         return self._keyring.study_tokens() | {token for _, token, _ in self._index.studies() if token is not None}
 
     def _begin(self, token: bytes) -> None:
-        [confirmation] = self._ledger.query("HistoryOf", {"key": f"erasureConfirmation/{token.hex()}"})
-        self._erasures.begin(token, confirmation["value"]["time"])
+        confirmation = first_record(self._ledger, f"erasureConfirmation/{token.hex()}")
+        self._erasures.begin(token, confirmation["time"])
 
     def _collect(self, erasure: Erasure) -> None:
         """Give nobody the study's keys any more, and find what is held of it."""

@@ -22,7 +22,7 @@ from orthanc_ledger.content import ContentStore
 from orthanc_ledger.custody import agreed_on
 from orthanc_ledger.erasures import BLOCK, ROOT, Erasures
 from orthanc_ledger.errors import ConfigError, ContentAway, IntegrityError, NotHeld, ServiceAway
-from orthanc_ledger.ledger import Ledger, all_rows
+from orthanc_ledger.ledger import Ledger, all_rows, first_record
 from orthanc_ledger.library import Manifests, flag_name
 from orthanc_ledger.manifest import Record, check_anchored
 from orthanc_ledger.manifest import read as read_manifest
@@ -173,9 +173,9 @@ class Keeper:
         return erased
 
     def _note_erased(self, study: bytes) -> None:
-        if not self._ledger.query("HistoryOf", {"key": f"erasureDone/{study.hex()}/{self._organisation}"}):
-            [confirmed] = self._ledger.query("HistoryOf", {"key": f"erasureConfirmation/{study.hex()}"})
-            self._erasures.begin(study, confirmed["value"]["time"])
+        if first_record(self._ledger, f"erasureDone/{study.hex()}/{self._organisation}") is None:
+            confirmation = first_record(self._ledger, f"erasureConfirmation/{study.hex()}")
+            self._erasures.begin(study, confirmation["time"])
 
     # Erased studies
 
@@ -306,7 +306,7 @@ class Keeper:
         round_ = self._rounds.unfinished() or Round(self._clock())
         behind = {"after": round_.place} if round_.place else {}
         begun_s = self._monotonic()
-        for anchor in self._ledger.query("Anchors", {**behind, "limit": 1}):
+        for anchor in all_rows(self._ledger, "Anchors", behind):
             round_ = self._verify(anchor, round_)
             seconds = round_.seconds + self._monotonic() - begun_s
             place, anchors = anchor["manifestCid"], round_.anchors + 1

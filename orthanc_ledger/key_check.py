@@ -7,7 +7,7 @@ from typing import Any
 from orthanc_ledger import merkle
 from orthanc_ledger.errors import ContractError, IntegrityError, LedgerAway
 from orthanc_ledger.key_file import KeyFile, ReleasedKeys
-from orthanc_ledger.ledger import Ledger, OpenLedger
+from orthanc_ledger.ledger import Ledger, OpenLedger, first_record
 from orthanc_ledger.ledger.bearer import bearer_of
 from orthanc_ledger.recipient_key import PrivateKey
 
@@ -59,10 +59,9 @@ def check(
 
 
 def _release(ledger: Ledger, release: bytes) -> Mapping[str, Any]:
-    written = ledger.query("HistoryOf", {"key": f"release/{release.hex()}"})
-    if not written:
+    record: Mapping[str, Any] | None = first_record(ledger, f"release/{release.hex()}")
+    if record is None:
         raise Unseen(f"release {release.hex()} is not on the ledger as it is seen here")
-    record: Mapping[str, Any] = written[0]["value"]
     return record
 
 

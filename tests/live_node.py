@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,11 +35,13 @@ NATIVE = ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"]
 class LiveNode:
     """One node.
 
-    ``ports``: of the node (`clinical`, `research`) and of each peer that is a move destination, by AE title.
+    ``ports``: of the node (`clinical`, `research`) and of each peer that is a move destination, by AE title;
+    ``signers``: the words by which a role signs, where that is not `--as` and the role.
     """
 
     folder: Path
     ports: dict[str, int]
+    signers: Mapping[str, Sequence[object]] = field(default_factory=dict)
     process: "subprocess.Popen[bytes] | None" = None
     log: Path = field(init=False)
 
@@ -156,12 +158,13 @@ class LiveNode:
     def approve(self, study_uid: str, ae_title: str = "RESEARCH1", organisation: str = "ResearchMSP") -> str:
         """Register and confirm the node, ask for the study, approve as owner and custodian; the request's id."""
         tokens = self.folder / "tokens.json"
-        self.command("nodes", "register", ae_title)
-        self.command("nodes", "confirm", organisation, ae_title)
+        self.command("nodes", "register", ae_title, *self._as("research"))
+        self.command("nodes", "confirm", organisation, ae_title, *self._as("custodian"))
         self.command("studies", "--study", study_uid, "--tokens", tokens, "--for", organisation)
-        request = self.rows("request", "--studies", tokens, "--node", ae_title, "--duo", "DUO:0000042")[0]["id"]
+        words = ["--studies", tokens, "--node", ae_title, "--duo", "DUO:0000042", *self._as("research")]
+        request = self.rows("request", *words)[0]["id"]
         for who in ("custodian", "owner"):
-            self.command("approve", request, "--as", who)
+            self.command("approve", request, *self._as(who))
         return str(request)
 
     def children(self) -> list[int]:
@@ -180,6 +183,9 @@ class LiveNode:
     def all_processes(self) -> list[int]:
         """Process ids of whatever runs with this node's configuration, whoever started it."""
         return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if str(self.config) in _command(pid)]
+
+    def _as(self, role: str) -> Sequence[object]:
+        return self.signers.get(role, ("--as", role))
 
     def _words(self, *words: object) -> list[str]:
         return [sys.executable, "-m", "orthanc_ledger", "--config", str(self.config), *(str(word) for word in words)]

@@ -34,7 +34,7 @@ _MOMENT_S = 1.0  # a round's kill comes within
 _ANSWERS_S, _DRAIN_S = 300.0, 600.0  # else it hangs
 _APPROVED = 10
 _PACS = "PACS"
-_SERVING = Counter(clinical=2, research=2, anchorer=1, courier=1, sweeper=1, forwarder=1, supervisor=1)
+_SERVING = Counter(clinical=2, research=2, anchorer=1, courier=1, eraser=1, sweeper=1, forwarder=1, supervisor=1)
 _SETTINGS = {
     "batch": {"idle_s": 0.3, "max_instances": 200},
     "checkpoint_within_s": 1.0,

@@ -12,7 +12,7 @@ from orthanc_ledger.consortium.files import write_connection
 from orthanc_ledger.consortium.network import Network
 from orthanc_ledger.consortium.topology import LOOPBACK, Organisation, Topology, trial
 from orthanc_ledger.errors import ConfigError, ContractError
-from orthanc_ledger.ledger import Value
+from orthanc_ledger.ledger import Value, first_record
 from orthanc_ledger.ledger.contract.call import Assurance
 from orthanc_ledger.ledger.contract.policy import default_policy, policy_digest
 from orthanc_ledger.ledger.fabric.ledger import FabricLedger
@@ -77,7 +77,7 @@ def put_in_use(network: Network, changes: Mapping[str, Value] = _AS_IT_IS) -> No
     try:
         policy = trial_policy(network.topology, changes)
         with suppress(ContractError):  # there is none yet
-            policy = ledger.query("HistoryOf", {"key": "policy"})[0]["value"]
+            policy = first_record(ledger, "policy") or policy
         ledger.submit("InitPolicy", {"policy": policy})
     finally:
         ledger.close()

@@ -82,6 +82,11 @@ class OpenLedger(Ledger, Protocol):
         """Let go of files and connections; a later call takes them up again."""
 
 
+def first_record(ledger: Ledger, key: str) -> Any:
+    """What was first written under a key of the ledger's state (docs/contract.md), or None. Raises LedgerAway."""
+    return next((row["value"] for row in all_rows(ledger, "HistoryOf", {"key": key})), None)
+
+
 def _embedded(location: str, identity: Identity | None, clock: Clock, patience_s: float | None) -> OpenLedger:
     from orthanc_ledger.ledger.embedded import EmbeddedLedger  # here, because it imports this port
 

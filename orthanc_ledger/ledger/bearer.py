@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from orthanc_ledger.errors import ContractError
-from orthanc_ledger.ledger import OpenLedger
+from orthanc_ledger.ledger import OpenLedger, first_record
 from orthanc_ledger.ledger.contract.call import Caller
 from orthanc_ledger.ledger.contract.certificates import revocation_key
 from orthanc_ledger.ledger.members import Member, Members
@@ -32,7 +32,7 @@ def bearer_of(ledger: OpenLedger, certificate: bytes, time: int) -> Bearer:
     caller = member.caller
     if not member.valid_at(time):
         raise ContractError("NOT_PERMITTED", "certificate", "not valid now: have a new one issued")
-    if ledger.query("HistoryOf", {"key": revocation_key(caller.organisation, caller.serial)}):
+    if first_record(ledger, revocation_key(caller.organisation, caller.serial)) is not None:
         raise ContractError("NOT_PERMITTED", "certificate", "revoked: have a new one issued")
     role = ledger.query("GetPolicy", {})["organisations"].get(caller.organisation)
     if role is None:

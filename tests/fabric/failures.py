@@ -210,6 +210,16 @@ def hospital(network: Network, folder: Path, free_port: Callable[[], int]) -> It
         party = folder / "node" / "organisations" / each.role
         shutil.rmtree(party)
         shutil.copytree(network.party(each.name), party)
+    live.signers = {
+        each.role: (
+            "--ledger",
+            f"fabric:{network.connection(each.name)}",
+            "--as",
+            identity_of(network, each.name, "person"),
+        )
+        for each in network.topology.organisations
+        if each.role != "owner"
+    }
     live.start()
     try:
         site = Site(network, live, open_node(folder), Book(), Path(os.environ["FAILURES"]), [])
