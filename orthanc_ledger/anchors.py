@@ -1,16 +1,13 @@
 """The anchors on the ledger, and which of them this node made."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import cached_property
-from typing import Any
 
+from orthanc_ledger.custody import Anchor
 from orthanc_ledger.keyring import Keyring
 from orthanc_ledger.ledger import Ledger, all_rows
 from orthanc_ledger.ledger.identity import parse_certificate, serial_of
-
-Anchor = Mapping[str, Any]
-"""A row of the queries Anchors and AnchorsOfStudy."""
 
 
 def in_order(anchors: Iterable[Anchor]) -> list[Anchor]:

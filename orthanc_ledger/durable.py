@@ -16,6 +16,15 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def write_new(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Make a new file, durable with its name. Raises OSError, FileExistsError when there is one."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    sync(path.parent)
+
+
 def write_early(descriptor: int) -> None:
     """Have the end of a file go to the disk from now on, so that an `fsync` to come has less to wait for.
 

@@ -22,7 +22,7 @@ from orthanc_ledger.index import Index
 from orthanc_ledger.instance import read_identifiers
 from orthanc_ledger.intake import Intake
 from orthanc_ledger.keyring import ERASED, Keyring
-from orthanc_ledger.ledger import Ledger, all_rows, first_record
+from orthanc_ledger.ledger import Ledger, all_rows, first_record, is_erased
 from orthanc_ledger.manifest import Manifest
 from orthanc_ledger.node_key import Wrapping
 from orthanc_ledger.outbox import Outbox
@@ -195,7 +195,7 @@ class Eraser:
                 self._begin(event["args"]["study"])
         if not 0 <= now - checked < _DAY_S:
             for token in self._held():
-                if self._ledger.query("StandingOf", {"study": token})["erased"] == "erased":
+                if is_erased(self._ledger, token):
                     self._begin(token)
             checked = now
         if (place, checked) != self._erasures.place():

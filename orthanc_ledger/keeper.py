@@ -16,13 +16,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from orthanc_ledger.anchors import Anchor
 from orthanc_ledger.clock import Clock
 from orthanc_ledger.content import ContentStore
-from orthanc_ledger.custody import agreed_on
+from orthanc_ledger.custody import Anchor, agreed_on
 from orthanc_ledger.erasures import BLOCK, ROOT, Erasures
 from orthanc_ledger.errors import ConfigError, ContentAway, IntegrityError, NotHeld, ServiceAway
-from orthanc_ledger.ledger import Ledger, all_rows, first_record
+from orthanc_ledger.ledger import Ledger, all_rows, first_record, first_row, is_erased
 from orthanc_ledger.library import Manifests, flag_name
 from orthanc_ledger.manifest import Record, check_anchored
 from orthanc_ledger.manifest import read as read_manifest
@@ -167,7 +166,7 @@ class Keeper:
 
     def _is_erased(self, study: bytes) -> bool:
         """Whether the ledger calls a study erased; then it is carried out, unless it was."""
-        erased: bool = self._ledger.query("StandingOf", {"study": study})["erased"] == "erased"
+        erased = is_erased(self._ledger, study)
         if erased:
             self._note_erased(study)
         return erased
@@ -306,14 +305,15 @@ class Keeper:
         round_ = self._rounds.unfinished() or Round(self._clock())
         behind = {"after": round_.place} if round_.place else {}
         begun_s = self._monotonic()
-        for anchor in all_rows(self._ledger, "Anchors", behind):
+        anchor = first_row(self._ledger, "Anchors", behind)
+        if anchor is None:
+            self._rounds.keep(replace(round_, finished=self._clock()))
+            self._tell(round_)
+        else:
             round_ = self._verify(anchor, round_)
             seconds = round_.seconds + self._monotonic() - begun_s
             place, anchors = anchor["manifestCid"], round_.anchors + 1
             self._rounds.keep(replace(round_, place=place, anchors=anchors, seconds=seconds))
-            return True
-        self._rounds.keep(replace(round_, finished=self._clock()))
-        self._tell(round_)
         return True
 
     def _verify(self, anchor: Anchor, round_: Round) -> Round:

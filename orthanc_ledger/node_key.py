@@ -17,7 +17,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from orthanc_ledger.durable import sync
+from orthanc_ledger.durable import sync, write_new
 from orthanc_ledger.errors import ConfigError
 
 SIZE = 32
@@ -117,7 +117,7 @@ class NodeKey:
 
     def stage(self, key: bytes, wrapping: Wrapping | None = None) -> None:
         """Keep a key beside the one in force, wrapped as that one or otherwise; durable. Raises OSError, too."""
-        _write_new(self._new, (wrapping or WRAPPINGS[self.scheme]).wrap(key))
+        write_new(self._new, (wrapping or WRAPPINGS[self.scheme]).wrap(key))
 
     def unstage(self) -> None:
         """Destroy what is staged, which nothing may be under. Raises OSError."""
@@ -220,18 +220,9 @@ def _read(path: Path) -> bytes:
 
 def _make(path: Path, content: bytes) -> None:
     try:
-        _write_new(path, content)
+        write_new(path, content)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be made: {error.strerror}") from error
-
-
-def _write_new(path: Path, content: bytes) -> None:
-    """Make a file that only its owner can read, durable with its name. Raises OSError."""
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    sync(path.parent)
 
 
 def _destroy(path: Path) -> None:

@@ -26,7 +26,7 @@ from orthanc_ledger.errors import ContentAway, ContractError, IntegrityError, No
 from orthanc_ledger.holdings import Holding, Holdings, Outcome
 from orthanc_ledger.key_check import Grant, Outdated, Unseen, check
 from orthanc_ledger.key_file import InstanceKeys, KeyFile
-from orthanc_ledger.ledger import OpenLedger, all_rows, refused_for_now
+from orthanc_ledger.ledger import OpenLedger, all_rows, is_erased, refused_for_now
 from orthanc_ledger.manifest import Record, check_anchored
 from orthanc_ledger.manifest import read as read_manifest
 from orthanc_ledger.recipient_key import PrivateKey
@@ -118,7 +118,7 @@ class Pull:
         Raises LedgerAway, ContentAway, ServiceAway when a folder cannot be deleted: a repeat goes on.
         """
         studies = {holding.study: None for holding in self._holdings.all()}
-        erased = [each for each in studies if self._ledger.query("StandingOf", {"study": each})["erased"] == "erased"]
+        erased = [each for each in studies if is_erased(self._ledger, each)]
         for study in erased:
             for holding in self._holdings.of_study(study):
                 for folder in (holding.folder, _staging(holding), self._quarantine / holding.release.hex()):

@@ -7,7 +7,6 @@ ML-KEM and X25519 holds. Base mode says nothing of the sender: `key_file.py` has
 import base64
 import binascii
 import hashlib
-import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from cryptography.hazmat.primitives import hpke
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
-from orthanc_ledger.durable import sync
+from orthanc_ledger.durable import write_new
 from orthanc_ledger.errors import ConfigError, IntegrityError, Unreadable
 
 PUBLIC_FILE = "public.key"
@@ -103,12 +102,7 @@ class PrivateKey:
                 (PRIVATE_FILE, _PRIVATE_LABEL, self._seed, 0o600),
                 (PUBLIC_FILE, _PUBLIC_LABEL, self.public.raw, 0o644),
             ):
-                descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-                with open(descriptor, "w", encoding="ascii") as file:
-                    file.write(f"{label} {base64.b64encode(raw).decode()}\n")
-                    file.flush()
-                    os.fsync(file.fileno())
-            sync(folder)
+                write_new(folder / name, f"{label} {base64.b64encode(raw).decode()}\n".encode("ascii"), mode)
         except FileExistsError as error:
             raise ConfigError(
                 f"{error.filename} exists already: keys are never overwritten, choose another folder"

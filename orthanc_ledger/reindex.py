@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from orthanc_ledger import tokens
-from orthanc_ledger.anchors import Anchor, Anchors, in_order
+from orthanc_ledger.anchors import Anchors, in_order
 from orthanc_ledger.arrival import read_head
 from orthanc_ledger.attributes import Attributes
 from orthanc_ledger.batch import describe
+from orthanc_ledger.custody import Anchor
 from orthanc_ledger.durable import sync
 from orthanc_ledger.errors import IntegrityError, NotHeld, Unreadable
 from orthanc_ledger.index import Index, Instance, Supersession

@@ -14,7 +14,7 @@ from orthanc_ledger.assemble import KEYRING
 from orthanc_ledger.config import Config, load
 from orthanc_ledger.content.kubo.connection import read_connection
 from orthanc_ledger.content.local import LocalStore
-from orthanc_ledger.durable import sync
+from orthanc_ledger.durable import sync, write_new
 from orthanc_ledger.errors import ConfigError, ContractError
 from orthanc_ledger.keyring import Keyring
 from orthanc_ledger.ledger import ml_dsa, open_ledger
@@ -184,10 +184,7 @@ def _write(path: Path, content: bytes, mode: int) -> None:
     """Replace a file, wholly or not at all. Raises OSError."""
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    write_new(new, content, mode)
     os.replace(new, path)
     sync(path.parent)
 

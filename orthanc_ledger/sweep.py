@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
-from orthanc_ledger.anchors import Anchor, Anchors
+from orthanc_ledger.anchors import Anchors
 from orthanc_ledger.clock import Clock
-from orthanc_ledger.custody import agreed_on
+from orthanc_ledger.custody import Anchor, agreed_on
 from orthanc_ledger.database import Database
 from orthanc_ledger.errors import ContentAway, IntegrityError, NotHeld, ServiceAway
 from orthanc_ledger.index import Index, Instance
-from orthanc_ledger.ledger import Ledger
+from orthanc_ledger.ledger import Ledger, is_erased
 from orthanc_ledger.library import Checked, Library, flag_name
 from orthanc_ledger.manifest import Record
 from orthanc_ledger.outbox import Outbox
@@ -218,14 +218,14 @@ class Sweep:
         if study_uid is None:
             if not self._anchors.is_own(anchor):
                 return replace(round_, elsewhere=round_.elsewhere + 1)
-            if self._is_erased(anchor):
+            if is_erased(self._ledger, anchor["study"]):
                 return round_
             self._report_not_held(anchor)
             return replace(round_, not_held=round_.not_held + 1)
         try:
             objects = self._library.check_manifest(study_uid, anchor, every_copy=True)
         except (IntegrityError, NotHeld) as fault:
-            if self._is_erased(anchor):  # at this moment
+            if is_erased(self._ledger, anchor["study"]):  # at this moment
                 return round_
             self._report_manifest(study_uid, anchor, fault)
             count = anchor["count"]
@@ -260,12 +260,8 @@ class Sweep:
             damaged += self._report(study_uid, anchor, faulty)
         if not damaged:
             now_us = self._clock() * 1_000_000
-            self._library.tend(anchor["manifestCid"], cids, now_us, lambda: self._is_erased(anchor))
+            self._library.tend(anchor["manifestCid"], cids, now_us, lambda: is_erased(self._ledger, anchor["study"]))
         return replace(round_, damaged=round_.damaged + damaged)
-
-    def _is_erased(self, anchor: Anchor) -> bool:
-        """Whether nothing of it is to be held here: its eraser sees to that."""
-        return bool(self._ledger.query("StandingOf", {"study": anchor["study"]})["erased"] == "erased")
 
     def _report_not_held(self, anchor: Anchor) -> None:
         cid = anchor["manifestCid"]

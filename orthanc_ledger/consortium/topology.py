@@ -75,8 +75,8 @@ class Chaincode:
 
 
 @dataclass(frozen=True)
-class Kubo:
-    """An organisation's IPFS node: TCP ports for the other nodes (swarm), and for its own organisation (RPC)."""
+class _IpfsPeer:
+    """TCP ports for the others of its kind, and for its own organisation."""
 
     name: str
     port: int
@@ -85,23 +85,16 @@ class Kubo:
 
     @property
     def swarm(self) -> str:
-        """Where other nodes reach it, as a multiaddr without its peer id."""
+        """Where the others reach it, as a multiaddr without its peer id."""
         return multiaddr(self.host, self.port)
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """An ipfs-cluster peer beside a Kubo node of its number: TCP ports for the other peers, and for its REST API."""
+class Kubo(_IpfsPeer):
+    """An organisation's IPFS node; its API is the RPC API."""
 
-    name: str
-    port: int
-    api_port: int
-    host: str = LOOPBACK
 
-    @property
-    def swarm(self) -> str:
-        """Where other peers reach it, as a multiaddr without its peer id."""
-        return multiaddr(self.host, self.port)
+class Cluster(_IpfsPeer):
+    """An ipfs-cluster peer beside a Kubo node of its number; its API is the REST API."""
 
 
 Server = Orderer | Peer | Chaincode | Kubo | Cluster

@@ -82,9 +82,21 @@ class OpenLedger(Ledger, Protocol):
         """Let go of files and connections; a later call takes them up again."""
 
 
+def first_row(ledger: Ledger, query: str, args: Mapping[str, Value]) -> Mapping[str, Any] | None:
+    """The first row of a list, None when it is empty. Raises as ``query``."""
+    rows: list[Mapping[str, Any]] = ledger.query(query, {**args, "limit": 1})
+    return next(iter(rows), None)
+
+
 def first_record(ledger: Ledger, key: str) -> Any:
-    """What was first written under a key of the ledger's state (docs/contract.md), or None. Raises LedgerAway."""
-    return next((row["value"] for row in all_rows(ledger, "HistoryOf", {"key": key})), None)
+    """What was first written under a key of the ledger's state (docs/contract.md), or None. Raises as ``query``."""
+    row = first_row(ledger, "HistoryOf", {"key": key})
+    return None if row is None else row["value"]
+
+
+def is_erased(ledger: Ledger, study: bytes) -> bool:
+    """Whether a study's erasure was confirmed. Raises as ``query``."""
+    return bool(ledger.query("StandingOf", {"study": study})["erased"] == "erased")
 
 
 def _embedded(location: str, identity: Identity | None, clock: Clock, patience_s: float | None) -> OpenLedger:

@@ -383,11 +383,6 @@ class TestAnswers:
         with pytest.raises(ContentAway, match="cannot delete"):
             kubo.collect()
 
-    def test_a_block_that_is_pinned_is_not_called_removed(self, server: Server, kubo: Kubo) -> None:
-        server.answer = lambda handler: handler.say(lines({"Hash": FILE, "Error": "pinned via"}))
-        with pytest.raises(ContentAway, match="pinned via"):
-            kubo.remove(FILE)
-
 
 def write(folder: Path, url: str, **changes: Any) -> Path:
     (folder / "token").write_text(SECRET + "\n")

@@ -144,11 +144,6 @@ class Kubo(Api):
             if _NOT_PINNED not in error.said:
                 raise
 
-    def remove(self, cid: str) -> None:
-        """Delete a block that is not pinned; nothing when there is none."""
-        if fault := self._json(_call("block/rm", arg=cid, force="true")).get("Error"):
-            raise self.error("block/rm", f"{cid}: {fault}")
-
     def collect(self) -> None:
         """Delete all blocks that are not pinned."""
         for line in self.lines(self._post(_call("repo/gc"), wait_s=_WORK_S), "repo/gc"):
