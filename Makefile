@@ -7,8 +7,9 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 SOURCES := orthanc_ledger dicom_scp
 
-# Where Go is (scripts/go-toolchain); of all recipes, as nothing else is in there.
-export PATH := $(CURDIR)/.venv/tools:$(PATH)
+# Where Go is (scripts/go-toolchain); of all recipes, as nothing else is in there. Not what an activated .venv/ puts in
+# front: its storescu is pynetdicom's, not dcmtk's.
+export PATH := $(CURDIR)/.venv/tools:$(subst $(CURDIR)/.venv/bin:,,$(PATH))
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 16

@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ def answers(port: int, caller: str) -> bool:
 
 def store(port: int, paths: Sequence[Path]) -> str:
     """Send files as the modality does; returns with what. Raises StepFailed unless each was answered 0x0000."""
-    storescu = shutil.which("storescu")
+    storescu = _dcmtk_storescu()
     if storescu is not None:
         command = [storescu, "-aet", MODALITY, "-aec", AE_TITLE, "127.0.0.1", str(port), *map(str, paths)]
         # dcmtk waits 40 ms for every small packet otherwise
@@ -61,6 +62,13 @@ def store(port: int, paths: Sequence[Path]) -> str:
         statuses = {assoc.send_c_store(path).get("Status") for path in paths}
     expect(statuses == {0x0000}, f"expected status 0x0000 for each object, got {statuses}")
     return "pynetdicom"
+
+
+def _dcmtk_storescu() -> str | None:
+    """Path of dcmtk's storescu; in an activated venv pynetdicom's comes first, which encodes data sets anew."""
+    own = Path(sys.executable).parent
+    folders = [folder for folder in os.get_exec_path() if Path(folder) != own]
+    return shutil.which("storescu", path=os.pathsep.join(folders))
 
 
 def find_studies(port: int) -> int:

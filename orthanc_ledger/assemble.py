@@ -10,14 +10,14 @@ from orthanc_ledger import tokens
 from orthanc_ledger.anchorer import Anchorer, Pace
 from orthanc_ledger.anchors import Anchors
 from orthanc_ledger.clock import Clock, system_clock, system_clock_us
-from orthanc_ledger.config import Config, Party
+from orthanc_ledger.config import Config, Party, check_data_dir
 from orthanc_ledger.content import ContentStore, open_store
 from orthanc_ledger.courier import ROLLED_BACK, Courier, Errand
 from orthanc_ledger.datasets import Datasets
 from orthanc_ledger.deliveries import Deliveries
 from orthanc_ledger.erasure import Eraser
 from orthanc_ledger.erasures import Erasures
-from orthanc_ledger.errors import ConfigError, ServiceAway
+from orthanc_ledger.errors import ServiceAway
 from orthanc_ledger.find import Catalogue
 from orthanc_ledger.forwarding import Forwarding
 from orthanc_ledger.forwards import Forwards
@@ -254,8 +254,7 @@ def keeper(
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Keeper:
     """The custodian's keeper; only one process may run it. Raises ConfigError."""
-    if not party.data_dir.is_dir():
-        raise ConfigError(f"data_dir: expected a folder at {party.data_dir}")
+    check_data_dir(party)
     outbox = Outbox(party.data_dir / OUTBOX, clock)
     content = open_store(party.content)
     pay = PacedStore(content, party.sweep_mb_s * (1 << 20), sleep).pay if party.sweep_mb_s else lambda _: None

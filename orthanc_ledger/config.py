@@ -125,6 +125,14 @@ def load_party(path: Path) -> Party:
     return party
 
 
+def check_data_dir(party: Party) -> None:
+    """Raises ConfigError when a party's data_dir is not there: one made anew, as its disk is not mounted, would know of
+    nothing that is to be erased.
+    """
+    if not party.data_dir.is_dir():
+        raise ConfigError(f"data_dir: expected a folder at {party.data_dir}: make it, or mount its disk")
+
+
 def _read(kind: type[T], path: Path, made_by: str) -> T:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -261,7 +269,7 @@ def _value(hint: Any, raw: Any, path: str, where: str, base: Path) -> Any:
     if hint is int and isinstance(raw, int) and not isinstance(raw, bool) and raw >= 0:
         return raw
     if hint is str and isinstance(raw, str):
-        scheme, _, rest = raw.partition(":")
-        located = where in ("content", "ledger") and "://" not in rest
+        scheme, colon, rest = raw.partition(":")
+        located = colon and where in ("content", "ledger") and "://" not in rest
         return f"{scheme}:{base / rest}" if located or (scheme == "path" and rest) else raw
     raise ConfigError(f"{path}: {where}: expected {getattr(hint, '__name__', hint)}, got {raw!r}")

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import sqlite3
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from orthanc_ledger.arrival import read_head
@@ -91,7 +91,7 @@ class Removal:
         for erasure in self._erasures.in_state("collected"):
             if erasure.study_uid is not None:
                 self._remove(erasure, erasure.study_uid)
-            self._erasures.advance(erasure, "taken")
+            self._erasures.advance(erasure, "taken", erasure.study_uid)
 
     def _remove(self, erasure: Erasure, study_uid: str) -> None:
         batches = self._index.batches_of(study_uid)
@@ -116,7 +116,8 @@ class Eraser:
     """Everything else: finds what is to be erased, makes it unreadable, says so, and watches that all do.
 
     ``lock`` keeps other erasers away, ``repairs`` whoever replaces bad copies (repair.py): none may bring back what is
-    being forgotten. ``wait_s``: after so many seconds it is an alarm that somebody has not said so.
+    being forgotten. ``wait_s``: after so many seconds it is an alarm that somebody has not said so. ``is_released``:
+    whether what else holds a study by its UID (in Orthanc, its storage) has let go of it; asked again until it has.
     """
 
     def __init__(
@@ -132,6 +133,7 @@ class Eraser:
         repairs: Path,
         wait_s: float,
         clock: Clock,
+        is_released: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self._ledger = ledger
         self._index = index
@@ -144,6 +146,7 @@ class Eraser:
         self._repairs = repairs
         self._wait_s = wait_s
         self._clock = clock
+        self._is_released = is_released
         self._watched_at: int | None = None
 
     def run(self, stop: threading.Event, retry_s: float) -> None:
@@ -173,7 +176,7 @@ class Eraser:
                 self._watch()
             for erasure in self._erasures.in_state("erased"):
                 self._collect(erasure)
-            if taken := self._erasures.in_state("taken"):
+            if taken := [each for each in self._erasures.in_state("taken") if self._may_clear(each)]:
                 self._clear(taken)
             if cleared := self._erasures.in_state("cleared"):
                 self._erasures.scrub()
@@ -230,7 +233,6 @@ class Eraser:
                     LOGGER.warning(
                         "erased, but for what another manifest names: study %s: %s", erasure.token.hex(), kept
                     )
-        self._released_elsewhere()
         for database in (self._index, self._outbox, self._forwards):
             database.scrub()
         new_node_key(self._outbox, self._keyring, {erasure.token for erasure in taken})
@@ -238,10 +240,8 @@ class Eraser:
             self._erasures.advance(erasure, "cleared")
             LOGGER.info("erased: study %s", erasure.token.hex())
 
-    def _released_elsewhere(self) -> None:
-        """The place for whatever must have let go of a study before this organisation says that it is erased: here the
-        queue of forwards, which `Removal` has emptied; in Orthanc, its own storage.
-        """
+    def _may_clear(self, erasure: Erasure) -> bool:
+        return erasure.study_uid is None or self._is_released(erasure.study_uid)
 
     def _manifests(self, erasure: Erasure) -> list[Manifest]:
         """Raises LedgerAway, ContentAway."""

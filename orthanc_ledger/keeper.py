@@ -105,8 +105,8 @@ class Keeper:
     def run(self, stop: threading.Event, lock: Path, retry_s: float) -> None:
         """Work until ``stop`` is set; tried again ``retry_s`` after a service was away.
 
-        Raises ConfigError when another keeper holds ``lock``, or the content store must not be used; ContractError when
-        the ledger takes this organisation for no custodian.
+        Raises ConfigError when another keeper holds ``lock``, the content store must not be used, or the ledger knows
+        this organisation as no custodian.
         """
         self._stop = stop
         said = ""
@@ -140,6 +140,9 @@ class Keeper:
 
     def _begin(self) -> None:
         if not self._has_begun:
+            # a research centre's keeper would say ErasureDone of what `pull` has still in the clear
+            if self._ledger.query("GetPolicy", {})["organisations"].get(self._organisation) != "custodian":
+                raise ConfigError(f"organisation: expected the ledger's custodian, got {self._organisation}")
             self._content.recover()
             for anchor in all_rows(self._ledger, "Anchors", {}):
                 if not anchor["stored"]:

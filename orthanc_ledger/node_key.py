@@ -154,7 +154,7 @@ class NodeKey:
         return self.path.with_name(f"{self.path.name}.old")
 
     def _unwrap(self, path: Path) -> bytes:
-        content = _read(path)
+        content = _read(path, private=True)
         scheme = "passphrase" if content.startswith(_MAGIC) else "file"
         if path == self.path and scheme != self.scheme:
             raise ConfigError(f"node key {path}: expected {self.scheme}:, is {scheme}: write `node_key: {scheme}:…`")
@@ -211,9 +211,12 @@ def _typed(variable: str, new: bool) -> bytes:
     return typed
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, private: bool = False) -> bytes:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            if private and os.fstat(file.fileno()).st_mode & 0o077:
+                raise ConfigError(f"node key {path}: others on this machine may read it: chmod 600")
+            return file.read()
     except OSError as error:
         raise ConfigError(f"node key {path}: {error.strerror}; restore it from its backup") from error
 

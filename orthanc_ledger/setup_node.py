@@ -22,7 +22,7 @@ from orthanc_ledger.ledger.contract.policy import default_policy
 from orthanc_ledger.ledger.embedded import EmbeddedLedger, create_ledger
 from orthanc_ledger.ledger.identity import ca_certificate, create_organisation, issue, load_identity, read_certificate
 from orthanc_ledger.ledger.members import Members
-from orthanc_ledger.node_key import locate
+from orthanc_ledger.node_key import locate, read_passphrase
 
 CONFIG_NAME = "orthanc-ledger.yaml"
 ORGANISATIONS = "organisations"
@@ -125,6 +125,8 @@ def create_node(plan: Plan) -> Config:
     objects = directory / "data" / "objects" if plan.content is None else read_connection(plan.content).local
     if objects.exists():
         raise ConfigError(f"--content {plan.content}: local: {objects}: there is something already; name a new folder")
+    if plan.passphrase:
+        read_passphrase(new=True)  # before anything is made: one that is not there is no reason for half a node
     seat = _founded(plan, directory) if plan.ledger is None else _joined(plan, plan.ledger)
     (directory / "data").mkdir(parents=True, mode=0o700, exist_ok=True)
     (directory / "keys").mkdir(mode=0o700)

@@ -129,6 +129,13 @@ def test_the_partys_example_has_every_key_and_reads() -> None:
     assert party.content == f"local:{ROOT}/config/data/objects"
 
 
+def test_a_url_without_a_scheme_stays_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "party.yaml"
+    example = (ROOT / "config" / "party.yaml").read_text()
+    path.write_text(example.replace("content: local:data/objects", "content: kubo.yaml"))
+    assert load_party(path).content == "kubo.yaml"
+
+
 @pytest.mark.parametrize(
     ("line", "named"),
     [("colour: red", "colour: unknown key"), ("ae_title: TOO LONG FOR A TITLE", "AE title 'TOO LONG"), ("", "missing")],

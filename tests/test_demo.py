@@ -13,6 +13,8 @@ from conftest import ROOT, wait_until
 from demo_run import COMMAND, DEADLINE_S, processes_of, run_demo, run_mutated
 from pydicom import dcmread
 
+from dicom_scp import demo_peers
+
 STEPS = 16
 INTERRUPTED_WHILE_A_COMMAND_STARTS = """
 MODULE = "dicom_scp.demo_node"
@@ -42,6 +44,13 @@ def test_the_demo_shows_every_step_and_leaves_a_node_that_verifies(tmp_path: Pat
     header = dcmread(next(samples_dir.rglob("mr_0004/*.dcm")), stop_before_pixels=True)
     private = [str(header[keyword].value) for keyword in ("PatientName", "StudyInstanceUID", "SeriesInstanceUID")]
     assert [value for value in private if value in done.stdout] == []
+
+
+def test_in_an_activated_venv_the_modality_is_not_pynetdicoms_storescu(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Path(sys.executable).parent
+    assert (own / "storescu").exists()
+    monkeypatch.setenv("PATH", f"{own}{os.pathsep}/nowhere")
+    assert demo_peers._dcmtk_storescu() is None
 
 
 def test_without_dcmtk_the_modality_is_pynetdicom_and_an_interrupt_ends_all_that_was_started(

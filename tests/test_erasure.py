@@ -21,6 +21,7 @@ from erase_make import (
     no_grace,
     slice_of,
 )
+from gate_world import World, exits
 from node_make import drain, make_node, open_node, store
 from pydicom.dataset import Dataset
 
@@ -137,6 +138,21 @@ def test_an_open_batch_of_it_is_discarded_with_its_sealed_files(node: Node) -> N
     assert not any(staging.rglob("*"))
     eraser.step()
     assert token not in node.keyring.study_tokens()
+
+
+def test_nothing_is_called_erased_before_what_else_holds_it_has_let_go(node: Node) -> None:
+    token, asked, held = erased(node), list[str](), {STUDY}
+    eraser, anchorer = node.eraser(), node.anchorer()
+    eraser._is_released = lambda uid: asked.append(uid) or uid not in held  # type: ignore[func-returns-value]
+    eraser.step()
+    drain(node, anchorer)
+    eraser.step()
+    assert (asked, events(node, "ErasureDone")) == ([STUDY], [])
+    held.clear()
+    eraser.step()
+    assert events(node, "ErasureDone") == ["HospitalMSP"]
+    assert token not in node.keyring.study_tokens()
+    assert STUDY.encode() not in (node.config.data_dir / "erasures.db").read_bytes()
 
 
 def test_carried_out_once_however_often_the_processes_look(node: Node) -> None:
@@ -305,6 +321,20 @@ def test_who_has_not_carried_it_out_in_time_is_an_alarm(node: Node, command: Com
     assert node.erasures.all() == []
 
 
+def test_who_got_something_of_it_is_waited_for_too(node: Node, command: Command) -> None:
+    token = erased_later(node)
+    world = World(node, node.config.data_dir.parent.parent, STUDY, [f"{STUDY}.5.1"])
+    world.approve(world.request(), "owner", "custodian")
+    assert exits(world) == {*world.sop_uids}
+    confirm(node, token)
+    assert command("erase", "list", "--json").row["missing"] == ["CustodianMSP", "HospitalMSP", "ResearchMSP"]
+    carry_out(node)
+    assert command("erase", "list", "--json").row["missing"] == ["CustodianMSP", "ResearchMSP"]
+    for who in ("custodian", "research"):
+        ledger_as(node, who).submit("ErasureDone", {"study": token})
+    assert command("erase", "list", "--json").row["missing"] == []
+
+
 def test_alarms_and_notices_of_other_studies_stay(node: Node) -> None:
     erased(node)
     [instance] = node.index.select(studies=[OTHER])
@@ -323,6 +353,12 @@ def test_pages_of_a_listing_go_on_behind_an_erasure(node: Node) -> None:
 
 
 # Commands
+
+
+def test_the_time_of_grace_is_told(node: Node, command: Command) -> None:
+    store(node, slice_of(STUDY, 1))
+    drain(node)
+    assert "once 7 days have gone;" in command("erase", "request", STUDY).out
 
 
 def test_a_study_is_erased_by_commands(node: Node, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from node_make import drain, make_node, store, variant
 
 from orthanc_ledger import verify
 from orthanc_ledger.assemble import Node
+from orthanc_ledger.content.cid import cid_of
 from orthanc_ledger.errors import ContentAway, IntegrityError
 from orthanc_ledger.index import Instance
 from orthanc_ledger.instance import open_instance
@@ -78,6 +79,32 @@ def test_a_damaged_object_is_reported_again_once_the_ledger_had_the_first_report
             pass
         (call,) = node.outbox.posted()
         node.outbox.done(call)
+
+
+@pytest.mark.parametrize("in_memory", [True, False], ids=["small", "streamed"])
+def test_neither_another_data_set_nor_other_sealed_bytes_than_recorded_are_opened(
+    node: Node, in_memory: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Either with all else as it must be: as who has its keys might."""
+    monkeypatch.setattr(verify, "IN_MEMORY", (1 << 24) if in_memory else 0)
+    instance, _ = instances(node)
+    study = node.keyring.ensure_study(instance.study_uid)
+    [record, _] = node.manifests.read(str(instance.manifest), study.token).records
+    _, key_id = node.manifests.record(str(instance.manifest), study.token, record.instance)
+    key = node.keyring.batch_key(key_id)
+    with open_verified(record, study, key, node.content):
+        pass
+    other = replace(record, digest=bytes(len(record.digest)))
+    with pytest.raises(IntegrityError, match="differs from the manifest's digest"):
+        verify.verify(other, study, key, node.content)
+
+    class Content:
+        def open(self, _: str) -> BinaryIO:
+            return node.content.open(record.object)
+
+    elsewhere = replace(record, object=cid_of(io.BytesIO(b"other sealed bytes")))
+    with pytest.raises(IntegrityError, match=elsewhere.object):
+        verify.verify(elsewhere, study, key, Content())
 
 
 def test_a_missing_object_is_withheld_alarmed_and_reported(node: Node) -> None:

@@ -55,6 +55,13 @@ def opened(keyring: Keyring) -> object:
     return keyring.k_lookup, keyring.study(STUDY), keyring.study(OTHER), keys, keyring.study_tokens()
 
 
+def test_a_key_that_others_may_read_is_refused(keyring: Keyring, place: NodeKey, tmp_path: Path) -> None:
+    """As a copy is that was put back from a backup by `cp`."""
+    place.path.chmod(0o644)
+    with pytest.raises(ConfigError, match=r"node\.key: others on this machine may read it: chmod 600"):
+        Keyring.open(tmp_path / KEYRING, place)
+
+
 # Rotation
 
 
@@ -70,6 +77,14 @@ def test_everything_opens_under_the_new_key_and_nothing_under_the_old(keyring: K
     place.path.write_bytes(old)
     with pytest.raises(ConfigError, match="is not the key of keyring"):
         Keyring.open(keyring._path, place)
+
+
+def test_the_old_key_s_place_on_the_disk_is_overwritten(keyring: Keyring, place: NodeKey, tmp_path: Path) -> None:
+    same, old = tmp_path / "same", place.path.read_bytes()
+    same.hardlink_to(place.path)
+    keyring.rotate()
+    assert len(same.read_bytes()) == len(old)
+    assert same.read_bytes() not in (old, bytes(len(old)), place.path.read_bytes())
 
 
 def test_who_has_the_keyring_open_goes_on_reading_and_writing(keyring: Keyring, place: NodeKey) -> None:
@@ -375,6 +390,17 @@ def test_a_key_is_put_under_a_passphrase_and_that_is_changed(
     assert command("node-key", "rotate", "--passphrase").code == 0
     passphrase.write_text("third horse")
     assert healthy(open_node(tmp_path))
+
+
+def test_init_without_the_passphrase_makes_nothing(
+    tmp_path: Path, passphrase: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = Plan(tmp_path / "node", tmp_path / "backup", all_roles=True, passphrase=True)
+    monkeypatch.setenv(PASSPHRASE_FILE, str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match="nowhere"):
+        create_node(plan)
+    monkeypatch.setenv(PASSPHRASE_FILE, str(passphrase))
+    create_node(plan)
 
 
 def test_init_makes_a_key_under_a_passphrase_and_so_is_its_copy(tmp_path: Path, passphrase: Path) -> None:

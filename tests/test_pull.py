@@ -26,6 +26,7 @@ from orthanc_ledger.instance import open_instance
 from orthanc_ledger.key_client import Denied
 from orthanc_ledger.key_file import InstanceKeys, KeyFile, ReleasedKeys
 from orthanc_ledger.ledger.identity import issue, load_identity, read_certificate, serial_of, tls_files
+from orthanc_ledger.manifest import Manifest
 from orthanc_ledger.recipient_key import PrivateKey
 from orthanc_ledger.spool import CONFLICTS
 from orthanc_ledger.tokens import ObjectKeys
@@ -148,6 +149,33 @@ def test_a_second_anchor_of_an_instance_is_never_taken_for_the_first(centre: Cen
     request = keys.request(future=True)
     store(world.node, variant(SOPInstanceUID=world.sop_uids[0], PatientID="SOMEBODY ELSE"))
     manifest = anchor_conflict(world)
+    with pytest.raises(IntegrityError, match="not the one that counts"):
+        centre.pull(request, Replay(released(keys, request, manifest)))
+    assert centre.files == []
+    assert [told["outcome"] for told in centre.told("LogRetrieval")] == ["failed"]
+
+
+@pytest.mark.parametrize("differs", [{"root": bytes(32)}, {"count": 2}])
+def test_an_earlier_manifest_of_another_root_or_count_than_anchored_ends_the_pull(
+    centre: Centre, differs: dict[str, Any]
+) -> None:
+    """Of the hospital's, by its CID, which it does not release."""
+    keys, world = centre.keys, centre.keys.world
+    request = keys.request(future=True)
+    store(world.node, variant(SOPInstanceUID=world.sop_uids[0], PatientID="SOMEBODY ELSE"))
+    anchor_conflict(world, **differs)
+    store(world.node, variant(SOPInstanceUID="1.2.826.0.1.3680043.10.1.4", InstanceNumber="4"))
+    drain(world.node)
+    (last,) = world.node.index.select(instances=["1.2.826.0.1.3680043.10.1.4"])
+    manifest = world.node.manifests.read(str(last.manifest), keys.study)
+    with pytest.raises(IntegrityError, match="records as anchored"):
+        centre.pull(request, Replay(released(keys, request, manifest)))
+    assert centre.files == []
+
+
+def released(keys: KeyWorld, request: bytes, manifest: Manifest) -> bytes:
+    """A key file of a manifest's one object, which a node of the hospital releases without having looked."""
+    world = keys.world
     (record,) = manifest.records
     args = {
         "request": request,
@@ -161,13 +189,9 @@ def test_a_second_anchor_of_an_instance_is_never_taken_for_the_first(centre: Cen
     release = world.ledger("owner", "node").submit("LogRelease", args, b"n" * 16).result["release"]
     opens = tokens.object_keys(world.node.keyring.batch_key(manifest.key_id), record.instance)
     rows = (InstanceKeys(record.instance, manifest.cid, record.object, opens),)
-    file = KeyFile.make(
+    return KeyFile.make(
         release, ReleasedKeys(request, keys.study, rows), PRIVATE.public, load_identity(keys.identity("owner"))
-    )
-    with pytest.raises(IntegrityError, match="not the one that counts"):
-        centre.pull(request, Replay(file.encode()))
-    assert centre.files == []
-    assert [told["outcome"] for told in centre.told("LogRetrieval")] == ["failed"]
+    ).encode()
 
 
 class TestKeyFilesThatDoNotCount:
@@ -617,6 +641,26 @@ class TestCommands:
         done = run("pulled", "--forget-erased", "--json")
         assert done.row == {"study": centre.keys.study.hex(), "state": "forgotten"}
         assert run("pulled", "--json").rows == []
+
+    def test_nothing_to_give_is_told(self, centre: Centre, run: Command) -> None:
+        request = centre.keys.request()
+        centre.keys.world.ledger("owner").submit("RequestErase", {"study": centre.keys.study})
+        done = run(*self.words(centre, request), "--out", centre.out)
+        assert (done.code, "gives no study of this request now" in done.err) == (0, True)
+        done = run(*self.words(centre, request), "--out", centre.out, "--study", centre.keys.study.hex())
+        assert (done.code, "refused: withdrawn" in done.err) == (1, True)
+
+    @pytest.mark.parametrize("words", [["pulled", "--forget-erased"], ["pull", "00" * 32]])
+    def test_a_data_dir_that_is_not_there_is_not_made_anew(
+        self, centre: Centre, run: Command, words: list[str]
+    ) -> None:
+        path = centre.configure()
+        path.write_text(path.read_text().replace(f"data_dir: {centre.folder}", "data_dir: nowhere"))
+        if words[0] == "pull":
+            words = [*words, "--hospital", "https://localhost:1", "--key", str(centre.folder / "keys/private.key")]
+            words += ["--out", str(centre.out)]
+        done = run(*words)
+        assert (done.code, "data_dir: expected a folder at" in done.err) == (2, True)
 
     def test_no_private_key_is_in_words_logs_or_errors(self, centre: Centre, run: Command) -> None:
         text = (centre.folder / "keys/private.key").read_text().split()[1]

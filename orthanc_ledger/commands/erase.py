@@ -88,7 +88,8 @@ def _request(args: argparse.Namespace) -> int:
     ledger, study = open_ledger(args), _study(args)
     submit(ledger, "RequestErase", {"study": study})
     grace = timedelta(seconds=ledger.query("GetPolicy", {})["erase_grace_s"])
-    sentence = f"asked for; the other party may confirm it with `erase confirm` once {grace} have gone"
+    gone = str(grace).removesuffix(", 0:00:00")
+    sentence = f"asked for; the other party may confirm it with `erase confirm` once {gone} have gone"
     return _tell(args, study, "requested", f"{sentence}; nothing of it is released meanwhile")
 
 

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from orthanc_ledger.clock import system_clock
 from orthanc_ledger.commands.terminal import add_json, add_party, counted, hex_bytes, moment, open_party, show
-from orthanc_ledger.config import Party
+from orthanc_ledger.config import Party, check_data_dir
 from orthanc_ledger.content import open_store
 from orthanc_ledger.errors import ConfigError, ContractError, IntegrityError, LedgerAway, NotHeld, Unreadable
 from orthanc_ledger.holdings import Holding, Holdings
@@ -24,6 +24,10 @@ from orthanc_ledger.sole import sole
 
 _COLUMNS = ("study", "state", "objects", "folder")
 _HOLDINGS, _LOCK, _QUARANTINE = "pull.db", "pull.lock", "quarantine"
+_NOTHING = (
+    "orthanc-ledger: the hospital's node gives no study of this request now: withdrawn, erased, or not held there; "
+    "`--study TOKEN` says why"
+)
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -70,6 +74,8 @@ def _pull(args: argparse.Namespace) -> int:
         rows, code = [], 0
         try:
             studies = [hex_bytes(token) for token in args.study] or hospital.studies(request)
+            if not studies:
+                print(_NOTHING, file=sys.stderr)
             for study in studies:
                 try:
                     holding = pulling.study(hospital, private, request, study, args.out, args.again)
@@ -122,10 +128,7 @@ def _pulling(party: Party, ledger: OpenLedger, holdings: Holdings) -> Pull:
 
 @contextmanager
 def _holdings(party: Party) -> Iterator[Holdings]:
-    try:
-        party.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise ConfigError(f"data_dir {party.data_dir}: cannot be made: {error.strerror}") from error
+    check_data_dir(party)
     busy = LedgerAway("another pull of this data_dir runs: wait for its end")
     with sole(party.data_dir / _LOCK, busy), closing(Holdings(party.data_dir / _HOLDINGS)) as holdings:
         yield holdings

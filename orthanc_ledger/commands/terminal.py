@@ -18,9 +18,9 @@ from orthanc_ledger.ledger.key_holders import holder, keys_under
 from orthanc_ledger.ledger.offline import OfflineLedger
 
 _WHAT_TO_DO = {
-    "NOT_FOUND": "`requests` and `nodes` list what is there",
+    "NOT_FOUND": "`requests`, `nodes`, `pending` and `erase list` show what is there",
     "NOT_PERMITTED": "another organisation has to sign this, named with --as or on its own machine (docs/parties.md)",
-    "WRONG_STATE": "`requests` and `nodes` show the states",
+    "WRONG_STATE": "`requests`, `nodes`, `standing` and `erase list` show the states",
     "EXPIRED": "its time has run out: a new request is needed",
     "CONFLICT": "other values stand there already; `audit` shows them",
     "INVALID": "docs/contract.md says what is permitted",

@@ -235,6 +235,11 @@ class TestWhoIsAsked:
 
 
 class TestTime:
+    def test_who_is_away_is_named_by_its_address(self, free_port: Callable[[], int]) -> None:
+        port = free_port()
+        with pytest.raises(ContentAway, match=rf"id: 127\.0\.0\.1:{port}: Failed to establish"):
+            Kubo("kubo0", f"http://127.0.0.1:{port}", "token").peer_id()
+
     def test_a_node_that_says_nothing_is_away(self, server: Server, kubo: Kubo) -> None:
         server.answer = lambda handler: server.over.wait(30) and None
         for call in (kubo.peer_id, lambda: kubo.block(CID), lambda: list(kubo.read(FILE))):

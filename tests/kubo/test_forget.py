@@ -10,8 +10,11 @@ from orthanc_ledger.content.cid import block_cid
 from orthanc_ledger.content.kubo.places import block_path
 from orthanc_ledger.content.kubo.store import KuboStore
 from orthanc_ledger.errors import ContentAway, NotHeld
+from tests.erase_make import DATE, PATIENT, PATIENT_ID, STUDY, carry_out, confirm, no_grace, slice_of
 from tests.kubo.live import Kubos, Node
 from tests.kubo.test_store import Batch, flip, fresh, holds, leaves, lose, pinned, store_of
+from tests.kubo.world import make_hospital
+from tests.node_make import drain, store
 from tests.test_content import get
 
 pytestmark = pytest.mark.timeout(1200)  # with what is built the first time
@@ -53,6 +56,16 @@ class TestForget:
         assert kept.is_whole(two)
         with pytest.raises(NotHeld):
             two.repair(erased.cids[0], erased.root)
+
+    def test_its_deletion_is_made_durable_before_the_local_copies_go(
+        self, two: KuboStore, kubos: Kubos, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        batch, synced = fresh(1000).put(two), list[bool]()
+        nodes = [kubos.node("kubo0.hospital"), kubos.node("kubo1.hospital")]
+        monkeypatch.setattr(os, "sync", lambda: synced.append(any(holds(node, batch.cids[0]) for node in nodes)))
+        monkeypatch.setattr(two.near, "forget", lambda *_: synced.append(True))
+        two.forget([batch.root], batch.all_cids)
+        assert synced == [False, True]
 
     def test_nothing_is_called_forgotten_while_a_node_is_away(self, two: KuboStore, kubos: Kubos) -> None:
         batch = fresh(1000).put(two)
@@ -117,6 +130,36 @@ class TestForget:
         (tmp_path / "objects" / "unfinished" / batch.root).touch()  # it died before it said so
         two.forget([batch.root], batch.all_cids)
         assert os.listdir(tmp_path / "objects" / "unfinished") == []
+
+
+def test_of_a_study_that_a_hospital_erased_no_file_of_its_node_or_its_kubo_nodes_holds_anything(
+    kubos: Kubos, tmp_path: Path
+) -> None:
+    """Files as they lie there: blocks, Kubo's database of pins, logs; not its own part of the ledger."""
+    nodes = [kubos.node("kubo0.hospital"), kubos.node("kubo1.hospital")]
+    node = make_hospital(tmp_path, *nodes).node
+    no_grace(node)
+    for number in (1, 2):
+        store(node, slice_of(STUDY, number))
+    drain(node)
+    token = node.keyring.ensure_study(STUDY).token
+    objects = [str(row.object) for row in node.index.select(studies=[STUDY])]
+    marks = [STUDY.encode(), PATIENT.encode(), PATIENT_ID.encode(), DATE.encode()]
+    for cid in objects:
+        with node.content.open(cid) as sealed:
+            marks.append(sealed.read()[1000:1064])
+    places = [tmp_path, *(each.repo for each in nodes)]
+
+    def found() -> set[tuple[str, bytes]]:
+        files = [path for place in places for path in place.rglob("*") if path.is_file()]
+        return {(path.name, mark) for path in files for mark in marks if mark in path.read_bytes()}
+
+    assert {mark for _, mark in found()} == {*marks}
+    confirm(node, token)
+    carry_out(node)
+    assert found() == set()
+    assert [cid for cid in objects for each in nodes if holds(each, cid)] == []
+    assert token not in node.keyring.study_tokens()
 
 
 class TestRetention:

@@ -136,6 +136,14 @@ def new_study(world: World) -> str:
     return study_uid
 
 
+def test_only_the_custodian_has_a_keeper(custodian: Custodian, world: World) -> None:
+    research = world.folder / "node" / "organisations" / "research" / "identities" / "node"
+    custodian.party = replace(custodian.party, organisation="ResearchMSP", identity=research)
+    with pytest.raises(ConfigError, match="expected the ledger's custodian, got ResearchMSP"):
+        custodian.work()
+    assert events(world, "ErasureDone") == []
+
+
 def test_what_is_anchored_is_pinned_and_confirmed_and_research_waits_for_it(
     custodian: Custodian, world: World, theirs: Node
 ) -> None:

@@ -43,6 +43,10 @@ class _Owned(urllib3.connection.HTTPConnection):
         super().__init__(*args, **options)
         self._users = users
 
+    def __str__(self) -> str:
+        """As it stands in errors."""
+        return f"{self.host}:{self.port}"
+
     def connect(self) -> None:
         super().connect()
         if strangers := users_at(self.sock) - set(self._users):

@@ -40,7 +40,9 @@ class KuboPlace:
             return io.BytesIO(self._block(cid, offline)) if is_block_cid(cid) else self._file(cid, offline, most)
         except NotHeld as error:
             if not offline and (absent := self._peers_away()):
-                raise ContentAway(f"{error}; {absent} of its peers are not connected with it") from error
+                raise ContentAway(
+                    f"{error}; {absent} of its peers are not connected with it: do they run, with the same swarm.key?"
+                ) from error
             raise
 
     def write(self, cid: str, source: BinaryIO) -> None:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from orthanc_ledger.content.kubo.connection import KuboNode
 from orthanc_ledger.content.kubo.http import Refused
 from orthanc_ledger.content.kubo.rpc import Kubo
-from orthanc_ledger.errors import ConfigError
+from orthanc_ledger.errors import ConfigError, ContentAway
 
 CONFIG = "config"
 SWARM_KEY = "swarm.key"
@@ -51,15 +51,6 @@ def _none(setting: str) -> Rule:
     return Rule(setting, "none", lambda value: not value)
 
 
-def _loopback(addresses: Any) -> bool:
-    """Whether multiaddrs are of this machine only; one, a list, or none."""
-    for address in [addresses] if isinstance(addresses, str) else addresses or ():
-        found = re.match(r"/ip[46]/([^/]+)/", address)
-        if not address.startswith("/unix/") and not (found and ipaddress.ip_address(found[1]).is_loopback):
-            return False
-    return True
-
-
 RULES: Final = (
     # nobody outside is known, asked, told or let in
     _must("AutoConf.Enabled", False),
@@ -71,6 +62,7 @@ RULES: Final = (
     _must("Provide.Enabled", False),
     _must("HTTPRetrieval.Enabled", False),
     _must("Discovery.MDNS.Enabled", False),
+    _must("Version.SwarmCheckEnabled", False),
     _must("AutoNAT.ServiceMode", "disabled"),
     _must("Plugins.Plugins.telemetry.Disabled", True),
     _must("Swarm.DisableNatPortMap", True),
@@ -86,7 +78,9 @@ RULES: Final = (
         "TCP addresses",
         lambda value: bool(value) and all(_TCP.fullmatch(address) for address in value),
     ),
-    Rule("Addresses.Gateway", "none, or on loopback", _loopback),
+    _none("Addresses.Gateway"),
+    # every connected node is asked for a block: else one that has it is not, and a repair calls it lost
+    _must("Internal.Bitswap.BroadcastControl.Enable", False),
     # what was acknowledged outlives a power loss, and a changed byte is told
     _must("Datastore.HashOnRead", True),
     # written again, a damaged block is replaced
@@ -123,7 +117,7 @@ def check_node(node: KuboNode, kubo: Kubo, peer_id: str) -> None:
     if (expected := settings.get("Identity", {}).get("PeerID")) != peer_id:
         faults.append(f"kubo_repo: is of the node {expected}, but {node.api} is {peer_id}")
     elif _changed_since_start(node.repo):
-        faults.append("its settings were changed since it started: start it again")
+        faults.append("its settings or its swarm key were changed since it started: start it again")
     if (status := kubo.status_without_token()) not in _REFUSED:
         faults.append(f"API.Authorizations: expected secrets, but it answers {status} to who has none")
     if not faults:  # as then these are its addresses
@@ -186,8 +180,11 @@ def _strangers(settings: dict[str, Any]) -> Iterator[str]:
 
 
 def _broken_key(repo: Path) -> Iterator[str]:
+    place = repo / SWARM_KEY
     try:
-        key = (repo / SWARM_KEY).read_text(encoding="ascii")
+        if place.stat().st_mode & 0o007:
+            yield f"{SWARM_KEY}: any user of this machine may read it: chmod 600"
+        key = place.read_text(encoding="ascii")
     except FileNotFoundError:
         yield f"{SWARM_KEY}: is missing: every node of the private network needs the same"
     except (OSError, UnicodeDecodeError) as error:
@@ -200,14 +197,17 @@ def _broken_key(repo: Path) -> Iterator[str]:
 def _changed_since_start(repo: Path) -> bool:
     """A node reads its settings when it starts, and then writes its API's address."""
     try:
-        return (repo / CONFIG).stat().st_mtime_ns > (repo / "api").stat().st_mtime_ns
+        started = (repo / "api").stat().st_mtime_ns
+        return any((repo / name).stat().st_mtime_ns > started for name in (CONFIG, SWARM_KEY))
     except OSError:
         return False
 
 
 def _open_doors(api: str, addresses: list[str]) -> Iterator[str]:
     """Of the swarm's addresses those where somebody answers who was not asked for the key. A node of a private network
-    encrypts from the first byte, so it never says what protocols it speaks in clear.
+    encrypts from the first byte, so it never says what protocols it speaks in clear. It does say something at once.
+
+    Raises ContentAway when one says nothing, which may be a node that has no time, with a swarm key or without.
     """
     for address in addresses:
         found = _TCP.fullmatch(address)
@@ -221,6 +221,8 @@ def _open_doors(api: str, addresses: list[str]) -> Iterator[str]:
         else:
             if answer.startswith(_HELLO):
                 yield f"{SWARM_KEY}: the node does not use it: it answers at {address} to who has none; start it again"
+            elif len(answer) < len(_HELLO):
+                raise ContentAway(f"{api}: {address} says nothing: nothing proves that it wants the swarm key")
 
 
 def _dialled(host: str, port: int) -> bytes:
