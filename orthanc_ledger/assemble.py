@@ -140,7 +140,8 @@ class Node:
         return self._repairs()
 
     def _repairs(self, pay: Callable[[int], object] = lambda _: None) -> Repairs:
-        return Repairs(self.content, self.outbox, self.named, self.config.data_dir / _REPAIR_LOCK, pay)
+        lock = self.config.data_dir / _REPAIR_LOCK
+        return Repairs(self.content, self.outbox, self.named, lock, pay, self.erasures.has)
 
     @cached_property
     def manifests(self) -> Manifests:

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import sqlite3
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -107,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DataError as error:
         print(f"orthanc-ledger: {error}", file=sys.stderr)
         return 2
-    except ServiceAway as error:
+    except (ServiceAway, sqlite3.OperationalError) as error:  # its own files': a full disk
         print(f"orthanc-ledger: {error}; try again later", file=sys.stderr)
         return 3
     except KeyboardInterrupt:

@@ -18,6 +18,8 @@ from orthanc_ledger.sinks import PathSink, open_sink
 
 T = TypeVar("T")
 
+_MOST_ON_KUBO_MB = 16_384  # sealed below `content.cid.LARGEST`
+
 
 RESERVED_ASSOCIATIONS = 20
 """Of the clinical port's associations, kept for modalities: scanners must not wait for viewers."""
@@ -179,6 +181,11 @@ def _check(config: Config, path: str) -> None:
         raise ConfigError(
             f"{path}: clinical.max_associations: expected more than the {RESERVED_ASSOCIATIONS} kept for modalities, "
             f"got {config.clinical.max_associations}"
+        )
+    if config.content.startswith("kubo:") and config.largest_object_mb > _MOST_ON_KUBO_MB:
+        raise ConfigError(
+            f"{path}: largest_object_mb: at most {_MOST_ON_KUBO_MB} with a kubo: store, which reads none larger back; "
+            f"got {config.largest_object_mb}"
         )
     _check_forward(config, path)
     _check_sinks(config, path)

@@ -15,7 +15,7 @@ from pathlib import Path
 from orthanc_ledger.arrival import read_head
 from orthanc_ledger.clock import Clock
 from orthanc_ledger.content import ContentStore
-from orthanc_ledger.erasures import BLOCK, CLAIM, ROOT, Erasure, Erasures
+from orthanc_ledger.erasures import BLOCK, CLAIM, NOT_ERASED, RETRY_S, ROOT, Erasure, Erasures
 from orthanc_ledger.errors import ContentAway, DataError, IntegrityError, NotHeld, ServiceAway, Unreadable
 from orthanc_ledger.forwards import Forwards
 from orthanc_ledger.index import Index
@@ -148,6 +148,7 @@ class Eraser:
         self._clock = clock
         self._is_released = is_released
         self._watched_at: int | None = None
+        self._again_at: dict[bytes, int] = {}  # by study: when what the content store could not forget is tried again
 
     def run(self, stop: threading.Event, retry_s: float) -> None:
         """Work until ``stop`` is set; tried again ``retry_s`` after a service was away, or after a fault, which is an
@@ -176,8 +177,9 @@ class Eraser:
                 self._watch()
             for erasure in self._erasures.in_state("erased"):
                 self._collect(erasure)
-            if taken := [each for each in self._erasures.in_state("taken") if self._may_clear(each)]:
-                self._clear(taken)
+            taken = self._erasures.in_state("taken")
+            if gone := [each for each in taken if self._is_released_elsewhere(each) and self._is_forgotten(each)]:
+                self._clear(gone)
             if cleared := self._erasures.in_state("cleared"):
                 self._erasures.scrub()
             for erasure in cleared:
@@ -224,24 +226,44 @@ class Eraser:
         self._erasures.advance(erasure, "collected", study_uid)
 
     def _clear(self, taken: Collection[Erasure]) -> None:
-        """Destroy what is held of studies, and then their keys."""
-        for erasure in taken:
-            self._manifests(erasure)  # also those that the anchorer found
-            roots, blocks = (self._erasures.parts(erasure, kind) for kind in (ROOT, BLOCK))
-            with sole(self._repairs, ContentAway("a copy is being repaired"), _REPAIR_S):
-                for kept in self._content.forget(roots, blocks):
-                    LOGGER.warning(
-                        "erased, but for what another manifest names: study %s: %s", erasure.token.hex(), kept
-                    )
+        """Destroy what is left in free pages, and then the keys."""
         for database in (self._index, self._outbox, self._forwards):
             database.scrub()
-        new_node_key(self._outbox, self._keyring, {erasure.token for erasure in taken})
+        tokens = {erasure.token for erasure in taken}
+        if tokens & self._keyring.study_tokens():
+            new_node_key(self._outbox, self._keyring, tokens)
+        else:  # whoever was cut off behind that: each other key makes the copies of the last one useless
+            with self._keyring.settled():
+                self._keyring.scrub()
         for erasure in taken:
             self._erasures.advance(erasure, "cleared")
             LOGGER.info("erased: study %s", erasure.token.hex())
 
-    def _may_clear(self, erasure: Erasure) -> bool:
+    def _is_released_elsewhere(self, erasure: Erasure) -> bool:
         return erasure.study_uid is None or self._is_released(erasure.study_uid)
+
+    def _is_forgotten(self, erasure: Erasure) -> bool:
+        """Whether the content store has nothing of a study any more; an alarm, if that is this study's alone. Raises
+        ContentAway.
+        """
+        token = erasure.token.hex()
+        if self._clock() < self._again_at.get(erasure.token, 0):
+            return False
+        self._manifests(erasure)  # also those that the anchorer found
+        roots, blocks = (self._erasures.parts(erasure, kind) for kind in (ROOT, BLOCK))
+        with sole(self._repairs, ContentAway("a copy is being repaired"), _REPAIR_S):
+            try:
+                kept = self._content.forget(roots, blocks)
+            except ContentAway as error:
+                self._content.check()  # else it is not this one that waits
+                self._again_at[erasure.token] = self._clock() + RETRY_S
+                if (NOT_ERASED, token) not in ((alarm.kind, alarm.claim) for alarm in self._outbox.alarms()):
+                    self._outbox.alarm(NOT_ERASED, token, f"study {token} is not erased here yet: {error}")
+                return False
+        for each in kept:
+            LOGGER.warning("erased, but for what another manifest names: study %s: %s", token, each)
+        self._outbox.settle(token, kind=NOT_ERASED)
+        return True
 
     def _manifests(self, erasure: Erasure) -> list[Manifest]:
         """Raises LedgerAway, ContentAway."""

@@ -9,6 +9,7 @@ Every step may be repeated, so it may be killed anywhere: what the ledger does n
 import contextlib
 import heapq
 import logging
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from typing import Any
 from orthanc_ledger.clock import Clock
 from orthanc_ledger.content import ContentStore
 from orthanc_ledger.custody import Anchor, agreed_on
-from orthanc_ledger.erasures import BLOCK, ROOT, Erasures
+from orthanc_ledger.erasures import BLOCK, NOT_ERASED, RETRY_S, ROOT, Erasures
 from orthanc_ledger.errors import ConfigError, ContentAway, IntegrityError, NotHeld, ServiceAway
 from orthanc_ledger.ledger import Ledger, all_rows, first_record, first_row, is_erased
 from orthanc_ledger.library import Manifests, flag_name
@@ -35,9 +36,8 @@ LOGGER = logging.getLogger(__name__)
 
 NOT_CONFIRMED = "not confirmed"
 DAMAGED = "integrity"
-NOT_ERASED = "not erased here"
 """Kinds of alarms: a manifest that is not confirmed, as it is not what was anchored, or did not come whole in time;
-what was confirmed and has no healthy copy; an erased study that the content store cannot forget, though it answers.
+what was confirmed and has no healthy copy.
 """
 
 LATE_S = 3600.0
@@ -103,7 +103,7 @@ class Keeper:
         self._queue: list[tuple[float, str]] = []  # the same, by the time when they are due
 
     def run(self, stop: threading.Event, lock: Path, retry_s: float) -> None:
-        """Work until ``stop`` is set; tried again ``retry_s`` after a service was away.
+        """Work until ``stop`` is set; tried again ``retry_s`` after a service was away, or a disk full.
 
         Raises ConfigError when another keeper holds ``lock``, the content store must not be used, or the ledger knows
         this organisation as no custodian.
@@ -119,7 +119,7 @@ class Keeper:
                     said = ""
                 except _Stopped:
                     return
-                except ServiceAway as error:
+                except (ServiceAway, sqlite3.OperationalError) as error:
                     pause_s = retry_s
                     if said != (said := str(error)):
                         LOGGER.warning("the keeper waits: %s", error)
@@ -196,7 +196,7 @@ class Keeper:
                 kept = self._content.forget(roots, blocks)
             except ContentAway as error:
                 self._content.check()  # else it is not this one that waits
-                self._erase_at_s[erasure.token] = self._monotonic() + _LONGEST_PAUSE_S
+                self._erase_at_s[erasure.token] = self._monotonic() + RETRY_S
                 self._alarm(NOT_ERASED, token, f"study {token} is not erased here yet: {error}")
                 continue
             for each in kept:
@@ -237,7 +237,7 @@ class Keeper:
             with contextlib.suppress(IntegrityError, NotHeld):
                 return self._content.get_block(each)
             try:
-                self._repairs.mend(each, cid)
+                self._repairs.mend(each, cid, anchor["study"])
                 return self._content.get_block(each)
             except NotHeld as error:
                 raise ContentAway(str(error)) from error
@@ -297,7 +297,7 @@ class Keeper:
                 yield record, None
 
     def _check_size(self, record: Record) -> None:
-        with self._content.open(record.object) as sealed:
+        with self._content.open(record.object, record.sealed_size) as sealed:
             if (size := sealed.seek(0, 2)) != record.sealed_size:
                 raise IntegrityError(f"expected {record.sealed_size} bytes by its record, got {size}")
 

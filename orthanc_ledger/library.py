@@ -51,7 +51,7 @@ class Manifests:
             if not every_copy:
                 with contextlib.suppress(IntegrityError, NotHeld):
                     return self._content.get_block(each)
-            replaced[each] = self._repairs.mend(each, cid)
+            replaced[each] = self._repairs.mend(each, cid, study_token)
             return self._content.get_block(each)
 
         manifest = read_manifest(cid, block, study_token)
@@ -133,7 +133,8 @@ class Library:
         manifest = self._manifests.anchored(anchor, anew=True, every_copy=every_copy)
         key = self._keyring.batch_key(manifest.key_id)
         return (
-            Checked(record, self._fault(record, manifest.cid, study, key, every_copy)) for record in manifest.records
+            Checked(record, self._fault(study_uid, record, manifest.cid, study, key, every_copy))
+            for record in manifest.records
         )
 
     def check(self) -> None:
@@ -204,9 +205,10 @@ class Library:
             raise IntegrityError("withheld: index and object differ in class, instance or transfer syntax")
 
     def _fault(
-        self, record: Record, manifest: str, study: StudyKeys, batch_key: bytes, every_copy: bool
+        self, study_uid: str, record: Record, manifest: str, study: StudyKeys, batch_key: bytes, every_copy: bool
     ) -> IntegrityError | NotHeld | ContentAway | None:
         try:
+            self._keys(study_uid)  # erased since the manifest was read
             with self._mended(record, manifest, study, batch_key, every_copy):
                 return None
         except (IntegrityError, NotHeld) as fault:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import BinaryIO, cast
 
+from orthanc_ledger.content.cid import LARGEST
 from orthanc_ledger.repair import Sealed
 
 
@@ -26,9 +27,9 @@ class PacedStore:
         self._monotonic = monotonic
         self._paid_s = monotonic()
 
-    def open(self, cid: str) -> BinaryIO:
+    def open(self, cid: str, size: int = LARGEST) -> BinaryIO:
         """As the store's; reading is paced, opening is not."""
-        return cast(BinaryIO, _PacedFile(self._content.open(cid), self.paced))
+        return cast(BinaryIO, _PacedFile(self._content.open(cid, size), self.paced))
 
     def get_block(self, cid: str) -> bytes:
         """As the store's."""

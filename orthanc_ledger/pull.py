@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 from orthanc_ledger.arrival import read_arrival
 from orthanc_ledger.clock import Clock, system_clock
 from orthanc_ledger.content import ContentStore
-from orthanc_ledger.content.cid import check_block_cid
+from orthanc_ledger.content.cid import LARGEST, check_block_cid
 from orthanc_ledger.custody import Anchor, records_that_count
 from orthanc_ledger.durable import sync
 from orthanc_ledger.errors import ContentAway, ContractError, IntegrityError, NotHeld, ServiceAway
@@ -75,6 +75,10 @@ class Pull:
         self._clock = clock
         self._seen_within_s = seen_within_s
 
+    def check(self) -> None:
+        """Raises ContentAway when the own content store cannot be used now, ConfigError when it must never be."""
+        self._content.check()
+
     def study(
         self, hospital: Hospital, private: PrivateKey, request_id: bytes, study: bytes, out: Path, again: bool = False
     ) -> Holding:
@@ -86,7 +90,7 @@ class Pull:
         LedgerAway, ContentAway: the same call goes on later.
         """
         self.tell()
-        self._content.check()
+        self.check()
         latest = self._holdings.latest(request_id, study)
         if latest is not None and latest.outcome == "complete" and latest.folder.is_dir() and not again:
             return latest
@@ -238,12 +242,12 @@ class Pull:
                 os.fsync(file.fileno())
 
         try:
-            self._mended(record.object, keys.manifest, write)
+            self._mended(record.object, keys.manifest, write, record.sealed_size)
         except IntegrityError:
             return self._put_aside(holding, record, keys)
         return None
 
-    def _mended(self, cid: str, manifest: str, get: Callable[[], T]) -> T:
+    def _mended(self, cid: str, manifest: str, get: Callable[[], T], size: int = LARGEST) -> T:
         """What is got of an object or block, whose copies here are mended first when it is not to be had.
 
         Raises IntegrityError: there are only bad copies; ContentAway: none, or that cannot be said now.
@@ -251,7 +255,7 @@ class Pull:
         with contextlib.suppress(IntegrityError, NotHeld):
             return get()
         try:
-            self._content.repair(cid, manifest)
+            self._content.repair(cid, manifest, size)
             return get()
         except NotHeld as error:
             raise ContentAway(f"{cid}: not in the own content store, nor where that looks for it") from error
@@ -263,7 +267,7 @@ class Pull:
         with contextlib.suppress(IntegrityError, NotHeld):
             digest = observed(record, holding.study, keys.keys, self._content)
             with (
-                self._content.open(record.object) as sealed,
+                self._content.open(record.object, record.sealed_size) as sealed,
                 open(folder / f"{record.instance.hex()}.sealed", "wb") as file,
             ):
                 shutil.copyfileobj(sealed, file, _PIECE)

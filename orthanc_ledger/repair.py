@@ -56,12 +56,12 @@ class Nearest:
         self._content = content
         self._near = content.near
 
-    def open(self, cid: str) -> BinaryIO:
+    def open(self, cid: str, size: int = LARGEST) -> BinaryIO:
         """Open an object, here if it is here."""
         try:
-            return self._near.open(cid)
+            return self._near.open(cid, size)
         except NotHeld:
-            return self._content.open(cid)
+            return self._content.open(cid, size)
 
     def get_block(self, cid: str) -> bytes:
         """Read a block, here if it is here."""
@@ -81,13 +81,16 @@ class Repairs:
         node: Mapping[str, str],
         lock: Path,
         pay: Callable[[int], object] = lambda _: None,
+        is_erased: Callable[[bytes], bool] = lambda _: False,
     ) -> None:
         """``node`` is who repairs, as the ledger names it: organisation and aeTitle. ``pay`` is told how many bytes all
-        copies of an object have before they are read (paced.py).
+        copies of an object have before they are read (paced.py). ``is_erased``: whether a study (token) is being
+        erased; asked while no erasure is carried out, as what was just deleted is missing, and others may have it.
         """
         self._content = content
         self._places = len(content.places)
         self._pay = pay
+        self._is_erased = is_erased
         self._outbox = outbox
         self._node = node
         self._lock = lock
@@ -96,13 +99,16 @@ class Repairs:
         """Raises ContentAway when copies elsewhere cannot be asked for."""
         check_readable(self._content)
 
-    def mend(self, cid: str, manifest: str, size: int = LARGEST) -> list[str]:
+    def mend(self, cid: str, manifest: str, study_token: bytes, size: int = LARGEST) -> list[str]:
         """Replace bad and missing copies of an object, of at most so many bytes, or block of a manifest; the names of
         those replaced.
 
-        Raises as `ContentStore.repair`; ContentAway also while another repair takes too long.
+        Raises as `ContentStore.repair`; NotHeld also once the study is erased; ContentAway also while another repair
+        takes too long.
         """
         with sole(self._lock, ContentAway(_OTHER), _PATIENCE_S):
+            if self._is_erased(study_token):
+                raise NotHeld(f"{cid}: of a study that is erased")
             return list(self._content.repair(cid, manifest, size))
 
     def tell(self, study_token: bytes, instance: bytes, cid: str, replaced: list[str]) -> None:
@@ -115,8 +121,8 @@ class Repairs:
     def repair(self, record: Record, manifest: str, study_token: bytes) -> None:
         """Verify all copies of an object; replace what is bad or missing, and tell of it. Raises as ``mend``."""
         self._pay(record.sealed_size * self._places)
-        size = min(record.sealed_size, LARGEST)  # whoever wrote the record
-        self.tell(study_token, record.instance, record.object, self.mend(record.object, manifest, size))
+        replaced = self.mend(record.object, manifest, study_token, record.sealed_size)
+        self.tell(study_token, record.instance, record.object, replaced)
 
     def tend(self, manifest: str, objects: Collection[str], now_us: int, is_erased: Callable[[], bool]) -> None:
         """Once all objects of a manifest are verified: pin it where it is not pinned any more, and drop what near

@@ -47,7 +47,7 @@ def open_unit(
 @contextlib.contextmanager
 def open_released(record: Record, study_token: bytes, keys: ObjectKeys, content: Objects) -> Iterator[BinaryIO]:
     """As ``open_unit``, by the keys of this object alone."""
-    with content.open(record.object) as stored:
+    with content.open(record.object, record.sealed_size) as stored:
         small = record.sealed_size <= IN_MEMORY
         # No more than the record says, however much there is: then the CID is another.
         sealed: BinaryIO = io.BytesIO(stored.read(record.sealed_size + 1)) if small else stored
@@ -89,7 +89,7 @@ def observed(record: Record, study_token: bytes, keys: ObjectKeys, content: Obje
     """SHA-256 of what is there instead of the recorded object: of its data set, or of the sealed bytes when they
     cannot be opened.
     """
-    with content.open(record.object) as sealed:
+    with content.open(record.object, record.sealed_size) as sealed:
         try:
             return hash_data_set(open_sealed(sealed, keys.seal, study_token, record.instance))
         except IntegrityError:

@@ -69,6 +69,7 @@ def test_defaults_stand_for_what_is_left_out(tmp_path: Path) -> None:
     ("changes", "named"),
     [
         ({"colour": "red"}, "colour: unknown key"),
+        ({"content": "kubo:kubo.yaml", "largest_object_mb": 16_385}, "largest_object_mb: at most 16384"),
         ({"clinical": {"prot": 1}}, "clinical.prot: unknown key"),
         ({"peers": [{**RESEARCH, "hots": []}]}, r"peers\[0\].hots: unknown key"),
         ({"ae_title": "LEFT OUT"}, "ae_title: missing"),

@@ -2,6 +2,7 @@
 
 import logging
 import sqlite3
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ from orthanc_ledger.content import cbor
 from orthanc_ledger.content.cbor import CID
 from orthanc_ledger.content.cid import cid_bytes
 from orthanc_ledger.erasure import NODE_KEY, NOT_DONE
-from orthanc_ledger.errors import ContentAway, NotHeld
+from orthanc_ledger.erasures import NOT_ERASED
+from orthanc_ledger.errors import ContentAway, NotHeld, ServiceAway
 from orthanc_ledger.ledger import all_rows
 from orthanc_ledger.ledger.fsck import check
 from orthanc_ledger.manifest import encode_record
@@ -407,6 +409,51 @@ def test_nothing_is_logged_that_names_it(node: Node, caplog: pytest.LogCaptureFi
     assert "erased: study" in caplog.text
     assert STUDY not in caplog.text
     assert PATIENT not in caplog.text
+
+
+def test_a_study_that_cannot_be_forgotten_is_an_alarm_and_keeps_no_other_waiting(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stays, goes = erased(node), node.keyring.ensure_study(OTHER).token
+    confirm(node, goes)
+    [root] = [anchor["manifestCid"] for anchor in node.ledger.query("AnchorsOfStudy", {"study": stays})]
+    forget = node.content.forget
+
+    def forget_others(roots: Collection[str], cids: Collection[str]) -> Sequence[str]:
+        if root in roots:
+            raise ContentAway("it is pinned by itself")
+        return forget(roots, cids)
+
+    monkeypatch.setattr(node.content, "forget", forget_others)
+    carry_out(node)
+    assert node.keyring.study_tokens() == {stays}
+    assert [alarm.claim for alarm in node.outbox.alarms() if alarm.kind == NOT_ERASED] == [stays.hex()]
+    monkeypatch.undo()
+    carry_out(node)  # a process started later
+    assert node.keyring.study_tokens() == set()
+    assert alarms(node) == [NODE_KEY]
+
+
+def test_a_full_disk_behind_the_new_node_key_makes_no_other_one(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else no copy of it would be of the key in force."""
+    token = erased(node)
+    node.eraser().step()
+    drain(node)
+
+    def full() -> None:
+        raise ServiceAway("disk full")
+
+    monkeypatch.setattr(node.keyring, "scrub", full)
+    keys = set()
+    for _ in range(3):
+        with pytest.raises(ServiceAway):
+            node.eraser().step()
+        keys.add(node.config.node_key.path.read_bytes())
+    monkeypatch.undo()
+    node.eraser().step()
+    assert keys == {node.config.node_key.path.read_bytes()}
+    assert events(node, "ErasureDone") == ["HospitalMSP"]
+    assert token not in node.keyring.study_tokens()
 
 
 def test_nothing_is_forgotten_while_a_copy_is_repaired(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

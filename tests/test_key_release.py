@@ -39,6 +39,7 @@ from orthanc_ledger.ledger.identity import (
 from orthanc_ledger.recipient_key import PrivateKey
 from orthanc_ledger.serve import children
 from orthanc_ledger.setup_node import CONFIG_NAME
+from orthanc_ledger.web import server
 from orthanc_ledger.web.application import LARGEST_CALL
 from orthanc_ledger.web.server import EACH, Server
 
@@ -311,6 +312,20 @@ class TestWhoCalls:
         finally:
             for connection in silent:
                 connection.close()
+
+    def test_who_shows_no_certificate_takes_no_more_than_some_descriptors(
+        self, own: KeyWorld, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(server, "STRANGERS", 5)
+        request = own.request()
+        with ExitStack() as held:
+            silent = [held.enter_context(socket.create_connection(address(own), 10)) for _ in range(20)]
+            assert own.ask(request)
+            known = held.enter_context(tls(own, own.identity()))
+            silent += [held.enter_context(socket.create_connection(address(own), 10)) for _ in range(5)]
+            assert {connection.recv(1) for connection in silent[:20]} == {b""}, "the oldest are cut off"
+            known.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert known.recv(100).startswith(b"HTTP/1.1 404 "), "who has shown one is not"
 
     def test_one_organisation_does_not_take_all_connections(self, own: KeyWorld) -> None:
         request = own.request()

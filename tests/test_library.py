@@ -12,7 +12,7 @@ from node_make import drain, make_node, store, variant
 
 from orthanc_ledger import verify
 from orthanc_ledger.assemble import Node
-from orthanc_ledger.content.cid import cid_of
+from orthanc_ledger.content.cid import LARGEST, cid_of
 from orthanc_ledger.errors import ContentAway, IntegrityError
 from orthanc_ledger.index import Instance
 from orthanc_ledger.instance import open_instance
@@ -252,7 +252,8 @@ def test_no_more_is_read_into_memory_than_the_record_says(node: Node) -> None:
             return taken[-1]
 
     class Content:
-        def open(self, cid: str) -> BinaryIO:
+        def open(self, cid: str, size: int = LARGEST) -> BinaryIO:
+            assert size == 1000
             with node.content.open(cid) as stored:
                 return Counted(stored.read())
 

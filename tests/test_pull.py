@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import sqlite3
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -21,10 +22,12 @@ from orthanc_ledger import merkle, tokens
 from orthanc_ledger.content import ContentStore, cbor, open_store
 from orthanc_ledger.content.cbor import CID
 from orthanc_ledger.errors import ContentAway, IntegrityError, LedgerAway, NotHeld, Unreadable
+from orthanc_ledger.holdings import Holdings
 from orthanc_ledger.index import Supersession
 from orthanc_ledger.instance import open_instance
 from orthanc_ledger.key_client import Denied
 from orthanc_ledger.key_file import InstanceKeys, KeyFile, ReleasedKeys
+from orthanc_ledger.ledger import all_rows
 from orthanc_ledger.ledger.identity import issue, load_identity, read_certificate, serial_of, tls_files
 from orthanc_ledger.manifest import Manifest
 from orthanc_ledger.recipient_key import PrivateKey
@@ -363,6 +366,29 @@ class TestWhatIsFetched:
         assert (report["release"], aside.name) == (held.release, f"{report['instance'].hex()}.sealed")
         assert centre.told("LogRetrieval") == [{"release": held.release, "outcome": "failed"}]
 
+    def test_no_more_is_fetched_of_an_object_than_its_record_says(self, centre: Centre, content: ContentStore) -> None:
+        """Some blocks that link to each other over and over are as much as the hospital likes."""
+        asked = []
+
+        class Endless:
+            """The content store; each object is larger than is asked for."""
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(content, name)
+
+            def open(self, cid: str, size: int) -> Any:
+                asked.append((cid, size))
+                raise IntegrityError("more")
+
+            def repair(self, cid: str, root: str, size: int) -> Any:
+                return self.open(cid, size)
+
+        assert centre.pull(centre.keys.request(), content=Endless()).outcome == "failed"  # type: ignore[arg-type]
+        [row] = all_rows(centre.keys.world.ledger("owner"), "AnchorsOfStudy", {"study": centre.keys.study})
+        records = centre.keys.world.node.manifests.anchored(row).records
+        assert set(asked) == {(record.object, record.sealed_size) for record in records}
+        assert len(asked) > len(records), "opened, and repaired"
+
     def test_what_is_reported_shows_no_digest_of_the_scan(self, centre: Centre) -> None:
         """Keys of another object: the sealed bytes are as anchored, and do not open."""
         wrong = ObjectKeys(b"w" * 32, b"x" * 32)
@@ -516,11 +542,11 @@ class TestTheLedgerIsAway:
             def __getattr__(self, name: str) -> Any:
                 return getattr(self._store, name)
 
-            def open(self, cid: str) -> Any:
+            def open(self, cid: str, size: int) -> Any:
                 self._opened += 1
                 if self._opened == 3:
                     ledger.rename(away)
-                return self._store.open(cid)
+                return self._store.open(cid, size)
 
         with pytest.raises(LedgerAway):
             centre.pull(request, content=Last(centre.content))  # type: ignore[arg-type]
@@ -622,6 +648,14 @@ class TestCommands:
         words[3] = "https://localhost:1"
         assert run(*words, "--out", centre.out).code == 3
 
+    def test_a_full_disk_exits_with_3(self, centre: Centre, run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(*_: object) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        monkeypatch.setattr(Holdings, "keep", full)
+        done = run(*self.words(centre, centre.keys.request()), "--out", centre.out)
+        assert (done.code, "disk is full; try again later" in done.err) == (3, True)
+
     @pytest.mark.parametrize("url", ["http://localhost:1", "https://", "https://a:b@localhost", "https://localhost/x"])
     def test_a_wrong_address_is_told(self, centre: Centre, run: Command, url: str) -> None:
         words = self.words(centre, centre.keys.request())
@@ -634,6 +668,26 @@ class TestCommands:
         path.write_text(path.read_text().replace("organisations/research", "organisations/custodian"))
         done = run("pulled")
         assert (done.code, "expected one of ResearchMSP, it is of CustodianMSP" in done.err) == (2, True)
+
+    @pytest.mark.parametrize(("fault", "code"), [("withdrawn", 1), ("missing", 3)])
+    def test_one_study_that_is_not_to_be_had_keeps_no_other_waiting(
+        self, centre: Centre, run: Command, fault: str, code: int
+    ) -> None:
+        world, index = centre.keys.world, centre.keys.world.node.index
+        uids = {world.node.keyring.ensure_study(uid).token: uid for uid in (world.study_uid, world.add_study(7))}
+        first, second = sorted(uids)
+        request = centre.keys.request(studies=[first, second])
+        if fault == "withdrawn":
+            world.ledger("owner").submit("Withdraw", {"study": first, "reason": "113039"}, b"n" * 16)
+        else:
+            hospitals, own = Path(world.node.config.content.removeprefix("local:")), centre.folder / "own"
+            shutil.copytree(hospitals, own)
+            next(own.rglob(str(index.select(studies=[uids[first]])[0].object))).unlink()
+            party = centre.configure()
+            party.write_text(party.read_text().replace(world.node.config.content, f"local:{own}"))
+        done = run(*self.words(centre, request), "--out", centre.out, "--json")
+        assert (done.code, first.hex() in done.err) == (code, True)
+        assert [(row["study"], row["state"]) for row in done.rows] == [(second.hex(), "held")]
 
     def test_erased_studies_are_forgotten(self, centre: Centre, run: Command) -> None:
         centre.pull(centre.keys.request())

@@ -13,7 +13,15 @@ from orthanc_ledger.clock import system_clock
 from orthanc_ledger.commands.terminal import add_json, add_party, counted, hex_bytes, moment, open_party, show
 from orthanc_ledger.config import Party, check_data_dir
 from orthanc_ledger.content import open_store
-from orthanc_ledger.errors import ConfigError, ContractError, IntegrityError, LedgerAway, NotHeld, Unreadable
+from orthanc_ledger.errors import (
+    ConfigError,
+    ContentAway,
+    ContractError,
+    IntegrityError,
+    LedgerAway,
+    NotHeld,
+    Unreadable,
+)
 from orthanc_ledger.holdings import Holding, Holdings
 from orthanc_ledger.key_client import Denied, KeyClient
 from orthanc_ledger.ledger import OpenLedger
@@ -79,9 +87,14 @@ def _pull(args: argparse.Namespace) -> int:
             for study in studies:
                 try:
                     holding = pulling.study(hospital, private, request, study, args.out, args.again)
-                except (IntegrityError, Unreadable) as error:
+                except (IntegrityError, Unreadable, Denied) as error:  # this study's alone: the others go on
                     print(f"orthanc-ledger: {study.hex()}: nothing is written: {error}", file=sys.stderr)
                     code = 1
+                    continue
+                except ContentAway as error:
+                    pulling.check()  # raises when it is not this study's
+                    print(f"orthanc-ledger: {study.hex()}: {error}; try again later", file=sys.stderr)
+                    code = code or 3
                     continue
                 rows.append(_row(holding))
                 if holding.outcome == "failed":

@@ -40,7 +40,7 @@ class Batch(Protocol):
         """
         ...
 
-    def open(self, cid: str) -> BinaryIO:
+    def open(self, cid: str, size: int = LARGEST) -> BinaryIO:
         """Return an object of this batch as it was written, before its commit. Raises ``NotHeld``, ``ContentAway``."""
         ...
 
@@ -56,7 +56,7 @@ class Batch(Protocol):
 class Objects(Protocol):
     """Where an object can be opened: a store, or a batch before its commit."""
 
-    def open(self, cid: str) -> BinaryIO: ...
+    def open(self, cid: str, size: int = LARGEST) -> BinaryIO: ...
 
 
 class ContentStore(Protocol):
@@ -84,11 +84,12 @@ class ContentStore(Protocol):
         """Start a batch. Raises ``ContentAway``."""
         ...
 
-    def open(self, cid: str) -> BinaryIO:
+    def open(self, cid: str, size: int = LARGEST) -> BinaryIO:
         """Return an object's bytes, seekable and not yet verified: call :func:`verify_cid` before using any.
 
-        Raises ``NotHeld``, ``ContentAway`` (here or while reading) when the store cannot be asked, and
-        ``IntegrityError`` when ``cid`` is no CID of a file.
+        ``size``: the bytes that it has at most; of a larger one no more need be read. Raises ``NotHeld``,
+        ``ContentAway`` (here or while reading) when the store cannot be asked, and ``IntegrityError`` when ``cid`` is
+        no CID of a file, or it is larger.
         """
         ...
 

@@ -19,6 +19,7 @@ LINKS = 1024
 LARGEST = 17 << 30
 """Bytes that an object has at most: `largest_object_mb`, sealed."""
 
+_FILE = b"\x08\x02"  # the beginning of a UnixFS node of Type 2: File
 _RAW = 0x55
 _DAG_PB = 0x70
 _DAG_CBOR = 0x71
@@ -148,6 +149,14 @@ def children(block: bytes) -> list[str]:
         raise IntegrityError(f"dag-pb node expected, got {len(block)} bytes that are none") from error
 
 
+def is_file(block: bytes) -> bool:
+    """Whether a node above leaves (dag-pb) says that it is of a file (UnixFS): not of a directory, or of nothing."""
+    try:
+        return any(number == 1 and data.startswith(_FILE) for number, data in _walk(block))
+    except (IndexError, IntegrityError):
+        return False
+
+
 def block_cid(block: bytes) -> str:
     """Return the CID of a dag-cbor block."""
     return cid_text(_binary(_DAG_CBOR, hashlib.sha256(block).digest()))
@@ -196,7 +205,7 @@ def _parent(children: Sequence[_Node]) -> tuple[_Node, bytes]:
     )
     file_size = sum(child.file_size for child in children)
     sizes = b"".join(_number(4, child.file_size) for child in children)
-    block = links + _field(1, _number(1, 2) + _number(3, file_size) + sizes)  # Type 2: File
+    block = links + _field(1, _FILE + _number(3, file_size) + sizes)
     total_size = len(block) + sum(child.total_size for child in children)
     return _Node(_binary(_DAG_PB, hashlib.sha256(block).digest()), file_size, total_size), block
 

@@ -72,7 +72,7 @@ class LocalStore:
         with away(f"content store {self._staging}"):
             return LocalBatch(Path(tempfile.mkdtemp(dir=self._staging)), self._objects, self._blocks)
 
-    def open(self, cid: str) -> BinaryIO:
+    def open(self, cid: str, size: int = LARGEST) -> BinaryIO:
         """Open an object's file."""
         check_file_cid(cid)
         return self._open(self._objects, cid)
@@ -191,7 +191,7 @@ class LocalBatch:
         self._places[staged] = _place(self._objects, cid)
         return Stored(cid, file.size)
 
-    def open(self, cid: str) -> BinaryIO:
+    def open(self, cid: str, size: int = LARGEST) -> BinaryIO:
         """Open a staged object's file."""
         check_file_cid(cid)
         place = _place(self._objects, cid)

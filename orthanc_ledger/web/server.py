@@ -7,6 +7,7 @@ connection, and the CAs of organisations that join while it runs.
 import asyncio
 import contextlib
 import logging
+import socket
 import ssl
 import threading
 from collections import Counter
@@ -31,6 +32,11 @@ CONNECTION_S = 120.0
 EACH = 20
 """Connections of one organisation at once; more are cut off."""
 
+STRANGERS = 100
+"""Connections at once that have shown no certificate yet; the oldest are cut off. Anybody can open one, and each takes
+a descriptor, of which the process has some hundreds: without one it can neither accept nor ask the ledger.
+"""
+
 _AT_ONCE = 100  # connections
 _IDLE_S = 5
 _LARGEST_HEAD = 16_384
@@ -46,9 +52,21 @@ class Callers:
     def __init__(self) -> None:
         self.members = Members({})
         self._connections: Counter[str] = Counter()
+        self._strangers: dict[Any, socket.socket] = {}  # by their address, the oldest first
 
-    def enter(self, certificate: bytes) -> str:
+    def accepted(self, connection: socket.socket, address: Any) -> None:
+        """Note a new connection, which is nobody's yet."""
+        if len(self._strangers) >= STRANGERS:
+            self._strangers = {place: each for place, each in self._strangers.items() if each.fileno() >= 0}
+        if len(self._strangers) >= STRANGERS:
+            oldest = self._strangers.pop(next(iter(self._strangers)))
+            with contextlib.suppress(OSError):
+                oldest.shutdown(socket.SHUT_RDWR)
+        self._strangers[address] = connection
+
+    def enter(self, certificate: bytes, address: Any) -> str:
         """Count one more; whose it is. Before it is known to be anybody's on the ledger, the application asks that."""
+        self._strangers.pop(address, None)
         organisation = ""
         with contextlib.suppress(ContractError):
             organisation = self.members.identify(certificate).caller.organisation
@@ -74,7 +92,7 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn itself
         super().connection_made(transport)
         certificate = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        self._organisation = self._callers.enter(certificate)
+        self._organisation = self._callers.enter(certificate, transport.get_extra_info("peername"))
         app: App = self.app
 
         async def named(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -90,6 +108,17 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
 
+class _Door(socket.socket):
+    """A listening socket that tells of what it accepts."""
+
+    callers: Callers
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        connection, address = super().accept()
+        self.callers.accepted(connection, address)
+        return connection, address
+
+
 class Server:
     """Serves an application on a port until it is stopped."""
 
@@ -99,10 +128,9 @@ class Server:
         self._context = _context(https)
         self._trusted: set[bytes] = set()
         self._callers = Callers()
+        self._address = https.host, https.port
         config = uvicorn.Config(
             app,
-            https.host,
-            https.port,
             http=partial(Connection, self._callers),  # type: ignore[arg-type]  # uvicorn calls it, no more
             ws="none",
             lifespan="off",
@@ -112,6 +140,7 @@ class Server:
             access_log=False,
             server_header=False,
             limit_concurrency=_AT_ONCE,
+            backlog=STRANGERS,  # as many are accepted before anything else is done
             timeout_keep_alive=_IDLE_S,
             timeout_graceful_shutdown=_IDLE_S,
             h11_max_incomplete_event_size=_LARGEST_HEAD,
@@ -127,14 +156,29 @@ class Server:
 
     def run(self, stop: threading.Event) -> None:
         """Serve until ``stop`` is set. Raises ServiceAway when the port cannot be listened on now."""
+        doors = self._listen()
         self._trust()
         threading.Thread(target=self._attend, args=(stop,), daemon=True, name="attend").start()
         try:
-            self._server.run()
-        except SystemExit as error:  # uvicorn's own way to say that; it has logged why
-            raise ServiceAway("https: host and port cannot be listened on; why stands above") from error
+            self._server.run(doors)
         finally:
             stop.set()
+
+    def _listen(self) -> list[socket.socket]:
+        """On each address of the host."""
+        doors = []
+        try:
+            for family, kind, protocol, _, address in socket.getaddrinfo(*self._address, type=socket.SOCK_STREAM):
+                doors.append(door := _Door(family, kind, protocol))
+                door.callers = self._callers
+                door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    door.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                door.bind(address)
+        except OSError as error:
+            host, port = self._address
+            raise ServiceAway(f"https: {host} port {port} cannot be listened on: {error}") from error
+        return list(doors)
 
     def _attend(self, stop: threading.Event) -> None:
         while not stop.wait(_REFRESH_S if self._trusted else _FIRST_S):

@@ -8,14 +8,16 @@ import dag_cbor
 import pytest
 
 from orthanc_ledger.content.cid import cid_text
-from orthanc_ledger.errors import ContentAway, IntegrityError
+from orthanc_ledger.errors import ContentAway, IntegrityError, NotHeld
 from orthanc_ledger.index import Index, Instance
+from orthanc_ledger.ledger import all_rows
 from orthanc_ledger.peer import Peer
 from orthanc_ledger.repair import UNDECIDED
 from orthanc_ledger.sweep import Round
+from tests.erase_make import carry_out, confirm, no_grace
 from tests.gate_world import RESEARCH, VIEWER, World
 from tests.kubo.live import Kubos, Node
-from tests.kubo.test_store import lose, pinned
+from tests.kubo.test_store import holds, lose, pinned
 from tests.kubo.world import DAMAGES, again, arrive, events, is_sound, make_hospital, near_file
 from tests.node_make import drain
 from tests.sweep_make import flip as flip_file
@@ -218,6 +220,30 @@ def test_the_sweep_heals_every_copy_and_pins_what_was_unpinned(two: World, kubos
     swept(two)
     assert len(repaired(two)) == 4
     assert alarms(two) == []
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+def test_a_sweep_that_an_erasure_overtakes_brings_nothing_back(tmp_path: Path, kubos: Kubos, is_over: bool) -> None:
+    world = make_hospital(tmp_path, kubos.node("kubo0.hospital"))
+    [anchor] = all_rows(world.node.ledger, "Anchors", {})
+    kubos.node("kubo0.custodian").call("pin/add", anchor["manifestCid"])
+    no_grace(world.node)
+    objects = [str(instance.object) for instance in world.node.index.select()]
+    files = [near_file(world, cid) for cid in objects]
+    checked = again(world).library.check_manifest(world.study_uid, anchor, every_copy=True)
+    assert next(checked).fault is None
+    confirm(world.node, anchor["study"])
+    if is_over:  # all have said so
+        world.ledger("custodian", "node").submit("ErasureDone", {"study": anchor["study"]})
+    carry_out(world.node)
+    world.node.eraser().step()
+    assert [type(each.fault) for each in checked] == [NotHeld, NotHeld]
+    if not is_over:
+        with pytest.raises(NotHeld):  # whoever waited for its end
+            again(world).repairs.mend(objects[0], anchor["manifestCid"], anchor["study"])
+    assert [file for file in files if file.exists()] == []
+    assert [cid for cid in objects if holds(kubos.node("kubo0.hospital"), cid)] == []
+    assert repaired(world) == []
 
 
 def test_with_one_of_two_nodes_away_research_is_served_from_the_other_and_nothing_new_is_sealed(

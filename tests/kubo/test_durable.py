@@ -1,7 +1,9 @@
 """What Kubo has acknowledged is on its disk: every system call by which it puts a batch there."""
 
+import os
 import re
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,12 +12,13 @@ import pytest
 from orthanc_ledger.consortium.running import Command
 from orthanc_ledger.consortium.topology import Server
 from orthanc_ledger.content.kubo.places import block_path
-from tests.kubo.live import Kubos, Stray, stray
+from tests.conftest import wait_until
+from tests.kubo.live import Stray, stray
 from tests.kubo.test_store import Batch, fresh, leaves, store_of
 
 pytestmark = pytest.mark.timeout(1200)  # with what is built the first time
 
-_CALL = re.compile(r"(\d+) (?:<\.\.\. (\w+) resumed>|(f(?:data)?sync|rename\w*)\()(.*)")
+_CALL = re.compile(r"(\d+) +(?:<\.\.\. (\w+) resumed>|(f(?:data)?sync|rename\w*)\()(.*)")
 _SYNC = re.compile(r"\d+<([^>]+)>")
 _RENAME = re.compile(r'"([^"]+)".*"([^"]+)"')
 
@@ -33,6 +36,14 @@ class Traced(Stray):
     def trace(self) -> Path:
         return self.directory / "trace"
 
+    def cut_off(self, name: str) -> str:
+        """Kill a node, and what it had done until then: strace writes that down a moment later, and then ends."""
+        strace = self.processes.pid(name)
+        children = Path(f"/proc/{strace}/task/{strace}/children").read_text().split()
+        os.kill(int(children[0]), signal.SIGKILL)
+        wait_until(lambda: self.processes.pid(name) is None, 60, "strace ends")
+        return self.trace.read_text()
+
 
 @pytest.fixture(params=[True, False], ids=["sync", "no sync"])
 def traced(
@@ -41,7 +52,7 @@ def traced(
     free_port: Callable[[], int],
     strace: str,
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[tuple[Kubos, bool]]:
+) -> Iterator[tuple[Traced, bool]]:
     if not request.param:
         monkeypatch.setattr("orthanc_ledger.content.kubo.store.check_node", lambda *_: None)  # which refuses such a one
     kubos = stray(tmp_path / "kubo", free_port, {"Datastore.Spec.mounts.0.sync": request.param}, kind=Traced)
@@ -80,13 +91,14 @@ def synced(trace: str) -> set[str]:
     return done
 
 
-def test_every_block_and_its_pin_are_synced_before_a_batch_counts(traced: tuple[Kubos, bool], tmp_path: Path) -> None:
+def test_every_block_and_its_pin_are_synced_before_a_batch_counts(traced: tuple[Traced, bool], tmp_path: Path) -> None:
     kubos, is_synced = traced
     node = kubos.node()
     store = store_of(tmp_path, node)
     before = len(kubos.trace.read_text())
     batch: Batch = fresh().put(store)
-    trace = kubos.trace.read_text()[before:]
+    trace = kubos.cut_off(node.name)[before:]
+    kubos.start(node.name)
     blocks = [node.repo / block_path(cid) for cid in {*batch.all_cids, *leaves(node, batch.cids[1])}]
     assert all(path.exists() for path in blocks)
     assert [path for path in blocks if str(path) not in synced(trace)] == ([] if is_synced else blocks)

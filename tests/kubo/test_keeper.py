@@ -25,9 +25,9 @@ from orthanc_ledger.content import ContentStore, cbor, open_store
 from orthanc_ledger.content.cid import block_cid, cid_bytes, cid_of, cid_text
 from orthanc_ledger.content.kubo import pins
 from orthanc_ledger.content.kubo.store import KuboStore
-from orthanc_ledger.erasures import Erasures
+from orthanc_ledger.erasures import NOT_ERASED, Erasures
 from orthanc_ledger.errors import ConfigError
-from orthanc_ledger.keeper import LATE_S, NOT_CONFIRMED, NOT_ERASED, Keeper
+from orthanc_ledger.keeper import LATE_S, NOT_CONFIRMED, Keeper
 from orthanc_ledger.ledger import all_rows
 from orthanc_ledger.manifest import Manifest, Record
 from orthanc_ledger.outbox import Outbox
@@ -256,10 +256,32 @@ def broad(node: Node) -> bytes:
     return tree(node, 8, (cid_bytes(block_cid(block)), 4), *((leaf(node, bytes([each])), 1) for each in range(40)))
 
 
+def directory(node: Node) -> bytes:
+    """With one file in it."""
+    link = b"\n$" + leaf(node, os.urandom(1000)) + b"\x12\1a"
+    return dag_pb(node, b"\x12" + bytes([len(link)]) + link + b"\n\2\x08\1")
+
+
+def nothing(node: Node) -> bytes:
+    """What is no UnixFS at all."""
+    return dag_pb(node, b"\n\3\xff\xff\xff")
+
+
+def dag_pb(node: Node, block: bytes) -> bytes:
+    node.call("block/put", body=block, cid_codec="dag-pb", mhtype="sha2-256")
+    return b"\1\x70\x12\x20" + hashlib.sha256(block).digest()
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("shape", "said"),
-    [(diamond, "expected"), (gibibyte, "at most .* bytes expected"), (broad, "at most .* blocks")],
+    [
+        (directory, "is no file"),
+        (nothing, "is no file"),
+        (diamond, "expected"),
+        (gibibyte, "at most .* bytes expected"),
+        (broad, "at most .* blocks"),
+    ],
 )
 def test_an_object_of_a_shape_that_nobody_makes_is_an_alarm_and_keeps_nothing_else_waiting(
     custodian: Custodian, world: World, hospital: Node, shape: Callable[[Node], bytes], said: str
@@ -270,6 +292,7 @@ def test_an_object_of_a_shape_that_nobody_makes_is_an_alarm_and_keeps_nothing_el
     [alarm] = custodian.outbox.alarms()
     assert (alarm.kind, alarm.claim) == (NOT_CONFIRMED, cid)
     assert re.search(said, alarm.text)
+    assert cid not in pinned(custodian.kubo)
     assert stored(world) == {cid: False, str(world.node.index.select()[0].manifest): True}
 
 

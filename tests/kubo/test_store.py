@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -284,6 +285,23 @@ class TestReading:
         with store.open(batch.cids[0]) as file:
             verify_cid(file, batch.cids[0])
             assert list((tmp_path / "objects" / "staging").iterdir()) == []
+
+    def test_a_full_disk_here_is_away(self, store: KuboStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        [place] = store._places
+        pieces = (bytes(65_537) for _ in range(400))  # of a size that leaves something in the file's buffer
+        monkeypatch.setattr(place.kubo, "read", lambda *_: pieces)
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20 << 20, limits[1]))
+        try:
+            with pytest.raises(ContentAway, match="File too large"):
+                store.open(cid_of(io.BytesIO(b"")))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    def test_no_more_is_read_than_was_asked_for(self, store: KuboStore) -> None:
+        batch = fresh(3 << 20).put(store)
+        with pytest.raises(IntegrityError, match="at most 1000 bytes expected"):
+            store.open(batch.cids[0], 1000)
 
     def test_what_is_no_cid_is_asked_of_nobody(self, store: KuboStore) -> None:
         for name in ("", "../x", fresh().root):

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, Self
 
 from orthanc_ledger.content import Stored
 from orthanc_ledger.content.cbor import CID, decode
-from orthanc_ledger.content.cid import Block, blocks_of, cid_bytes, cid_text
+from orthanc_ledger.content.cid import LARGEST, Block, blocks_of, cid_bytes, cid_text
 from orthanc_ledger.content.kubo.pins import Pins
 from orthanc_ledger.content.local import LocalBatch, away
 from orthanc_ledger.durable import sync
@@ -72,7 +72,7 @@ class KuboBatch:
         self._objects[stored.cid] = stored.size
         return stored
 
-    def open(self, cid: str) -> BinaryIO:
+    def open(self, cid: str, size: int = LARGEST) -> BinaryIO:
         """Open a staged object."""
         return self._staged.open(cid)
 

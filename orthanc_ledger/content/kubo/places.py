@@ -1,5 +1,6 @@
 """Where copies are: a Kubo node, and how one is read from it, checked, and replaced."""
 
+import contextlib
 import io
 import tempfile
 from base64 import b32encode
@@ -82,17 +83,17 @@ class KuboPlace:
     def _file(self, cid: str, offline: bool, most: int) -> BinaryIO:
         with away(f"content store {self._temporary}"):
             file = tempfile.SpooledTemporaryFile(IN_MEMORY, dir=str(self._temporary))  # noqa: SIM115, the caller's to close
-        try:
-            importer = UnixFsImporter()
-            for piece in self.kubo.read(cid, offline, most):
-                importer.update(piece)
-                with away(f"content store {self._temporary}"):
+            try:
+                importer = UnixFsImporter()
+                for piece in self.kubo.read(cid, offline, most):
+                    importer.update(piece)
                     file.write(piece)
-            self._compare(cid, importer.finish())
-            file.seek(0)
-        except BaseException:
-            file.close()
-            raise
+                self._compare(cid, importer.finish())
+                file.seek(0)
+            except BaseException:
+                with contextlib.suppress(OSError):  # of a full disk again, by what is not yet written
+                    file.close()
+                raise
         return cast(BinaryIO, file)
 
     def _compare(self, expected: str, got: str) -> None:

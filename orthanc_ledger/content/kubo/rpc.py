@@ -11,7 +11,7 @@ import urllib3
 from urllib3.exceptions import ReadTimeoutError
 
 from orthanc_ledger.content.car import car
-from orthanc_ledger.content.cid import CHUNK, LARGEST, Block, children, is_tree
+from orthanc_ledger.content.cid import CHUNK, LARGEST, Block, children, is_file, is_tree
 from orthanc_ledger.content.kubo.http import LARGEST_ANSWER, PIECE, STALL_S, Api, Refused
 from orthanc_ledger.errors import ContentAway, IntegrityError, NotHeld
 
@@ -67,12 +67,12 @@ class Kubo(Api):
         """A file's bytes, ``most`` of them; ``offline``: from its own blocks only. The caller checks the CID.
 
         Raises NotHeld when a block is missing (or came from nobody in time), IntegrityError when one is corrupt,
-        naming it, or when there are more or fewer bytes than it says, or more than ``most``.
+        naming it, or it is no file, or when there are more or fewer bytes than it says, or more than ``most``.
         """
         with self._named(cid):
             if not offline:
                 self._block(cid, offline)  # of what nobody has this tells soon, however large it may be
-            answer = self._post(_call("cat", arg=cid, offline=_flag(offline)))
+            answer = self._cat(cid, offline)
             said = answer.headers.get("X-Content-Length", "")
             length = int(said) if said.isdecimal() else -1
             if length > most:  # a few blocks that link to each other over and over are as many as one likes
@@ -171,6 +171,14 @@ class Kubo(Api):
         """Raise what is wrong with a block of a file whose body broke off; return when nothing is found."""
         for part in self._below(cid, most):
             self._block(part)
+
+    def _cat(self, cid: str, offline: bool) -> urllib3.BaseHTTPResponse:
+        try:
+            return self._post(_call("cat", arg=cid, offline=_flag(offline)))
+        except Refused as error:  # also by a node that is well: of a directory, or of what is nothing
+            if is_tree(cid) and not is_file(self._block(cid, offline)):
+                raise IntegrityError(f"{self.name}: {cid}: is no file: {error.said}") from error
+            raise
 
     def _block(self, cid: str, offline: bool = True) -> bytes:
         # Online, for a block that nobody has Kubo would wait for ever: almost as long as we do.

@@ -84,12 +84,12 @@ class KuboStore:
             raise ContentAway(str(error)) from error
         return KuboBatch(self._local.begin(), self._pins, self._unfinished)
 
-    def open(self, cid: str) -> BinaryIO:
+    def open(self, cid: str, size: int = LARGEST) -> BinaryIO:
         """Fetch an object from the first node that has it whole. What none has is ``repair``'s to fetch; while one is
         away, the others ask their peers.
         """
         check_file_cid(cid)
-        return self._fetch(cid)
+        return self._fetch(cid, min(size, LARGEST))  # whoever says so
 
     def get_block(self, cid: str) -> bytes:
         """Fetch a block, as ``open``."""
@@ -109,7 +109,8 @@ class KuboStore:
 
     def repair(self, cid: str, root: str, size: int = LARGEST) -> Sequence[str]:
         """Compare the local copy, if there is to be one, with those of all nodes, and replace what is bad."""
-        return repair(cid, [self._near_copy(), *(NodeCopy(place, root, size) for place in self._places)])
+        most = min(size, LARGEST)  # whoever says so
+        return repair(cid, [self._near_copy(), *(NodeCopy(place, root, most) for place in self._places)])
 
     def keep(self, root: str) -> None:
         """Pin it on as many nodes as must, which fetch what they lack."""
@@ -149,19 +150,19 @@ class KuboStore:
         self._unfinished.settle(list(roots))
         return said
 
-    def _fetch(self, cid: str) -> BinaryIO:
+    def _fetch(self, cid: str, most: int = LARGEST) -> BinaryIO:
         faults: list[CustodyError] = []
         lacking = []
         for place in by_health(self._places):
             try:
-                return place.fetch(cid)
+                return place.fetch(cid, most=most)
             except (IntegrityError, ContentAway, NotHeld) as fault:
                 faults.append(fault)
                 if isinstance(fault, NotHeld):
                     lacking.append(place)
         for place in lacking if any(isinstance(fault, ContentAway) for fault in faults) else ():
             try:
-                return place.fetch(cid, offline=False)
+                return place.fetch(cid, offline=False, most=most)
             except (NotHeld, IntegrityError, ContentAway) as fault:
                 faults.append(fault)
         raise worst(faults)
