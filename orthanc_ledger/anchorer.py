@@ -104,7 +104,7 @@ class Anchorer:
             Workers(fingerprint_unit, _WORKERS, fingerprint_limit_s) as workers,
         ):
             self._preparer.fingerprint_all = workers.map
-            self._intake.recover()
+            self.recover()
             while not stop.wait(_TICK_S):
                 now = now_us()
                 if retry.due(now):
@@ -129,9 +129,10 @@ class Anchorer:
                     ledger_away = True
 
     def recover(self) -> None:
-        """Mend what a killed anchorer left between two steps. Raises ContentAway, ConfigError."""
+        """Mend what a killed anchorer left in spool and index; what it left in the content store is mended by `run`,
+        once that is there.
+        """
         self._intake.recover()
-        self._recover_content()
 
     def take_in(self) -> None:
         """Bring the index up to date with the spool."""
@@ -166,17 +167,13 @@ class Anchorer:
         self._outbox.post_denials(self._node)
         self._supersessions.advance()
 
-    def _recover_content(self) -> None:
-        """Once, before the first batch: what is open then is this anchorer's own. Raises ContentAway, ConfigError."""
-        if not self._has_recovered:
-            self._content.recover()
-            self._has_recovered = True
-
     def _has_content(self, now_us: int) -> bool:
         """Whether batches can be written now. A store that must not be used is away, too: clinical peers go on."""
         try:
             self._content.check()
-            self._recover_content()
+            if not self._has_recovered:  # before the first batch: what is open from then on is this anchorer's own
+                self._content.recover()
+                self._has_recovered = True
         except (ContentAway, ConfigError) as error:
             if self._content_outage.lasts(now_us, error):
                 LOGGER.warning("content store away, new objects wait in the spool: %s", error)

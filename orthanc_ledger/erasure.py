@@ -219,9 +219,11 @@ class Eraser:
 
     def _collect(self, erasure: Erasure) -> None:
         """Give nobody the study's keys any more, and find what is held of it."""
-        manifests = self._manifests(erasure)
-        study_uid = self._index.study_of_token(erasure.token) or self._study_uid(erasure, manifests)
+        study_uid = self._index.study_of_token(erasure.token)
         if study_uid is not None:
+            self._keyring.mark_erased(study_uid)  # also while the content store is away
+        manifests = self._manifests(erasure)
+        if study_uid is None and (study_uid := self._study_uid(erasure, manifests)) is not None:
             self._keyring.mark_erased(study_uid)
         self._erasures.advance(erasure, "collected", study_uid)
 
@@ -253,15 +255,13 @@ class Eraser:
         roots, blocks = (self._erasures.parts(erasure, kind) for kind in (ROOT, BLOCK))
         with sole(self._repairs, ContentAway("a copy is being repaired"), _REPAIR_S):
             try:
-                kept = self._content.forget(roots, blocks)
+                self._content.forget(roots, blocks)
             except ContentAway as error:
                 self._content.check()  # else it is not this one that waits
                 self._again_at[erasure.token] = self._clock() + RETRY_S
                 if (NOT_ERASED, token) not in ((alarm.kind, alarm.claim) for alarm in self._outbox.alarms()):
                     self._outbox.alarm(NOT_ERASED, token, f"study {token} is not erased here yet: {error}")
                 return False
-        for each in kept:
-            LOGGER.warning("erased, but for what another manifest names: study %s: %s", token, each)
         self._outbox.settle(token, kind=NOT_ERASED)
         return True
 

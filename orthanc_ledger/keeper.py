@@ -45,6 +45,7 @@ LATE_S = 3600.0
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 600.0
 _TICK_S = 1.0
+_DAY_S = 86_400
 _MIB = 1 << 20
 _OTHER = "another keeper works in this data_dir: stop it first"
 
@@ -144,23 +145,36 @@ class Keeper:
             if self._ledger.query("GetPolicy", {})["organisations"].get(self._organisation) != "custodian":
                 raise ConfigError(f"organisation: expected the ledger's custodian, got {self._organisation}")
             self._content.recover()
-            for anchor in all_rows(self._ledger, "Anchors", {}):
-                if not anchor["stored"]:
-                    self._await(anchor["manifestCid"])
+            self._await_all()
             self._has_begun = True
 
+    def _await_all(self) -> set[bytes]:
+        """Note what is not stored; the studies of all that is anchored."""
+        studies = set()
+        for anchor in all_rows(self._ledger, "Anchors", {}):
+            studies.add(anchor["study"])
+            if not anchor["stored"]:
+                self._await(anchor["manifestCid"])
+        return studies
+
     def _look(self) -> None:
-        """Note what was anchored and erased since the last look."""
-        before, _ = self._erasures.place()
-        place = before
+        """Note what was anchored and erased since the last look; once a day all is asked for, as on Fabric an event may
+        come to lie before one that was seen.
+        """
+        before, checked = self._erasures.place()
+        place, now = before, self._clock()
         for event in all_rows(self._ledger, "Audit", {} if before is None else {"after": before}):
             place = event["sequence"]
             if event["function"] == "Anchor":
                 self._await(event["args"]["manifestCid"])
             elif event["function"] == "ConfirmErase":
                 self._note_erased(event["args"]["study"])
-        if place != before:
-            self._erasures.keep_place(place, self._clock())
+        if not 0 <= now - checked < _DAY_S:
+            for study in self._await_all():
+                self._is_erased(study)
+            checked = now
+        if (place, checked) != self._erasures.place():
+            self._erasures.keep_place(place, checked)
 
     def _await(self, cid: str) -> None:
         if cid not in self._waiting:
@@ -193,14 +207,12 @@ class Keeper:
                 continue
             roots, blocks = (self._erasures.parts(erasure, kind) for kind in (ROOT, BLOCK))
             try:
-                kept = self._content.forget(roots, blocks)
+                self._content.forget(roots, blocks)
             except ContentAway as error:
                 self._content.check()  # else it is not this one that waits
                 self._erase_at_s[erasure.token] = self._monotonic() + RETRY_S
                 self._alarm(NOT_ERASED, token, f"study {token} is not erased here yet: {error}")
                 continue
-            for each in kept:
-                LOGGER.warning("erased, but for what another manifest names: study %s: %s", token, each)
             self._outbox.settle(token, kind=NOT_ERASED)
             self._outbox.forget(roots | blocks, erasure.token)
             self._erasures.advance(erasure, "cleared")

@@ -20,6 +20,7 @@ LARGEST = 24 << 20
 """Bytes: of the 100,000 instances that a release may name, and some; read, the worst takes 70 times the memory."""
 
 _VERSION = 1
+_LABEL = label(f"keyfile/v{_VERSION}")
 _FORM = {"v": int, "release": bytes, "recipient": bytes, "sealed": bytes, "certificate": bytes, "signature": bytes}
 _CONTENT = {"request": bytes, "study": bytes, "instances": list}
 _INSTANCE = {"instance": bytes, "manifest": CID, "object": CID, "seal": bytes, "salt": bytes}
@@ -88,7 +89,7 @@ class KeyFile:
     @property
     def signed(self) -> bytes:
         """What the signature covers: a label that begins no other signed thing, then all other fields."""
-        return label("keyfile/v1") + cbor.encode(self._fields())
+        return _LABEL + cbor.encode(self._fields())
 
     def encode(self) -> bytes:
         """The file's bytes."""
@@ -98,12 +99,14 @@ class KeyFile:
     def decode(cls, data: bytes) -> "KeyFile":
         """Raises Unreadable when the bytes are no key file of version 1."""
         try:
-            fields = _map(cbor.decode(data), _FORM, "key file")
+            raw = cbor.decode(data)
+            if type(raw) is dict and type(version := raw.get("v")) is int and version != _VERSION:
+                raise Unreadable(f"key file: expected version {_VERSION}; a newer program may read it")
+            fields = _map(raw, _FORM, "key file")
             _check_sizes("key file", fields, release=32, recipient=32)
         except IntegrityError as error:
             raise Unreadable(f"not a key file: {error}") from error
-        if fields.pop("v") != _VERSION:
-            raise Unreadable(f"key file: expected version {_VERSION}; a newer program may read it")
+        del fields["v"]
         return cls(**fields)
 
     def open(self, private: PrivateKey) -> ReleasedKeys:
@@ -122,7 +125,7 @@ class KeyFile:
 
 def _info(release: bytes, recipient: bytes) -> bytes:
     """HPKE's info: the keys open as this version's, for this release and recipient, or not at all."""
-    return label("keyfile/v1") + release + recipient
+    return _LABEL + release + recipient
 
 
 def _instance(row: Any) -> InstanceKeys:

@@ -14,7 +14,7 @@ from typing import Any
 from orthanc_ledger import merkle
 from orthanc_ledger.content import cbor
 from orthanc_ledger.content.cbor import CID
-from orthanc_ledger.content.cid import block_cid, check_file_cid, cid_bytes, cid_text
+from orthanc_ledger.content.cid import block_cid, check_block_cid, check_file_cid, cid_bytes, cid_text
 from orthanc_ledger.errors import IntegrityError
 
 RECORDS_A_SHARD = 1000
@@ -139,9 +139,9 @@ def build(study_token: bytes, seq: int, key_id: bytes, records: Iterable[Record]
 def read(cid: str, get_block: Callable[[str], bytes], study_token: bytes) -> Manifest:
     """Read the manifest with this CID, which must be of the study with this token.
 
-    ``get_block`` gives a block by its CID; what it raises comes through. Raises ``IntegrityError`` when anything
-    recomputed differs: a block's CID, its canonical form, its keys and their types, the study token, the sizes of the
-    shards, the strictly rising order of the records over all shards, their count.
+    ``get_block`` gives a block by its CID, which is one of a block; what it raises comes through. Raises
+    ``IntegrityError`` when anything recomputed differs: a block's CID, its canonical form, its keys and their types,
+    the study token, the sizes of the shards, the strictly rising order of the records over all shards, their count.
     """
     root = _decoded(cid, get_block)
     _check_keys("manifest", root, _ROOT_KEYS)
@@ -185,6 +185,7 @@ def _record(node: Any) -> Record:
 
 def _decoded(cid: str, get_block: Callable[[str], bytes]) -> Any:
     """The value in a block, once its CID is recomputed."""
+    check_block_cid(cid)  # before anybody keeps it: what is none no store can be told to forget
     block = get_block(cid)
     _check_equal("block", cid, block_cid(block))
     return _value(f"block {cid}", block)

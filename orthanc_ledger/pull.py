@@ -19,10 +19,10 @@ from typing import Any, Protocol, TypeVar
 from orthanc_ledger.arrival import read_arrival
 from orthanc_ledger.clock import Clock, system_clock
 from orthanc_ledger.content import ContentStore
-from orthanc_ledger.content.cid import LARGEST, check_block_cid
+from orthanc_ledger.content.cid import LARGEST
 from orthanc_ledger.custody import Anchor, records_that_count
 from orthanc_ledger.durable import sync
-from orthanc_ledger.errors import ContentAway, ContractError, IntegrityError, NotHeld, ServiceAway
+from orthanc_ledger.errors import ContentAway, ContractError, IntegrityError, NotHeld, ServiceAway, Unreadable
 from orthanc_ledger.holdings import Holding, Holdings, Outcome
 from orthanc_ledger.key_check import Grant, Outdated, Unseen, check
 from orthanc_ledger.key_file import InstanceKeys, KeyFile
@@ -100,8 +100,8 @@ class Pull:
             holding = kept or self._ask(hospital, private, request, study, out)
             try:
                 grant = self._check(KeyFile.decode(holding.key_file or b""), private, request, study)
-            except IntegrityError as error:  # of a new one only that it is outdated by now
-                why = error
+            except (IntegrityError, Unreadable) as error:  # of a new one only that it is outdated by now
+                why: IntegrityError | Unreadable = error
                 self._end(holding, "failed")
                 kept = None
             else:
@@ -218,7 +218,6 @@ class Pull:
         cid, study = anchor["manifestCid"], anchor["study"]
 
         def block(each: str) -> bytes:
-            check_block_cid(each)  # what is none no store can be told to forget
             self._holdings.fetching(study, [each], root=each == cid)
             return self._mended(each, cid, lambda: self._content.get_block(each))
 

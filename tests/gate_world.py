@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from node_make import drain, ledger_of, make_node, store, variant
+from node_make import anchoring_of, drain, ledger_of, make_node, store, variant
 
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.batch import Preparer, describe
@@ -164,10 +164,8 @@ def anchor_conflict(world: World, **changes: Any) -> Manifest:
     preparer = Preparer(node.spool, node.keyring, node.content, between=lambda: None)
     prepared, _ = preparer.prepare(world.study_uid, 7, [instance], CONFLICTS)
     assert prepared is not None
-    manifest = prepared.manifest
-    anchor = {"manifestCid": manifest.cid, "study": manifest.study_token, "root": manifest.record_root, "count": 1}
-    world.ledger("owner", "node").submit("Anchor", {**anchor, "kind": "original", **changes})
-    return manifest
+    world.ledger("owner", "node").submit("Anchor", anchoring_of(prepared.manifest, **changes))
+    return prepared.manifest
 
 
 def make_world(folder: Path, **overrides: Any) -> World:

@@ -20,6 +20,7 @@ from orthanc_ledger.config import load
 from orthanc_ledger.instance import open_instance
 from orthanc_ledger.ledger import OpenLedger, open_ledger
 from orthanc_ledger.ledger.identity import load_identity
+from orthanc_ledger.manifest import Manifest
 from orthanc_ledger.setup_node import CONFIG_NAME, ORGANISATIONS, Plan, create_node
 from orthanc_ledger.spool import ArrivalHead, Incoming, Receipt
 
@@ -107,11 +108,23 @@ def store(node: Node, source: Path | Dataset, calling_ae: str = "MRI1", **head: 
     return incoming.accept()
 
 
+def anchoring(manifest_cid: str, study: bytes = bytes(16), **differs: Any) -> dict[str, Any]:
+    """Arguments of an Anchor that nobody can verify, but for ``differs``."""
+    return {"manifestCid": manifest_cid, "study": study, "root": bytes(32), "count": 1, "kind": "original", **differs}
+
+
+def anchoring_of(manifest: Manifest, **differs: Any) -> dict[str, Any]:
+    """Arguments of a manifest's Anchor, but for ``differs``."""
+    true = {"study": manifest.study_token, "root": manifest.record_root, "count": manifest.count}
+    return anchoring(manifest.cid, **{**true, **differs})
+
+
 def drain(node: Node, anchorer: Anchorer | None = None) -> None:
     """Anchor all that waits, as an anchorer started now does once every batch is due. Raises LedgerAway."""
     if anchorer is None:
         anchorer = node.anchorer()
         anchorer.recover()
+        node.content.recover()
     anchorer.take_in()
     anchorer.prepare_due(system_clock_us() + HOUR_US)
     anchorer.submit()

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from command_line import Command, runner
@@ -23,7 +24,7 @@ from erase_make import (
     slice_of,
 )
 from gate_world import World, exits
-from node_make import drain, make_node, open_node, store
+from node_make import anchoring, drain, make_node, open_node, store
 from pydicom.dataset import Dataset
 
 from orthanc_ledger import erasure
@@ -157,6 +158,19 @@ def test_nothing_is_called_erased_before_what_else_holds_it_has_let_go(node: Nod
     assert STUDY.encode() not in (node.config.data_dir / "erasures.db").read_bytes()
 
 
+def test_nobody_gets_its_keys_from_the_confirmation_on_though_the_content_store_is_away(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    erased(node)
+    with monkeypatch.context() as patch:
+        patch.setattr(node.content, "get_block", Mock(side_effect=ContentAway("away")))
+        with pytest.raises(ContentAway):
+            node.eraser().step()
+    assert node.keyring.is_erased(STUDY)
+    carry_out(node)
+    assert events(node, "ErasureDone") == ["HospitalMSP"]
+
+
 def test_carried_out_once_however_often_the_processes_look(node: Node) -> None:
     erased(node)
     carry_out(node)
@@ -276,8 +290,7 @@ def forged(node: Node, token: bytes, root: dict[str, Any]) -> None:
     with node.content.begin() as batch:
         cid = batch.add_block(block)
         batch.commit()
-    args = {"manifestCid": cid, "study": token, "root": bytes(32), "count": 1, "kind": "original"}
-    ledger_as(node, "owner").submit("Anchor", args)
+    ledger_as(node, "owner").submit("Anchor", anchoring(cid, token))
 
 
 def test_a_manifest_that_names_another_studys_objects_and_keys_marks_only_its_own(node: Node) -> None:

@@ -110,7 +110,6 @@ def test_no_cut_off_or_longer_file_is_read(made: KeyFile) -> None:
     "changes",
     [
         {"signature": None},
-        {"v": 2},
         {"release": b"short"},
         {"recipient": "text"},
         {"colour": b"red"},
@@ -121,6 +120,12 @@ def test_a_file_of_another_form_is_not_read(made: KeyFile, changes: dict[str, An
     fields = {**cbor.decode(made.encode()), **changes}
     with pytest.raises(Unreadable):
         KeyFile.decode(cbor.encode({name: value for name, value in fields.items() if value is not None}))
+
+
+@pytest.mark.parametrize("more", [{}, {"colour": b"red"}])
+def test_a_later_version_is_called_one_whatever_it_has(made: KeyFile, more: dict[str, Any]) -> None:
+    with pytest.raises(Unreadable, match="a newer program may read it"):
+        KeyFile.decode(cbor.encode({**cbor.decode(made.encode()), "v": 2, **more}))
 
 
 @pytest.mark.parametrize("spoiled", ["swapped", "twice", "short key", "no object", "another file's CID", "more"])

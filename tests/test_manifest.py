@@ -220,7 +220,7 @@ def test_manifest_of_another_study_is_refused() -> None:
 
 def test_missing_block_stays_not_held() -> None:
     with pytest.raises(NotHeld):
-        manifest.read(OBJECT, store({}), STUDY)
+        manifest.read(block_cid(b""), store({}), STUDY)
 
 
 @pytest.mark.parametrize(

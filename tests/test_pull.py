@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -518,6 +519,15 @@ class TestOldKeyFiles:
         keys.world.ledger("owner").submit("Withdraw", args, b"n" * 16)
         held = centre.pull(begun)
         assert (held.objects, f"{gone.hex()}.dcm" in {path.name for path in centre.files}) == (2, False)
+
+    def test_of_another_version_is_asked_for_again(self, centre: Centre, begun: bytes) -> None:
+        kept = centre.holdings.latest(begun, centre.keys.study)
+        assert kept is not None
+        with closing(sqlite3.connect(centre.folder / "pull.db")) as db, db:
+            other = cbor.encode({**cbor.decode(kept.key_file or b""), "v": 2})
+            db.execute("UPDATE pulls SET key_file = ?", (other,))
+        assert centre.pull(begun).outcome == "complete"
+        assert [told["outcome"] for told in centre.told("LogRetrieval")] == ["failed", "complete"]
 
     def test_still_opens_for_who_asks_no_ledger(self, centre: Centre, begun: bytes) -> None:
         """What docs/keyfile.md says: a key file opens what it opens for ever."""

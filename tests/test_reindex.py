@@ -12,7 +12,7 @@ import pytest
 from command_line import Command, Done, runner
 from conftest import wait_until
 from live_node import make_live_node
-from node_make import drain, make_node, open_node, real_file, store, variant
+from node_make import anchoring, anchoring_of, drain, make_node, open_node, real_file, store, variant
 from sweep_make import flip, place
 
 from orthanc_ledger import reindex
@@ -206,8 +206,7 @@ def test_with_something_lost_the_old_index_stays_until_the_loss_is_accepted(
 
 def test_what_others_anchored_is_not_called_lost(node: Node, command: Command) -> None:
     other = issue(node.config.data_dir.parent / ORGANISATIONS / "owner", "node-2", "node")
-    theirs = {"manifestCid": block_cid(b"theirs"), "study": bytes(16), "root": bytes(32), "count": 3}
-    node.ledger_as(other).submit("Anchor", {**theirs, "kind": "original"})
+    node.ledger_as(other).submit("Anchor", anchoring(block_cid(b"theirs")))
     before = rows(node)
     done = command("reindex", "--json")
     assert (done.code, done.row["elsewhere"]) == (0, 1)
@@ -223,9 +222,7 @@ def test_an_object_anchored_for_another_study_by_an_insider_is_not_entered(node:
         assert list(batch.add([instance])) == []
         prepared = batch.finish(seq=99)
     assert prepared is not None
-    manifest = prepared.manifest
-    args = {"manifestCid": manifest.cid, "study": manifest.study_token, "root": manifest.record_root, "count": 1}
-    node.ledger.submit("Anchor", {**args, "kind": "original"})
+    node.ledger.submit("Anchor", anchoring_of(prepared.manifest))
     done = command("reindex", "--json")
     assert (done.code, [loss["cid"] for loss in done.row["losses"]]) == (1, [prepared.objects[instance.claim]])
 

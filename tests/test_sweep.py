@@ -16,7 +16,7 @@ import dag_cbor
 import pytest
 import yaml
 from conftest import ROOT, wait_until
-from node_make import drain, make_node, open_node, real_file, store, variant
+from node_make import anchoring, drain, make_node, open_node, real_file, store, variant
 from sweep_make import STUDY, flip, hold, place
 
 from orthanc_ledger import cli
@@ -160,14 +160,7 @@ def test_a_manifest_that_is_not_the_anchored_one_is_alarmed(node: Node) -> None:
 def test_what_another_node_of_the_organisation_anchored_is_counted_only(node: Node) -> None:
     """On the same ledger, with a certificate, a keyring and an index of its own."""
     other = issue(node.config.data_dir.parent / ORGANISATIONS / "owner", "node-2", "node")
-    theirs = {
-        "manifestCid": block_cid(b"theirs"),
-        "study": bytes(16),
-        "root": bytes(32),
-        "count": 3,
-        "kind": "original",
-    }
-    node.ledger_as(other).submit("Anchor", theirs)
+    node.ledger_as(other).submit("Anchor", anchoring(block_cid(b"theirs")))
     round_ = swept(node)
     assert (round_.anchors, round_.elsewhere, round_.not_held, round_.objects) == (5, 1, 0, 8)
     assert round_.is_sound

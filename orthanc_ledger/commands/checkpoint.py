@@ -9,6 +9,7 @@ from typing import Any
 
 from orthanc_ledger.clock import system_clock
 from orthanc_ledger.commands.terminal import add_json, add_ledger, add_signer, ledger_file, moment, show, signer
+from orthanc_ledger.durable import write_new
 from orthanc_ledger.errors import ConfigError, IntegrityError
 from orthanc_ledger.ledger.checkpoint import Note, Pins, open_note, prove_growth, read_trusted, sign_note
 from orthanc_ledger.ledger.embedded import EmbeddedLedger
@@ -116,7 +117,6 @@ def _read(path: Path) -> str:
 
 def _write(path: Path, text: str) -> None:
     try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
+        write_new(path, text.encode(), 0o644)
     except OSError as error:
         raise ConfigError(f"--out {path}: cannot be written: {error.strerror}; name a new file") from error

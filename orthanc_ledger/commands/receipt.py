@@ -1,7 +1,6 @@
 """receipt, verify-receipt: proof that an object was anchored, for somebody who has no node."""
 
 import argparse
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from pydicom.datadict import keyword_for_tag
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.clock import system_clock
 from orthanc_ledger.commands.terminal import add_json, moment, open_node, show, tell
+from orthanc_ledger.durable import write_new
 from orthanc_ledger.errors import ConfigError, IntegrityError, Unreadable
 from orthanc_ledger.instance import open_instance
 from orthanc_ledger.leaves import ITEM_COUNT, show_path
@@ -78,8 +78,7 @@ def _issue(args: argparse.Namespace) -> int:
     proven = check(issued.receipt, issued.signers)  # nothing leaves that would not be believed
     try:
         # For the owner's eyes: it may hold salts, with which a value can be guessed.
-        with open(os.open(args.out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(issued.receipt.encode())
+        write_new(args.out, issued.receipt.encode())
     except OSError as error:
         raise ConfigError(f"--out {args.out}: cannot be written: {error.strerror}") from error
     row = {"file": args.out, "supersedes": issued.supersedes, **_anchor(proven)}

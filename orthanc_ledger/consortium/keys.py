@@ -5,7 +5,6 @@ Everybody's keys lie in one folder, so this is for one machine; `ledger/fabric/a
 """
 
 import ipaddress
-import os
 from pathlib import Path
 
 import yaml
@@ -19,6 +18,7 @@ from orthanc_ledger.clock import Clock, system_clock
 from orthanc_ledger.consortium.binaries import run_program
 from orthanc_ledger.consortium.settings import crypto_config
 from orthanc_ledger.consortium.topology import LOOPBACK, Chaincode, Organisation, Topology
+from orthanc_ledger.durable import write_new
 from orthanc_ledger.ledger.contract.call import Assurance
 from orthanc_ledger.ledger.identity import BACKDATED_S, certificate_builder, issue, read_certificate
 
@@ -108,7 +108,6 @@ def _pem(certificate: x509.Certificate) -> bytes:
 
 
 def write(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Write a new file, with its folder where there is none. Raises FileExistsError."""
+    """Write a new file, durable, with its folder where there is none. Raises FileExistsError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(content)
+    write_new(path, content, mode)

@@ -132,13 +132,13 @@ class ContentStore(Protocol):
         """
         ...
 
-    def forget(self, roots: Collection[str], cids: Collection[str]) -> Sequence[str]:
+    def forget(self, roots: Collection[str], cids: Collection[str]) -> None:
         """Delete manifests (``roots``) and all objects and blocks under them (``cids``), from every place of the store.
 
         Returns once no place holds any of them and that is durable; what is not held is passed over. Let be is what a
-        pinned manifest that is to stay names, too; the result says of each place what that is, in words. Raises
-        ``ContentAway`` when that cannot be said of a place, and ``IntegrityError`` for a text that is no CID; any part
-        may be deleted then, and the same call may be repeated.
+        pinned manifest that is to stay names, too; the log says of each place what that is. Raises ``ContentAway``
+        when that cannot be said of a place, and ``IntegrityError`` for a text that is no CID; any part may be deleted
+        then, and the same call may be repeated.
         """
         ...
 

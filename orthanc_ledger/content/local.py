@@ -137,7 +137,7 @@ class LocalStore:
         with away(f"content store {self._objects}"):
             return _place(self._objects, cid).is_symlink()
 
-    def forget(self, roots: Collection[str], cids: Collection[str]) -> Sequence[str]:
+    def forget(self, roots: Collection[str], cids: Collection[str]) -> None:
         """Delete their files, then sync the folders: also of those that are gone, as whoever unlinked them may have
         died before.
         """
@@ -149,7 +149,6 @@ class LocalStore:
             for folder in {place.parent for place in places}:
                 if folder.is_dir():
                     sync(folder)
-        return ()
 
     def _open(self, part: Path, cid: str) -> BinaryIO:
         try:

@@ -15,7 +15,6 @@ anywhere, with a msp.yaml that names them.
 """
 
 import json
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -38,6 +37,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from orthanc_ledger.clock import Clock, system_clock
+from orthanc_ledger.durable import sync, write_new
 from orthanc_ledger.errors import ConfigError, Unreadable
 from orthanc_ledger.ledger.contract.call import Assurance
 from orthanc_ledger.ledger.ml_dsa import read_private_key
@@ -280,14 +280,14 @@ def _host(host: str) -> x509.GeneralName:
 
 
 def _write_files(directory: Path, files: Mapping[str, bytes]) -> None:
-    """Write new files; a key, by its name, for its owner only."""
+    """Write new files, durable; a key, by its name, for its owner only."""
     try:
         for name, content in files.items():
             path = directory / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            mode = 0o600 if "key" in path.name else 0o644
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-                file.write(content)
+            write_new(path, content, 0o600 if "key" in path.name else 0o644)
+        sync(directory)
+        sync(directory.parent)
     except FileExistsError as error:
         raise ConfigError(
             f"{error.filename} exists already: keys are never overwritten, choose another folder or name"

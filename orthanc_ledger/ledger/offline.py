@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from orthanc_ledger.clock import Clock, system_clock
+from orthanc_ledger.durable import write_new
 from orthanc_ledger.errors import ConfigError, ContractError, IntegrityError
 from orthanc_ledger.ledger import Committed, Value, fsck
 from orthanc_ledger.ledger.admission import judge, read_genesis
@@ -77,10 +78,9 @@ class OfflineLedger:
 
 
 def write_transaction(path: Path, transaction: SignedTransaction) -> None:
-    """Make a new file that holds a signed transaction. Raises ConfigError."""
+    """Make a new file, durable, that holds a signed transaction. Raises ConfigError."""
     try:
-        with path.open("xb") as file:
-            file.write(transaction.entry(transaction.time))
+        write_new(path, transaction.entry(transaction.time), 0o644)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}; name another file") from error
 

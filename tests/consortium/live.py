@@ -6,7 +6,7 @@ import secrets
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from orthanc_ledger.consortium import files
 from orthanc_ledger.consortium.binaries import fabric_binaries
 from orthanc_ledger.consortium.network import Network
 from orthanc_ledger.consortium.servers import admin_environment
-from orthanc_ledger.consortium.topology import CHAINCODE, CHANNEL, DEFAULTS, LOOPBACK, Peer, Settings, Topology
+from orthanc_ledger.consortium.topology import CHAINCODE, CHANNEL, DEFAULTS, LOOPBACK, Peer, Settings, Topology, trial
 from orthanc_ledger.consortium.trial import identity_of, put_in_use, trial_policy_sha256
 from orthanc_ledger.content.cid import block_cid
 from orthanc_ledger.ledger.fabric import dagjson
@@ -49,6 +49,13 @@ def running(directory: Path, topology: Topology, settings: Settings = DEFAULTS) 
         yield network
     finally:
         network.down()
+
+
+@pytest.fixture(name="network", scope="module")
+def one_network(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[Network]:
+    """One for all live tests of a file: three organisations, three orderers, four peers."""
+    with running(tmp_path_factory.mktemp("network"), trial().with_ports(free_port)) as started:
+        yield started
 
 
 @contextmanager

@@ -8,10 +8,9 @@ import node_make
 import pytest
 
 from orthanc_ledger.consortium.network import Network
-from orthanc_ledger.consortium.topology import trial
 from orthanc_ledger.ledger import SCHEMES
 from orthanc_ledger.ledger.identity import Identity, issue, load_identity
-from tests.consortium.live import running
+from tests.consortium.live import one_network  # noqa: F401  # a fixture
 from tests.fabric.live import Ledgers
 from tests.fabric.moved import Settled, moving
 from tests.fabric.peers import OWNER, Peers
@@ -42,13 +41,6 @@ def world(tmp_path: Path, peers: Peers, identity: Identity) -> Iterator[World]:
     world = World(tmp_path, peers, identity)
     yield world
     world.close()
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[Network]:
-    """A live network of three organisations, one for all tests of a file."""
-    with running(tmp_path_factory.mktemp("network"), trial().with_ports(free_port)) as started:
-        yield started
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ def mutate(module):
 COPIES_KEPT = """
 MODULE = "orthanc_ledger.content.kubo.store"
 def mutate(module):
-    module.KuboStore.forget = lambda self, roots, cids: ()
+    module.KuboStore.forget = lambda self, roots, cids: None
 """
 
 

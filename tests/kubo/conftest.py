@@ -1,11 +1,18 @@
-"""What tests on Kubo share: connected private nodes, one set for all tests of a file, and nodes that are set wrong."""
+"""What tests on Kubo share: connected private nodes, one set for all tests of a file; nodes set wrong; a custodian."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from orthanc_ledger import assemble
+from orthanc_ledger.content import ContentStore, open_store
+from orthanc_ledger.content.kubo import pins
+from orthanc_ledger.content.kubo.store import KuboStore
+from tests.gate_world import World
+from tests.kubo.custodian import Custodian
 from tests.kubo.live import Kubos, Node, running_kubos, stray
+from tests.kubo.world import STALL_S, make_hospital
 
 
 @pytest.fixture(scope="module")
@@ -40,3 +47,27 @@ def stray_node(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[],
     yield start
     for each in started:
         each.down()
+
+
+@pytest.fixture
+def world(tmp_path: Path, hospital: Node) -> World:
+    """The hospital's node, on its first Kubo node."""
+    return make_hospital(tmp_path, hospital)
+
+
+@pytest.fixture
+def theirs(kubos: Kubos) -> Node:
+    return kubos.node("kubo0.custodian")
+
+
+@pytest.fixture
+def custodian(world: World, tmp_path: Path, theirs: Node, monkeypatch: pytest.MonkeyPatch) -> Custodian:
+    """Whose keeper does not wait long."""
+
+    def open_soon(url: str) -> ContentStore:
+        scheme, _, rest = url.partition(":")
+        return KuboStore(Path(rest), STALL_S) if scheme == "kubo" else open_store(url)
+
+    monkeypatch.setattr(assemble, "open_store", open_soon)
+    monkeypatch.setattr(pins, "PATIENCE_S", 1.0)
+    return Custodian(world, tmp_path / "custodian", theirs)

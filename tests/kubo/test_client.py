@@ -221,7 +221,7 @@ class TestWhoIsAsked:
     def test_another_user_gets_no_secret(self, stranger: Callable[..., Any], family: str, accepts: str) -> None:
         url, process = stranger(family, accepts)
         cluster = Cluster(ClusterApi(url, f"user:{SECRET}"), STALL_S)
-        calls = [cluster.check] if accepts == "late" else [Kubo("kubo0.test", url, SECRET, STALL_S).peer_id]
+        calls = [cluster.kubos] if accepts == "late" else [Kubo("kubo0.test", url, SECRET, STALL_S).peer_id]
         for call in calls:
             with pytest.raises(ContentAway, match=r"user \d+ listens there"):
                 call()
@@ -455,6 +455,10 @@ class TestConnection:
             ({"nodes": [NODE, {**NODE, "name": "m", "kubo_repo": "other"}]}, "nodes: an api or kubo_repo stands twice"),
             ({"nodes": [NODE, {**NODE, "name": "m", "api": "http://h:1"}]}, "nodes: an api or kubo_repo stands twice"),
             ({"replicas": 2}, "replicas: 2 of 1 nodes"),
+            (
+                {"replicas": 2, "cluster": {"api": "http://h:2", "token": "token"}},
+                "replicas: 2 of 1 nodes",
+            ),
             ({"replicas": 0}, "replicas: expected a number above 0"),
             ({"keep_days": -1}, "keep_days: expected a number"),
             ({"keep_days": "long"}, "keep_days: expected a number"),

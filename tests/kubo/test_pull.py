@@ -8,6 +8,9 @@ from gate_world import make_world
 from key_world import served
 from pull_world import Centre, erase
 
+from orthanc_ledger.content import cbor
+from orthanc_ledger.content.cbor import CID
+from orthanc_ledger.content.cid import cid_bytes, is_block_cid
 from orthanc_ledger.content.kubo.places import block_path
 from orthanc_ledger.content.local import LocalStore
 from tests.kubo.live import Kubos, Node, write_yaml
@@ -52,10 +55,17 @@ def test_a_bad_copy_of_ones_own_is_mended_and_no_tampering(centre: Centre, own: 
     assert centre.told("ReportTamper") == []
 
 
-def test_of_an_erased_study_the_own_node_keeps_no_block(centre: Centre, own: Node) -> None:
+def test_of_an_erased_study_the_own_node_keeps_no_block_but_what_another_pin_names_which_is_told(
+    centre: Centre, own: Node, caplog: pytest.LogCaptureFixture
+) -> None:
     files = blocks(centre, own)
     assert len(files) == 5
+    named = next(cid for cid in centre.holdings.fetched(centre.keys.study, root=False) if not is_block_cid(cid))
+    block = cbor.encode([CID(cid_bytes(named))])
+    [line] = own.call("block/put", body=block, cid_codec="dag-cbor", mhtype="sha2-256")
+    own.call("pin/add", line["Key"])
     erase(centre)
     assert centre.pulling().forget_erased() == [centre.keys.study]
-    assert [path for path in files if path.exists()] == []
+    assert [path for path in files if path.exists()] == [own.repo / block_path(named)]
+    assert f"1 blocks stay: {named} is indirect through {line['Key']}" in caplog.text
     assert centre.files == []

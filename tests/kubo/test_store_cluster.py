@@ -87,3 +87,12 @@ def test_a_cluster_that_is_away_keeps_batches_waiting(store: KuboStore, clustere
     finally:
         clustered.start("cluster0.hospital")
     fresh(1000).put(store)
+
+
+def test_a_node_of_the_cluster_that_is_not_named_is_refused(tmp_path: Path, clustered: Kubos) -> None:
+    """It would be given sealed objects, and no erasure would reach it."""
+    peer = clustered.cluster()
+    cluster = {"api": peer.api, "token": str(peer.token_file)}
+    store = store_of(tmp_path, clustered.node(NAMES[0]), cluster=cluster, replicas=1)
+    with pytest.raises(ConfigError, match="cluster: pins on 1 Kubo nodes that nodes: does not name"):
+        store.check()

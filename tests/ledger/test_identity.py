@@ -62,6 +62,15 @@ def test_private_keys_are_for_their_owner_only(organisation: Path) -> None:
         assert stat.S_IMODE(os.stat(key).st_mode) == 0o600
 
 
+def test_keys_are_on_the_disk_before_anybody_uses_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsync, synced = os.fsync, set[int]()
+    monkeypatch.setattr(os, "fsync", lambda file: synced.add(os.fstat(file).st_ino) or fsync(file))
+    folder = tmp_path / "organisation"
+    create_organisation(folder, "HospitalMSP")
+    issue(folder, "node", "node")
+    assert [path for path in (folder, *folder.rglob("*")) if path.stat().st_ino not in synced] == []
+
+
 def test_nothing_is_overwritten(organisation: Path) -> None:
     issue(organisation, "p-7", "person", clock)
     with pytest.raises(ConfigError, match="exists already"):

@@ -29,14 +29,17 @@ class Cluster(Api):
         credentials = b64encode(api.credentials.encode()).decode("ascii")
         super().__init__("ipfs-cluster", api.api, f"Basic {credentials}", stall_s, users)
 
-    def check(self) -> None:
-        """Whether it can be asked. Raises ConfigError when it refuses the credentials."""
+    def kubos(self) -> set[str]:
+        """The peer ids of the Kubo nodes on which it pins, of those of its peers that answer. Raises ConfigError when
+        it refuses the credentials.
+        """
         try:
-            self._call("GET", "/id")
+            peers = list(self.lines(self.ask("GET", "/peers"), "/peers"))
         except Refused as error:
             if error.status in (401, 403):
                 raise ConfigError(f"cluster: token: expected USER:PASSWORD of its REST API: {error}") from error
             raise
+        return {str(kubo) for peer in peers if (kubo := (peer.get("ipfs") or {}).get("id"))}
 
     def pin(self, root: str) -> None:
         """Have a root pinned; a repeat does nothing."""
@@ -91,7 +94,9 @@ class ClusterPins(NodePins):
         super().drop(roots)
 
     def check(self) -> None:
-        self._cluster.check()
+        """What it pins where nobody looks no erasure would reach."""
+        if strangers := self._cluster.kubos() - {place.peer_id for place in self._places}:
+            raise ConfigError(f"cluster: pins on {len(strangers)} Kubo nodes that nodes: does not name (docs/ipfs.md)")
 
     def _is_unpinned(self, root: str) -> bool:
         return set(self._cluster.status(root).values()) <= {_UNPINNED}

@@ -56,7 +56,7 @@ def read_connection(path: Path) -> Connection:
         raise ConfigError(f"{path}: nodes: an api or kubo_repo stands twice: that is one node, and one copy")
     replicas = keys.positive("replicas", int) if "replicas" in raw else min(_REPLICAS, len(nodes))
     cluster = _cluster(path, raw["cluster"]) if "cluster" in raw else None
-    if cluster is None and replicas > len(nodes):
+    if replicas > len(nodes):
         raise ConfigError(f"{path}: replicas: {replicas} of {len(nodes)} nodes: name more nodes, or fewer replicas")
     return Connection(
         nodes=nodes,

@@ -30,6 +30,11 @@ class KuboPlace:
         self.kubo = Kubo(node.name, node.api, node.token, stall_s, owner_of(node.repo))
         self._temporary = temporary
 
+    @property
+    def peer_id(self) -> str:
+        """By its settings, which `check_node` compares with who answers. Raises ConfigError."""
+        return str(at(read_settings(self.node.repo), "Identity.PeerID"))
+
     def fetch(self, cid: str, offline: bool = True, most: int = LARGEST) -> BinaryIO:
         """An object of at most so many bytes, or a block, whose CID was checked; ``offline``: from the node's own
         blocks only, else from others too.

@@ -114,7 +114,7 @@ def check_node(node: KuboNode, kubo: Kubo, peer_id: str) -> None:
     """
     settings = read_settings(node.repo)
     faults = [*_broken_rules(settings), *_broken_store(settings), *_strangers(settings), *_broken_key(node.repo)]
-    if (expected := settings.get("Identity", {}).get("PeerID")) != peer_id:
+    if (expected := at(settings, "Identity.PeerID")) != peer_id:
         faults.append(f"kubo_repo: is of the node {expected}, but {node.api} is {peer_id}")
     elif _changed_since_start(node.repo):
         faults.append("its settings or its swarm key were changed since it started: start it again")

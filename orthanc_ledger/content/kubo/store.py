@@ -1,6 +1,7 @@
 """The content store on Kubo nodes, with a local store beside them for the near copies (docs/ipfs.md)."""
 
 import contextlib
+import logging
 import os
 import re
 import time
@@ -19,6 +20,8 @@ from orthanc_ledger.content.kubo.privacy import check_node, identify, owner_of
 from orthanc_ledger.content.kubo.repair import NearCopy, NodeCopy, repair, worst
 from orthanc_ledger.content.local import NEAR, LocalStore
 from orthanc_ledger.errors import ConfigError, ContentAway, CustodyError, IntegrityError, NotHeld
+
+LOGGER = logging.getLogger(__name__)
 
 _CHECK_EVERY_S = 60.0
 _DAY_US = 86_400_000_000
@@ -131,24 +134,26 @@ class KuboStore:
             if sum(_is_whole(place, cid) for place in holders) >= self._connection.replicas:
                 self._local.drop(cid)
 
-    def forget(self, roots: Collection[str], cids: Collection[str]) -> Sequence[str]:
+    def forget(self, roots: Collection[str], cids: Collection[str]) -> None:
         """Unpin, have each node collect, see that nothing is left but what other roots hold, then delete the local
         copies.
         """
         self._local.check()
         names = {_digest(cid): cid for cid in {*roots, *cids}}
         self._pins.drop(list(roots))
-        kept, said = set[str](), []
+        kept = set[str]()
         for place in self._places:
             self._collect(place)
             if held := {names[digest] for digest in _left(place, names.keys())}:
                 kept |= held
                 first = min(held)
-                said.append(f"{place.name}: {len(held)} blocks stay: {first} is {place.kubo.how_pinned(first)}")
+                LOGGER.warning(
+                    "forgotten, but for what another manifest names: %s: %d blocks stay: %s is %s",
+                    *(place.name, len(held), first, place.kubo.how_pinned(first)),
+                )
         os.sync()  # Kubo does not say when what it has deleted is gone from its disk
         self._local.forget((), {*roots, *cids} - kept)
         self._unfinished.settle(list(roots))
-        return said
 
     def _fetch(self, cid: str, most: int = LARGEST) -> BinaryIO:
         faults: list[CustodyError] = []
