@@ -27,7 +27,7 @@ from orthanc_ledger.library import Manifests, flag_name
 from orthanc_ledger.manifest import Record, check_anchored
 from orthanc_ledger.manifest import read as read_manifest
 from orthanc_ledger.outbox import Alarm, Outbox
-from orthanc_ledger.repair import UNDECIDED, Repairs
+from orthanc_ledger.repair import DAMAGED, UNDECIDED, Repairs
 from orthanc_ledger.sole import sole
 from orthanc_ledger.sweep import Round, Rounds
 from orthanc_ledger.teller import Teller
@@ -35,10 +35,7 @@ from orthanc_ledger.teller import Teller
 LOGGER = logging.getLogger(__name__)
 
 NOT_CONFIRMED = "not confirmed"
-DAMAGED = "integrity"
-"""Kinds of alarms: a manifest that is not confirmed, as it is not what was anchored, or did not come whole in time;
-what was confirmed and has no healthy copy.
-"""
+"""Kind of the alarm that a manifest is not confirmed, as it is not what was anchored, or did not come whole in time."""
 
 LATE_S = 3600.0
 """Seconds after which it is an alarm that a manifest, or what lies under it, could not be fetched."""

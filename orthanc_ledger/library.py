@@ -15,7 +15,7 @@ from orthanc_ledger.keyring import Keyring, StudyKeys
 from orthanc_ledger.manifest import Manifest, Record, check_anchored
 from orthanc_ledger.manifest import read as read_manifest
 from orthanc_ledger.outbox import Outbox
-from orthanc_ledger.repair import Repairs, Sealed
+from orthanc_ledger.repair import DAMAGED, Repairs, Sealed
 from orthanc_ledger.spool import INBOX, QUARANTINE, Spool
 from orthanc_ledger.verify import hash_data_set, observed, open_verified
 
@@ -159,7 +159,7 @@ class Library:
             "what": [],
         }
         text = f"object {instance.object} differs from its anchor and has no healthy copy: it is withheld"
-        self._outbox.alarm("integrity", instance.claim, text)
+        self._outbox.alarm(DAMAGED, instance.claim, text)
         self._outbox.post("FlagTampered", args, unanswered=flag_name(token))
 
     def _open(self, instance: Instance) -> AbstractContextManager[tuple[Arrival, BinaryIO]]:
@@ -179,7 +179,7 @@ class Library:
                 raise ContentAway(f"spool: a waiting object cannot be read: {error.strerror}") from error
             if sha256 != instance.sha256:
                 text = "a waiting object differs from what arrived: restore the disk or resend it"
-                self._outbox.alarm("integrity", instance.claim, text)
+                self._outbox.alarm(DAMAGED, instance.claim, text)
                 raise IntegrityError("spool: the data set differs from what arrived")
             yield arrival, unit
 

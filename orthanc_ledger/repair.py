@@ -24,8 +24,9 @@ LOGGER = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+DAMAGED = "integrity"
 UNDECIDED = "not verified"
-"""Kind of the alarm that a copy is bad, and not all who may have another can be asked."""
+"""Kinds of alarms: nobody has a healthy copy; one is bad, and not all who may have another can be asked."""
 
 _PATIENCE_S = 60.0
 _OTHER = "another process of this node repairs copies: wait for its end"

@@ -26,7 +26,7 @@ from orthanc_ledger.ledger import Ledger, is_erased
 from orthanc_ledger.library import Checked, Library, flag_name
 from orthanc_ledger.manifest import Record
 from orthanc_ledger.outbox import Outbox
-from orthanc_ledger.repair import UNDECIDED
+from orthanc_ledger.repair import DAMAGED, UNDECIDED
 from orthanc_ledger.sole import sole
 
 LOGGER = logging.getLogger(__name__)
@@ -288,7 +288,7 @@ class Sweep:
                 self._library.report(instance)
             else:
                 text = f"object {bad}, not the current one of its instance, differs from its anchor"
-                self._outbox.alarm("integrity", bad, text)
+                self._outbox.alarm(DAMAGED, bad, text)
             self._tell(Damage(bad, instance.sop_uid if instance else None, str(checked.fault)))
         return len(faulty)
 
@@ -327,7 +327,7 @@ class Sweep:
         """CID of each manifest or object that an alarm stands about → the alarm's claim."""
         found = {}
         for alarm in self._outbox.alarms():
-            if alarm.kind in ("integrity", "manifest", _NOT_HELD):
+            if alarm.kind in (DAMAGED, "manifest", _NOT_HELD):
                 instance = self._index.instance(alarm.claim)
                 found[str(instance.object) if instance else alarm.claim] = alarm.claim
         return found
@@ -335,7 +335,7 @@ class Sweep:
     def _settle(self, anchor: Anchor, record: Record, claim: str) -> None:
         """Take back the alarm of an object that verifies again: a current one's once both parties resolved its flag."""
         if claim == record.object or self._is_resolved(anchor["study"], record.instance):
-            self._outbox.settle(claim, kind="integrity")
+            self._outbox.settle(claim, kind=DAMAGED)
 
     def _is_resolved(self, study: bytes, instance: bytes) -> bool:
         if self._outbox.waits(flag_name(instance)):  # asked first: what no longer waits, the ledger knows

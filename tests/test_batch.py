@@ -120,8 +120,8 @@ def test_store_that_fails_in_the_middle_leaves_nothing(node: Node, monkeypatch: 
 def test_object_that_reads_back_otherwise_is_an_error(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     open_staged = LocalBatch.open
 
-    def open_damaged(batch: LocalBatch, cid: str) -> io.BytesIO:
-        with open_staged(batch, cid) as sealed:
+    def open_damaged(batch: LocalBatch, cid: str, size: int) -> io.BytesIO:
+        with open_staged(batch, cid, size) as sealed:
             return io.BytesIO(sealed.read()[:-1])
 
     monkeypatch.setattr(LocalBatch, "open", open_damaged)

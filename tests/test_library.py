@@ -99,7 +99,7 @@ def test_neither_another_data_set_nor_other_sealed_bytes_than_recorded_are_opene
         verify.verify(other, study, key, node.content)
 
     class Content:
-        def open(self, _: str) -> BinaryIO:
+        def open(self, _cid: str, _size: int) -> BinaryIO:
             return node.content.open(record.object)
 
     elsewhere = replace(record, object=cid_of(io.BytesIO(b"other sealed bytes")))

@@ -442,7 +442,10 @@ class TestSubmit:
         parties.bring(parties.custodian, "deny", request)
         done = parties.hospital.run("submit", approval)
         assert done.code == 2
-        assert f"the ledger refused {approval} (Approve): WRONG_STATE denied; `requests` and `nodes` show" in done.err
+        assert (
+            f"the ledger refused {approval} (Approve): WRONG_STATE denied; `requests`, `nodes`, `standing` and"
+            in done.err
+        )
 
     @pytest.mark.parametrize("words", [("submit", "none.tx"), ("ledger", "copy", "copy.db")])
     def test_away_from_the_node_no_option_is_named_that_is_not_there(
