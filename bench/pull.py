@@ -89,6 +89,7 @@ class Centre:
     def _empty(self) -> None:
         """As if nothing had been pulled. Raises BenchError when its Kubo keeps blocks."""
         shutil.rmtree(self._data, ignore_errors=True)
+        self._data.mkdir()
         self._kubo.collect()
         if left := set(self._kubo.held()) - self._fresh:
             raise BenchError(f"{self._kubo.name} keeps {len(left)} blocks")
