@@ -15,8 +15,9 @@ from pathlib import Path
 from orthanc_ledger.arrival import read_head
 from orthanc_ledger.clock import Clock
 from orthanc_ledger.content import ContentStore
-from orthanc_ledger.erasures import BLOCK, CLAIM, NOT_ERASED, RETRY_S, ROOT, Erasure, Erasures
+from orthanc_ledger.erasures import BLOCK, CLAIM, ROOT, Erasure, Erasures
 from orthanc_ledger.errors import ContentAway, DataError, IntegrityError, NotHeld, ServiceAway, Unreadable
+from orthanc_ledger.forgetting import Forgetting
 from orthanc_ledger.forwards import Forwards
 from orthanc_ledger.index import Index
 from orthanc_ledger.instance import read_identifiers
@@ -148,7 +149,7 @@ class Eraser:
         self._clock = clock
         self._is_released = is_released
         self._watched_at: int | None = None
-        self._again_at: dict[bytes, int] = {}  # by study: when what the content store could not forget is tried again
+        self._forgetting = Forgetting(erasures, content, outbox, clock)
 
     def run(self, stop: threading.Event, retry_s: float) -> None:
         """Work until ``stop`` is set; tried again ``retry_s`` after a service was away, or after a fault, which is an
@@ -245,25 +246,12 @@ class Eraser:
         return erasure.study_uid is None or self._is_released(erasure.study_uid)
 
     def _is_forgotten(self, erasure: Erasure) -> bool:
-        """Whether the content store has nothing of a study any more; an alarm, if that is this study's alone. Raises
-        ContentAway.
-        """
-        token = erasure.token.hex()
-        if self._clock() < self._again_at.get(erasure.token, 0):
+        """Whether the content store has nothing of a study any more. Raises ContentAway."""
+        if not self._forgetting.is_due(erasure):
             return False
         self._manifests(erasure)  # also those that the anchorer found
-        roots, blocks = (self._erasures.parts(erasure, kind) for kind in (ROOT, BLOCK))
         with sole(self._repairs, ContentAway("a copy is being repaired"), _REPAIR_S):
-            try:
-                self._content.forget(roots, blocks)
-            except ContentAway as error:
-                self._content.check()  # else it is not this one that waits
-                self._again_at[erasure.token] = self._clock() + RETRY_S
-                if (NOT_ERASED, token) not in ((alarm.kind, alarm.claim) for alarm in self._outbox.alarms()):
-                    self._outbox.alarm(NOT_ERASED, token, f"study {token} is not erased here yet: {error}")
-                return False
-        self._outbox.settle(token, kind=NOT_ERASED)
-        return True
+            return self._forgetting.is_done(erasure)
 
     def _manifests(self, erasure: Erasure) -> list[Manifest]:
         """Raises LedgerAway, ContentAway."""

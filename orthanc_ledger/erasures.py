@@ -14,11 +14,6 @@ from orthanc_ledger.manifest import read as read_manifest
 ROOT, BLOCK, CLAIM = "root", "block", "claim"
 """Kinds of what a study is made of: CIDs of manifests, of what lies under them, and its objects' claims."""
 
-NOT_ERASED = "not erased here"
-"""Kind of the alarm about an erased study (token) that the content store cannot forget, though it answers."""
-RETRY_S = 600
-"""When that is tried again."""
-
 State = Literal["erased", "collected", "taken", "cleared", "done"]
 """erased (on the ledger) → collected (nobody gets its keys; what it is made of is known) → taken (units and rows are
 gone: the anchorer's part) → cleared (nothing opens it any more) → done (this organisation said so; others may lack).

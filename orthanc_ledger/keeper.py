@@ -20,13 +20,14 @@ from typing import Any
 from orthanc_ledger.clock import Clock
 from orthanc_ledger.content import ContentStore
 from orthanc_ledger.custody import Anchor, agreed_on
-from orthanc_ledger.erasures import BLOCK, NOT_ERASED, RETRY_S, ROOT, Erasures
+from orthanc_ledger.erasures import BLOCK, ROOT, Erasures
 from orthanc_ledger.errors import ConfigError, ContentAway, IntegrityError, NotHeld, ServiceAway
+from orthanc_ledger.forgetting import Forgetting
 from orthanc_ledger.ledger import Ledger, all_rows, first_record, first_row, is_erased
 from orthanc_ledger.library import Manifests, flag_name
 from orthanc_ledger.manifest import Record, check_anchored
 from orthanc_ledger.manifest import read as read_manifest
-from orthanc_ledger.outbox import Alarm, Outbox
+from orthanc_ledger.outbox import Outbox
 from orthanc_ledger.repair import DAMAGED, UNDECIDED, Repairs
 from orthanc_ledger.sole import sole
 from orthanc_ledger.sweep import Round, Rounds
@@ -96,7 +97,7 @@ class Keeper:
         self._monotonic = monotonic
         self._stop = threading.Event()
         self._has_begun = False
-        self._erase_at_s: dict[bytes, float] = {}  # by study: when what could not be erased is tried again
+        self._forgetting = Forgetting(erasures, content, outbox, clock)
         self._waiting: dict[str, _Waiting] = {}  # by manifest CID
         self._queue: list[tuple[float, str]] = []  # the same, by the time when they are due
 
@@ -199,21 +200,11 @@ class Keeper:
             self._erasures.collect(erasure, anchors, self._content.get_block)
             self._erasures.advance(erasure, "collected")
         for erasure in self._erasures.in_state("collected"):
-            token = erasure.token.hex()
-            if self._monotonic() < self._erase_at_s.get(erasure.token, 0.0):
-                continue
-            roots, blocks = (self._erasures.parts(erasure, kind) for kind in (ROOT, BLOCK))
-            try:
-                self._content.forget(roots, blocks)
-            except ContentAway as error:
-                self._content.check()  # else it is not this one that waits
-                self._erase_at_s[erasure.token] = self._monotonic() + RETRY_S
-                self._alarm(NOT_ERASED, token, f"study {token} is not erased here yet: {error}")
-                continue
-            self._outbox.settle(token, kind=NOT_ERASED)
-            self._outbox.forget(roots | blocks, erasure.token)
-            self._erasures.advance(erasure, "cleared")
-            LOGGER.info("erased: study %s", token)
+            if self._forgetting.is_done(erasure):
+                cids = self._erasures.parts(erasure, ROOT) | self._erasures.parts(erasure, BLOCK)
+                self._outbox.forget(cids, erasure.token)
+                self._erasures.advance(erasure, "cleared")
+                LOGGER.info("erased: study %s", erasure.token.hex())
         for erasure in self._erasures.in_state("cleared"):
             self._ledger.submit("ErasureDone", {"study": erasure.token})
             self._erasures.end(erasure)
@@ -370,7 +361,7 @@ class Keeper:
         standing = self._ledger.query("StandingOf", {"study": anchor["study"]})
         if agreed_on(standing).get(record.instance, cid) != cid:
             return
-        if any(alarm.time < round_.started for alarm in self._standing(DAMAGED, record.object)):
+        if any(alarm.time < round_.started for alarm in self._outbox.standing(DAMAGED, record.object)):
             args: dict[str, Any] = {"study": anchor["study"], "instance": record.instance, "manifestCid": cid}
             self._outbox.post(
                 "FlagTampered", {**args, "observed": None, "what": []}, unanswered=flag_name(record.instance)
@@ -388,9 +379,6 @@ class Keeper:
 
     def _alarm(self, kind: str, claim: str, text: str) -> None:
         """Raise an alarm, unless one of this kind stands about the claim."""
-        if not self._standing(kind, claim):
+        if not self._outbox.standing(kind, claim):
             self._outbox.alarm(kind, claim, text)
             LOGGER.warning("%s", text)
-
-    def _standing(self, kind: str, claim: str) -> list[Alarm]:
-        return [alarm for alarm in self._outbox.alarms() if (alarm.kind, alarm.claim) == (kind, claim)]

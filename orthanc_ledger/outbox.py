@@ -92,6 +92,10 @@ class Outbox:
         """All alarms, oldest first."""
         return [Alarm(*row) for row in self._db.rows("SELECT time, kind, claim, text FROM alarms ORDER BY id")]
 
+    def standing(self, kind: str, claim: str) -> list[Alarm]:
+        """The alarms of a kind about a claim, in whatever words."""
+        return [alarm for alarm in self.alarms() if (alarm.kind, alarm.claim) == (kind, claim)]
+
     def settle(self, claim: str, unit: str = "", kind: str | None = None) -> None:
         """Take back a claim's alarms: those that name a unit of quarantine or conflict queue, about which a person
         decided, or those of a kind.

@@ -316,7 +316,7 @@ class Sweep:
             self._outbox.settle(cid, kind=UNDECIDED)
 
     def _is_undecided(self, cid: str) -> bool:
-        return any((alarm.kind, alarm.claim) == (UNDECIDED, cid) for alarm in self._outbox.alarms())
+        return bool(self._outbox.standing(UNDECIDED, cid))
 
     def _members(self, study_uid: str, manifest_cid: str) -> list[Instance]:
         """The instances whose current record is in a manifest."""

@@ -33,8 +33,8 @@ from orthanc_ledger.content import cbor
 from orthanc_ledger.content.cbor import CID
 from orthanc_ledger.content.cid import cid_bytes
 from orthanc_ledger.erasure import NODE_KEY, NOT_DONE
-from orthanc_ledger.erasures import NOT_ERASED
 from orthanc_ledger.errors import ContentAway, NotHeld, ServiceAway
+from orthanc_ledger.forgetting import NOT_ERASED
 from orthanc_ledger.ledger import all_rows
 from orthanc_ledger.ledger.fsck import check
 from orthanc_ledger.manifest import encode_record

@@ -16,8 +16,9 @@ import yaml
 from orthanc_ledger import assemble
 from orthanc_ledger.assemble import ERASURES
 from orthanc_ledger.config import Party
-from orthanc_ledger.erasures import NOT_ERASED, Erasures
+from orthanc_ledger.erasures import Erasures
 from orthanc_ledger.errors import ConfigError
+from orthanc_ledger.forgetting import NOT_ERASED
 from orthanc_ledger.sweep import Round
 from tests.conftest import ROOT, wait_until
 from tests.erase_make import confirm, no_grace
