@@ -77,6 +77,8 @@ def _receive(node: Node, port: Literal["clinical", "research"], stop: threading.
     """Raises ConfigError when the port cannot be had."""
     config = node.config
     listen = config.clinical if port == "clinical" else config.research
+    if listen is None:
+        raise ConfigError(f"{port}: this node has no such port: Orthanc's takes its place")
     listener = Listener(
         ListenerConfig(port, config.ae_title, listen.host, listen.port, config.peers, listen.max_associations),
         node.spool,

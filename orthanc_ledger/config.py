@@ -52,8 +52,24 @@ class Https:
 
 
 @dataclass(frozen=True)
+class Console:
+    """Where people's web application listens, and the file of their accounts. Off loopback it needs a certificate
+    (chain) and its key, PEM files.
+    """
+
+    accounts: Path
+    host: str = "127.0.0.1"
+    port: int = 0
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+@dataclass(frozen=True)
 class Config:
-    """Everything a node is told. Paths are absolute; relative ones in the file count from the file's folder."""
+    """Everything a node is told. Paths are absolute; relative ones in the file count from the file's folder.
+
+    ``orthanc``: this node is Orthanc's plugin; Orthanc's own port takes the place of ``clinical``.
+    """
 
     organisation: str
     ae_title: str
@@ -62,8 +78,9 @@ class Config:
     identity: Path
     content: str
     ledger: str
-    clinical: Listen
     research: Listen
+    clinical: Listen | None = None
+    orthanc: bool = False
     peers: tuple[Peer, ...] = ()
     forward: tuple[str, ...] = ()
     batch: BatchLimits = field(default_factory=BatchLimits)
@@ -76,6 +93,7 @@ class Config:
     checkpoint_within_s: float = 5.0
     alarm_sinks: tuple[str, ...] = ()
     https: Https | None = None
+    console: Console | None = None
     sweep_every_h: float = 24.0
     sweep_mb_s: float = 20.0
     erasure_alarm_days: float = 7.0
@@ -105,6 +123,7 @@ class Party:
     identity: Path
     content: str
     ledger: str
+    console: Console | None = None
     sweep_every_h: float = 24.0
     sweep_mb_s: float = 20.0
 
@@ -166,21 +185,10 @@ def _check(config: Config, path: str) -> None:
             raise ConfigError(
                 f"{path}: peers: {peer.ae_title}: a move destination needs `host` and `port`, both or neither"
             )
-    if config.clinical.port and (config.clinical.host, config.clinical.port) == (
-        config.research.host,
-        config.research.port,
-    ):
-        raise ConfigError(
-            f"{path}: clinical and research: the two roles need two ports, both are {config.clinical.port}"
-        )
+    _check_clinical(config, path)
     if config.node_key.path.is_relative_to(config.data_dir):
         raise ConfigError(
             f"{path}: node_key: must lie outside data_dir, whose backup it would open ({config.node_key.path})"
-        )
-    if config.clinical.max_associations <= RESERVED_ASSOCIATIONS:
-        raise ConfigError(
-            f"{path}: clinical.max_associations: expected more than the {RESERVED_ASSOCIATIONS} kept for modalities, "
-            f"got {config.clinical.max_associations}"
         )
     if config.content.startswith("kubo:") and config.largest_object_mb > _MOST_ON_KUBO_MB:
         raise ConfigError(
@@ -189,6 +197,28 @@ def _check(config: Config, path: str) -> None:
         )
     _check_forward(config, path)
     _check_sinks(config, path)
+
+
+def _check_clinical(config: Config, path: str) -> None:
+    clinical, research = config.clinical, config.research
+    if (clinical is None) != config.orthanc:
+        raise ConfigError(
+            f"{path}: clinical: "
+            + (
+                "missing"
+                if clinical is None
+                else "with `orthanc: true` Orthanc's own port takes its place: leave it out"
+            )
+        )
+    if clinical is None:
+        return
+    if clinical.port and (clinical.host, clinical.port) == (research.host, research.port):
+        raise ConfigError(f"{path}: clinical and research: the two roles need two ports, both are {clinical.port}")
+    if clinical.max_associations <= RESERVED_ASSOCIATIONS:
+        raise ConfigError(
+            f"{path}: clinical.max_associations: expected more than the {RESERVED_ASSOCIATIONS} kept for modalities, "
+            f"got {clinical.max_associations}"
+        )
 
 
 def _check_forward(config: Config, path: str) -> None:

@@ -51,7 +51,8 @@ def children(config: Config, config_path: Path, verbose: bool = False) -> list[C
     names = ["anchorer", "courier", "eraser"]
     names += [*(["sweeper"] if config.sweep_every_h else []), *(["web"] if config.https else [])]
     found = [Child(name, [*own, "orthanc_ledger", *options, name, SUPERVISED]) for name in names]
-    for port, listen in (("clinical", config.clinical), ("research", config.research)):
+    ports = {"clinical": config.clinical, "research": config.research}
+    for port, listen in ((port, listen) for port, listen in ports.items() if listen):
         command = [*own, "dicom_scp", *options, port, SUPERVISED]
         found += [Child(f"{port} receiver {number}", command) for number in range(max(listen.processes, 1))]
     if config.forward:

@@ -39,10 +39,7 @@ node_key: {node_key}
 identity: {identity}
 content: {content}
 ledger: {ledger}
-clinical:
-  host: {host}
-  port: {clinical_port}
-research:
+{clinical}research:
   host: {host}
   port: {research_port}
 peers: []
@@ -55,6 +52,15 @@ peers: []
 #   hosts: [192.0.2.20]
 #   host: 192.0.2.20
 #   port: 11112
+"""
+
+_CLINICAL = """\
+clinical:
+  host: {host}
+  port: {clinical_port}
+"""
+_ORTHANC = """\
+orthanc: true
 """
 
 _ALL_ROLES = """\
@@ -77,6 +83,8 @@ class Plan:
     ``content``: the connection file of Kubo nodes, whose local store is made; None: a folder of the node's alone.
 
     ``passphrase``: the node key lies under one, which `read_passphrase` gives.
+
+    ``orthanc``: for Orthanc's plugin; there is no clinical port then.
     """
 
     directory: Path
@@ -92,6 +100,7 @@ class Plan:
     identity: Path | None = None
     content: Path | None = None
     passphrase: bool = False
+    orthanc: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,8 +152,8 @@ def create_node(plan: Plan) -> Config:
         identity=seat.identity,
         content="local:data/objects" if plan.content is None else f"kubo:{plan.content.resolve()}",
         ledger=seat.ledger,
+        clinical=_ORTHANC if plan.orthanc else _CLINICAL.format(host=plan.host, clinical_port=plan.clinical_port),
         host=plan.host,
-        clinical_port=plan.clinical_port,
         research_port=plan.research_port,
     )
     (directory / CONFIG_NAME).write_text(text, encoding="utf-8")

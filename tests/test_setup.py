@@ -17,8 +17,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SETUP = (ROOT / "setup.cfg").read_text(encoding="utf-8")
 LOCK = (ROOT / "requirements" / "dev.txt").read_text(encoding="utf-8")
 GPL = "pylibjpeg-libjpeg"
-# Own packages, the standard library, and the module of type stubs that exists for type checkers only.
-AT_HOME = {"orthanc_ledger", "dicom_scp", "_typeshed", *sys.stdlib_module_names}
+# Own packages, the standard library, the module of type stubs that exists for type checkers only, and the one that
+# Orthanc's Python plugin gives.
+AT_HOME = {"orthanc_ledger", "dicom_scp", "_typeshed", "orthanc", *sys.stdlib_module_names}
 
 
 def requirements(section: str, key: str) -> list[Requirement]:

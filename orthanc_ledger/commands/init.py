@@ -55,6 +55,11 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="kubo:FILE.yaml",
         help="sealed objects are kept on Kubo nodes, too, which that file lists (default: in the node's folder alone)",
     )
+    parser.add_argument(
+        "--orthanc",
+        action="store_true",
+        help="for Orthanc's plugin (docs/orthanc.md): Orthanc's port is the clinical one",
+    )
     parser.add_argument("--ae-title", default=Plan.ae_title, help="this node's AE title (default: %(default)s)")
     parser.add_argument("--host", default=Plan.host, help="address to listen on (default: %(default)s)")
     parser.add_argument("--clinical-port", type=int, default=Plan.clinical_port, help="default: %(default)s")
@@ -82,6 +87,7 @@ def _run(args: argparse.Namespace) -> int:
         identity=args.identity,
         content=args.content,
         passphrase=args.passphrase,
+        orthanc=args.orthanc,
     )
     config = create_node(plan)
     path = args.directory / CONFIG_NAME

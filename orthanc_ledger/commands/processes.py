@@ -52,11 +52,9 @@ def _serve(args: argparse.Namespace) -> int:
     except ContentAway as error:
         logging.warning("content store away, research and anchoring wait: %s", error)
     stop = stop_event()
+    clinical = "Orthanc's" if node.config.clinical is None else node.config.clinical.port
     logging.info(
-        "node %s: clinical port %d, research port %d",
-        node.config.ae_title,
-        node.config.clinical.port,
-        node.config.research.port,
+        "node %s: clinical port %s, research port %d", node.config.ae_title, clinical, node.config.research.port
     )
     supervise(node.config, Path(args.config), stop, args.verbose)
     return 0

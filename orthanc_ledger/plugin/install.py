@@ -1,0 +1,49 @@
+"""The plugin's start: settings, checks, and what each part of it registers with Orthanc."""
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import orthanc
+
+from orthanc_ledger.assemble import Node
+from orthanc_ledger.config import Config, load
+from orthanc_ledger.errors import ConfigError
+from orthanc_ledger.plugin.checks import check
+from orthanc_ledger.plugin.settings import SECTION, Settings, read_settings
+from orthanc_ledger.serve import quiet_libraries
+
+
+def install() -> None:
+    """Register the plugin. What this raises ends Orthanc's start; its log names the setting that is wrong."""
+    logging.getLogger("orthanc_ledger").addHandler(_OrthancLog())
+    quiet_libraries()
+    whole = json.loads(orthanc.GetConfiguration())
+    settings = read_settings(whole)
+    config = _node_config(settings)
+    check(whole, settings, config)
+    node = Node(config)
+    _register(whole, settings, node)
+
+
+def _node_config(settings: Settings) -> Config:
+    config = load(settings.configuration)
+    if not config.orthanc:
+        raise ConfigError(
+            f'"{SECTION}": "Configuration": {settings.configuration}: a node with a clinical port of its own; '
+            "expected `orthanc: true` there (`orthanc-ledger init --orthanc` writes it)"
+        )
+    return config
+
+
+def _register(whole: Mapping[str, Any], settings: Settings, node: Node) -> None:
+    """Each part registers itself."""
+
+
+class _OrthancLog(logging.Handler):
+    """Our log, in Orthanc's."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say = orthanc.LogError if record.levelno >= logging.ERROR else orthanc.LogWarning
+        (orthanc.LogInfo if record.levelno < logging.WARNING else say)(f"ledger: {record.getMessage()}")
