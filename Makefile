@@ -18,7 +18,9 @@ demo: $(INSTALLED) ## show one scan's whole way on this machine, a minute at mos
 	$(BIN)/orthanc-ledger demo
 
 test: $(INSTALLED) lint types chaincode ## lint, types and all tests; the Debian packages they need are installed when root
-	scripts/debian-packages dcmtk:storescu strace:strace orthanc:Orthanc
+	scripts/debian-packages dcmtk:storescu strace:strace orthanc:Orthanc debootstrap:debootstrap chromium:chromium \
+		orthanc-python:/usr/share/orthanc/plugins/libOrthancPython.so \
+		orthanc-dicomweb:/usr/share/orthanc/plugins/libOrthancDicomWeb.so
 	$(BIN)/python -m orthanc_ledger.consortium build
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 

@@ -140,11 +140,14 @@ def test_debian_packages_that_are_missing_are_named_to_a_user_who_is_not_root(tm
     (tmp_path / "id").write_text("#!/bin/sh\necho 1000\n")
     (tmp_path / "id").chmod(0o755)
     result = subprocess.run(
-        [ROOT / "scripts" / "debian-packages", "there:sh", "dcmtk:no-such-command", "strace:nor-this"],
+        [
+            *(ROOT / "scripts" / "debian-packages", "there:sh", "there:/usr"),
+            *("dcmtk:no-such-command", "strace:nor-this", "orthanc-python:/no/such/file"),
+        ],
         env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
     )
     assert result.returncode == 1
-    assert "apt-get install dcmtk strace\n" in result.stderr
+    assert "apt-get install dcmtk strace orthanc-python\n" in result.stderr
     assert "there" not in result.stderr
