@@ -113,6 +113,12 @@ def strace() -> str:
     return _installed("strace")
 
 
+@pytest.fixture(scope="session")
+def chromium_path() -> str:
+    """Path of Chromium."""
+    return _installed("chromium")
+
+
 def _installed(name: str) -> str:
     """Path of a program. Without it a test skips; in CI, where `make test` installs it, it fails."""
     path = shutil.which(name)
