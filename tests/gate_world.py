@@ -7,10 +7,10 @@ from typing import Any
 
 from node_make import anchoring_of, drain, ledger_of, make_node, store, variant
 
+from orthanc_ledger.asked import IMAGES
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.batch import Preparer, describe
 from orthanc_ledger.clock import system_clock
-from orthanc_ledger.commands.asked import IMAGES
 from orthanc_ledger.datasets import StudyList, encode_descriptor
 from orthanc_ledger.find import Catalogue
 from orthanc_ledger.gate import Gate

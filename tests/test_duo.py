@@ -1,7 +1,7 @@
 """The purposes that people are shown."""
 
 from orthanc_ledger import duo
-from orthanc_ledger.commands.asked import IMAGES
+from orthanc_ledger.asked import IMAGES
 from orthanc_ledger.ledger.contract.codes import DUO
 
 OFFICIAL = {  # GA4GH Data Use Ontology, rdfs:label

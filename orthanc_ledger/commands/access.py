@@ -8,13 +8,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from orthanc_ledger.commands.asked import COLUMNS, IMAGES, request_in_words, row_of
+from orthanc_ledger.asked import COLUMNS, IMAGES, request_in_words, row_of
 from orthanc_ledger.commands.terminal import (
     add_identity,
     add_json,
     add_ledger,
     hex_bytes,
-    moment,
     node_here,
     open_ledger,
     open_records,
@@ -29,6 +28,7 @@ from orthanc_ledger.ledger.admission import SIGNED_AHEAD_S
 from orthanc_ledger.ledger.contract.codes import DENIAL_REASONS, RELEASE_FORMS, REVOCATION_REASONS
 from orthanc_ledger.ledger.contract.requests import DAY_S, STATES
 from orthanc_ledger.recipient_key import read_public
+from orthanc_ledger.words import moment
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

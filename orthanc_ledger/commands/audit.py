@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from orthanc_ledger.audit_export import CSV_COLUMNS, audit_event, csv_row
-from orthanc_ledger.commands.terminal import add_json, add_ledger, moment, open_node, open_records, show
+from orthanc_ledger.commands.terminal import add_json, add_ledger, open_node, open_records, show
 from orthanc_ledger.errors import ConfigError, NotHeld
 from orthanc_ledger.ledger import Ledger, all_rows
+from orthanc_ledger.words import moment
 
 _IDS = ("id", "request", "release", "dataset")
 

@@ -9,13 +9,12 @@ from typing import Any
 import yaml
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from orthanc_ledger.commands.asked import instances_in_words, last_record, policy_changes, study_in_words
+from orthanc_ledger.asked import instances_in_words, last_record, policy_changes, study_in_words
 from orthanc_ledger.commands.terminal import (
     add_identity,
     add_json,
     add_ledger,
     hex_bytes,
-    moment,
     node_here,
     open_ledger,
     open_records,
@@ -28,6 +27,7 @@ from orthanc_ledger.commands.terminal import (
 from orthanc_ledger.errors import ConfigError, NotHeld
 from orthanc_ledger.ledger import all_rows
 from orthanc_ledger.ledger.identity import read_certificate, serial_of
+from orthanc_ledger.words import moment
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

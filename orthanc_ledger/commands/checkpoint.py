@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from orthanc_ledger.clock import system_clock
-from orthanc_ledger.commands.terminal import add_json, add_ledger, add_signer, ledger_file, moment, show, signer
+from orthanc_ledger.commands.terminal import add_json, add_ledger, add_signer, ledger_file, show, signer
 from orthanc_ledger.durable import write_new
 from orthanc_ledger.errors import ConfigError, IntegrityError
 from orthanc_ledger.ledger.checkpoint import Note, Pins, open_note, prove_growth, read_trusted, sign_note
 from orthanc_ledger.ledger.embedded import EmbeddedLedger
 from orthanc_ledger.merkle import verify_consistency
+from orthanc_ledger.words import moment
 
 _VERIFIED, _DAMAGED = "verified", "DAMAGED"
 

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from orthanc_ledger import tokens
+from orthanc_ledger.asked import held_of, last_record, object_in_words
 from orthanc_ledger.assemble import Node
-from orthanc_ledger.commands.asked import held_of, last_record, object_in_words
 from orthanc_ledger.commands.terminal import (
     add_identity,
     add_json,
     add_ledger,
-    counted,
     hex_bytes,
     node_here,
     open_ledger,
@@ -25,6 +24,7 @@ from orthanc_ledger.commands.terminal import (
 from orthanc_ledger.errors import ConfigError, IntegrityError, NotHeld
 from orthanc_ledger.ledger import Ledger, all_rows
 from orthanc_ledger.ledger.contract.codes import WITHDRAWAL_REASONS
+from orthanc_ledger.words import counted
 
 _COLUMNS = ("kind", "id", "study_instance_uid", "sop_instance_uid", "instances", "agreed")
 _CHANGES_STANDING = frozenset({"FlagTampered", "Withdraw", "RequestErase"})

@@ -13,7 +13,6 @@ from orthanc_ledger.commands.terminal import (
     add_json,
     add_ledger,
     hex_bytes,
-    moment,
     node_here,
     open_ledger,
     open_node,
@@ -28,6 +27,7 @@ from orthanc_ledger.errors import ConfigError, NotHeld
 from orthanc_ledger.gate import never_given
 from orthanc_ledger.ledger import Ledger, all_rows
 from orthanc_ledger.selection import Criteria, DateRange, select
+from orthanc_ledger.words import moment
 
 _COLUMNS = ("id", "version", "state", "organisation", "registered", "studies", "instances", "modalities", "purposes")
 _ID_BYTES = 16

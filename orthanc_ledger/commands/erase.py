@@ -5,14 +5,13 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
+from orthanc_ledger.asked import last_record, study_in_words
 from orthanc_ledger.assemble import Node
-from orthanc_ledger.commands.asked import last_record, study_in_words
 from orthanc_ledger.commands.terminal import (
     add_identity,
     add_json,
     add_ledger,
     hex_bytes,
-    moment,
     node_here,
     open_ledger,
     open_records,
@@ -23,6 +22,7 @@ from orthanc_ledger.commands.terminal import (
 from orthanc_ledger.erasure import lacking
 from orthanc_ledger.errors import ConfigError, NotHeld
 from orthanc_ledger.ledger import Ledger, all_rows
+from orthanc_ledger.words import moment
 
 _COLUMNS = ("study", "study_instance_uid", "state", "since", "asked_by", "confirm_from", "missing")
 _TOKEN_DIGITS = 32

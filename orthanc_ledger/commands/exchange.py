@@ -5,12 +5,13 @@ from contextlib import closing
 from pathlib import Path
 
 from orthanc_ledger.clock import system_clock
-from orthanc_ledger.commands.terminal import add_json, ledger_file, moment, refusal, tell
+from orthanc_ledger.commands.terminal import add_json, ledger_file, refusal, tell
 from orthanc_ledger.errors import ConfigError, ContractError
 from orthanc_ledger.ledger import Committed
 from orthanc_ledger.ledger.embedded import EmbeddedLedger
 from orthanc_ledger.ledger.offline import copy_ledger, read_transaction
 from orthanc_ledger.ledger.transaction import SignedTransaction
+from orthanc_ledger.words import moment
 
 _OF_THE_FILE = {
     ("INVALID", "log"): "it was signed for another ledger: sign it against a copy of this one",

@@ -7,10 +7,11 @@ from typing import Any
 
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.clock import system_clock
-from orthanc_ledger.commands.terminal import add_json, counted, moment, open_node, show, tell
+from orthanc_ledger.commands.terminal import add_json, open_node, show, tell
 from orthanc_ledger.errors import ConfigError, NotHeld
 from orthanc_ledger.forwarding import late_kind, refused_kind
 from orthanc_ledger.forwards import Forward
+from orthanc_ledger.words import counted, moment
 
 _COLUMNS = ("destination", "claim", "sop_instance_uid", "queued", "tried", "trouble")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from orthanc_ledger.commands.terminal import add_json, moment, show
+from orthanc_ledger.commands.terminal import add_json, show
 from orthanc_ledger.config import Config, load
 from orthanc_ledger.errors import ConfigError, IntegrityError, LedgerAway
 from orthanc_ledger.ledger.checkpoint import NOTHING_PINNED, Note, Pins, open_note, own_pins, read_trusted
@@ -15,6 +15,7 @@ from orthanc_ledger.ledger.fsck import Finding, Kind, Report, authorities, check
 from orthanc_ledger.ledger.identity import ca_certificate, load_identity
 from orthanc_ledger.ledger.log import Checkpoint
 from orthanc_ledger.sinks import kept
+from orthanc_ledger.words import moment
 
 ROLLBACK_NOT_DETECTABLE = 4
 _SIZE_AND_ROOT = re.compile(r"([0-9]{1,18}):([0-9a-f]{64})")

@@ -10,7 +10,7 @@ from typing import Any
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from orthanc_ledger.clock import system_clock
-from orthanc_ledger.commands.terminal import add_json, add_party, counted, hex_bytes, moment, open_party, show
+from orthanc_ledger.commands.terminal import add_json, add_party, hex_bytes, open_party, show
 from orthanc_ledger.config import Party, check_data_dir
 from orthanc_ledger.content import open_store
 from orthanc_ledger.errors import (
@@ -29,6 +29,7 @@ from orthanc_ledger.ledger.identity import read_certificate
 from orthanc_ledger.pull import Pull
 from orthanc_ledger.recipient_key import read_private
 from orthanc_ledger.sole import sole
+from orthanc_ledger.words import counted, moment
 
 _COLUMNS = ("study", "state", "objects", "folder")
 _HOLDINGS, _LOCK, _QUARANTINE = "pull.db", "pull.lock", "quarantine"

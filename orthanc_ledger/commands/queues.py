@@ -4,13 +4,12 @@ import argparse
 from typing import Any
 
 from orthanc_ledger.arrival import read_head
+from orthanc_ledger.asked import last_record, object_in_words
 from orthanc_ledger.assemble import Node
-from orthanc_ledger.commands.asked import last_record, object_in_words
 from orthanc_ledger.commands.terminal import (
     add_identity,
     add_json,
     hex_bytes,
-    moment,
     node_here,
     open_ledger,
     open_node,
@@ -22,6 +21,7 @@ from orthanc_ledger.errors import ConfigError, IntegrityError, NotHeld
 from orthanc_ledger.index import Supersession
 from orthanc_ledger.ledger.contract.codes import SUPERSEDE_REASONS
 from orthanc_ledger.spool import CONFLICTS, QUARANTINE, claim_of
+from orthanc_ledger.words import moment
 
 _COLUMNS = ("id", "received", "calling_ae", "sop_instance_uid", "state")
 

@@ -11,7 +11,7 @@ from pydicom.datadict import keyword_for_tag
 
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.clock import system_clock
-from orthanc_ledger.commands.terminal import add_json, moment, open_node, show, tell
+from orthanc_ledger.commands.terminal import add_json, open_node, show, tell
 from orthanc_ledger.durable import write_new
 from orthanc_ledger.errors import ConfigError, IntegrityError, Unreadable
 from orthanc_ledger.instance import open_instance
@@ -24,6 +24,7 @@ from orthanc_ledger.receipt_evidence import Anchored, Believed, Peers
 from orthanc_ledger.receipt_issue import Receipts
 from orthanc_ledger.spool import TEMPORARY
 from orthanc_ledger.values import is_text
+from orthanc_ledger.words import moment
 
 EXIT_NOT_PROVEN = 1
 _SHOWN_BYTES = 64

@@ -9,13 +9,14 @@ from typing import Any
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.clock import system_clock
 from orthanc_ledger.commands.forwards import backlog, in_words
-from orthanc_ledger.commands.terminal import add_json, keys_of_others, moment, open_node, show
+from orthanc_ledger.commands.terminal import add_json, keys_of_others, open_node, show
 from orthanc_ledger.courier import ALARM_SINK, CHECKPOINT_SINK, ROLLED_BACK
 from orthanc_ledger.deliveries import Route
 from orthanc_ledger.errors import ContentAway, IntegrityError, LedgerAway
 from orthanc_ledger.ledger.checkpoint import prove_growth
 from orthanc_ledger.ledger.embedded import EmbeddedLedger
 from orthanc_ledger.spool import CONFLICTS, QUARANTINE
+from orthanc_ledger.words import moment
 
 _READY = "ready"
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from orthanc_ledger.commands.terminal import add_json, moment, open_node, show
+from orthanc_ledger.commands.terminal import add_json, open_node, show
 from orthanc_ledger.serve import SUPERVISED, quiet_libraries, stop_event
 from orthanc_ledger.sweep import Damage, Round
+from orthanc_ledger.words import moment
 
 _HOUR_S = 3600
 _COLUMNS = ("anchors", "elsewhere", "not_held", "objects", "damaged", "bytes", "seconds", "objects_s", "mb_s")

@@ -4,7 +4,6 @@ import argparse
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -224,16 +223,6 @@ def tell(args: argparse.Namespace, row: Mapping[str, Any] | None, sentence: str)
         show([row or {}], True, ())
     else:
         print(sentence)
-
-
-def moment(seconds: int) -> str:
-    """Seconds of UTC as text."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-
-
-def counted(number: int, noun: str) -> str:
-    """A number of things."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def hex_bytes(text: str) -> bytes:

@@ -11,10 +11,10 @@ from pydicom._uid_dict import UID_dictionary
 
 from orthanc_ledger import tokens
 from orthanc_ledger.assemble import Node
-from orthanc_ledger.commands.terminal import counted, moment
 from orthanc_ledger.duo import label
 from orthanc_ledger.index import Instance
 from orthanc_ledger.ledger import Ledger, all_rows
+from orthanc_ledger.words import counted, moment
 
 IMAGES = sorted(uid for uid, entry in UID_dictionary.items() if entry[1] == "SOP Class" and "Image Storage" in entry[0])
 """SOP classes a request asks for unless it names its own: every image storage class (PS3.4 B.5)."""
