@@ -6,13 +6,14 @@ from collections.abc import Callable
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.presentation import PresentationContext
 
-from dicom_scp import status
 from dicom_scp.association import DicomAssociation
 from dicom_scp.contexts import is_storage
 from dicom_scp.dimse import Sink, response_to
 from dicom_scp.ports import Archive, ArrivalHead, Inbox, Incoming, Receipt, Refused
+from dicom_scp.status import SOP_CLASS_NOT_SUPPORTED
 from orthanc_ledger.errors import CustodyError, Unreadable
 from orthanc_ledger.reasons import Reason
+from orthanc_ledger.store_status import STORE_DUPLICATE, STORE_FAULT, STORED, Answer, store_refusal
 
 LOGGER = logging.getLogger(__name__)
 
@@ -90,10 +91,10 @@ class Receiver:
         response.AffectedSOPInstanceUID = request.AffectedSOPInstanceUID
         assoc.dimse.send_msg(response, context.context_id or 0)
 
-    def _accept(self, assoc: DicomAssociation, request: C_STORE, context: PresentationContext) -> status.Answer:
+    def _accept(self, assoc: DicomAssociation, request: C_STORE, context: PresentationContext) -> Answer:
         if not is_storage(str(context.abstract_syntax)):
             assoc.dimse.discard(request)
-            return status.SOP_CLASS_NOT_SUPPORTED
+            return SOP_CLASS_NOT_SUPPORTED
         try:
             if not isinstance(request.DataSet, InboxSink):
                 raise Unreadable("a C-STORE without a data set")
@@ -101,13 +102,13 @@ class Receiver:
         except CustodyError as error:
             if assoc.peer is not None and isinstance(error, Refused):  # else, on a full disk, nothing can be counted
                 self._archive.count_refusal(assoc.peer, error.reason)
-            return status.store_refusal(error)
+            return store_refusal(error)
         except Exception as error:  # by type only: foreign texts quote values
             LOGGER.error("the inbox failed: %s", type(error).__name__)
             LOGGER.debug("the fault", exc_info=True)
-            return status.STORE_FAULT
+            return STORE_FAULT
         refuse = assoc.peer is not None and assoc.peer.duplicate == "refuse"
-        return status.STORE_DUPLICATE if receipt is Receipt.CONFLICT and refuse else status.STORED
+        return STORE_DUPLICATE if receipt is Receipt.CONFLICT and refuse else STORED
 
 
 def _uri(host: str, port: int) -> str:

@@ -1,23 +1,16 @@
-"""Every DIMSE status this node sends, each with its clause. No other file of the node chooses one.
+"""Every DIMSE status this node sends, each with its clause; those of C-STORE are in `orthanc_ledger.store_status`. No
+other file of the node chooses one.
 
 Success is 0x0000 (PS3.7 C.1.1). The texts of refusals are `orthanc_ledger.reasons`.
 """
 
-from dataclasses import dataclass
 from types import MappingProxyType
 
-from dicom_scp.ports import Refused, UidMismatch
-from orthanc_ledger.errors import CustodyError, IntegrityError, LedgerAway, SpoolFull, Unreadable
+from dicom_scp.ports import Refused
+from orthanc_ledger.errors import CustodyError, IntegrityError, LedgerAway
 from orthanc_ledger.reasons import Reason
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A status with its Error Comment (0000,0902)."""
-
-    status: int
-    comment: Reason | None = None
-
+from orthanc_ledger.store_status import NOT_AUTHORIZED as NOT_AUTHORIZED
+from orthanc_ledger.store_status import Answer as Answer
 
 SUCCESS = 0x0000  # PS3.7 C.1.1
 CANCELLED = 0xFE00  # PS3.4 C.4.1.1.4, C.4.2.1.5, C.4.3.1.4
@@ -26,14 +19,10 @@ PENDING_UNSUPPORTED_KEYS = 0xFF01  # PS3.4 C.4.1.1.4: optional keys were not sup
 SUB_OPERATIONS_WARNING = 0xB000  # PS3.4 C.4.2.1.5, C.4.3.1.4: one or more failures or warnings
 SUB_OPERATIONS_FAILED = 0xA702  # PS3.4 C.4.2.1.5, C.4.3.1.4: unable to perform sub-operations
 
-NOT_AUTHORIZED = 0x0124  # PS3.7 C.5.23, for every DIMSE-C service
 FIND_OUT_OF_RESOURCES = 0xA700  # PS3.4 C.4.1.1.4
 BAD_IDENTIFIER = 0xA900  # PS3.4 C.4.1.1.4, C.4.2.1.5, C.4.3.1.4: identifier does not match SOP Class
 
 ECHO_SUCCESS = Answer(SUCCESS)  # PS3.7 9.1.5.1.4
-STORED = Answer(SUCCESS)  # PS3.4 B.2.3
-STORE_DUPLICATE = Answer(0x0111, Reason.DUPLICATE_UID)  # PS3.7 C.5.5: other content under a known SOP Instance UID
-STORE_FAULT = Answer(0x0110)  # PS3.7 C.5.17, processing failure: a fault of this node, worth sending again
 SOP_CLASS_NOT_SUPPORTED = Answer(0x0122)  # PS3.7 C.5.21: this service is not offered under that abstract syntax
 MOVE_DESTINATION_UNKNOWN = Answer(0xA801, Reason.DESTINATION)  # PS3.4 C.4.2.1.5
 
@@ -43,14 +32,6 @@ FIND_AWAY = Answer(FIND_OUT_OF_RESOURCES)  # for a service that the fixed list o
 RETRIEVE_AWAY = Answer(SUB_OPERATIONS_FAILED)
 IDENTIFIER_REFUSED = Answer(BAD_IDENTIFIER, Reason.BAD_IDENTIFIER)
 
-_STORE_REFUSALS = MappingProxyType(
-    {
-        SpoolFull: Answer(0xA700, Reason.SPOOL_FULL),  # PS3.4 B.2.3: out of resources
-        UidMismatch: Answer(0xA900, Reason.UID_MISMATCH),  # PS3.4 B.2.3: data set does not match SOP Class
-        Unreadable: Answer(0xC000, Reason.NOT_READABLE),  # PS3.4 B.2.3: cannot understand
-    }
-)
-
 # What is refused because it may not be had is not authorized; what cannot be had now, or not whole, is a failure.
 _RETRIEVE_REFUSALS = MappingProxyType(
     {
@@ -59,13 +40,6 @@ _RETRIEVE_REFUSALS = MappingProxyType(
         Reason.BAD_IDENTIFIER: BAD_IDENTIFIER,
     }
 )
-
-
-def store_refusal(error: CustodyError) -> Answer:
-    """The answer to a C-STORE that raised ``error``; STORE_FAULT for one that no port promises."""
-    if isinstance(error, Refused):
-        return Answer(NOT_AUTHORIZED, error.reason)
-    return _STORE_REFUSALS.get(type(error), STORE_FAULT)
 
 
 def retrieve_refusal(reason: Reason) -> Answer:

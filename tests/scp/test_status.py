@@ -6,6 +6,7 @@ from dicom_scp import status
 from dicom_scp.ports import Refused, UidMismatch
 from orthanc_ledger.errors import ContentAway, IntegrityError, LedgerAway, NotHeld, SpoolFull, Unreadable
 from orthanc_ledger.reasons import Reason
+from orthanc_ledger.store_status import store_refusal
 
 
 @pytest.mark.parametrize(
@@ -19,7 +20,7 @@ from orthanc_ledger.reasons import Reason
     ],
 )
 def test_store_refusals(error: Exception, code: int, comment: str | None) -> None:
-    assert status.store_refusal(error) == status.Answer(code, comment)
+    assert store_refusal(error) == status.Answer(code, comment)
 
 
 @pytest.mark.parametrize(
