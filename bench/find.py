@@ -103,6 +103,7 @@ def instances(count: int) -> Iterator[tuple[Instance, Attributes]]:
             sha256=bytes(32),
             received_us=number,
             origin="addressed-ae",
+            sender="MRI1 at 192.0.2.10",
             state="anchored",
             spool_name="",
         )

@@ -4,6 +4,7 @@ import io
 import struct
 from dataclasses import dataclass, fields
 from typing import BinaryIO, cast
+from urllib.parse import unquote, urlsplit
 
 from orthanc_ledger.content import cbor
 from orthanc_ledger.errors import IntegrityError
@@ -33,6 +34,13 @@ class Arrival:
     sop_instance: str
     transfer_syntax: str
     sha256: bytes = bytes(_DIGEST_BYTES)
+
+    @property
+    def sender(self) -> str:
+        """Who sent it, for people: a user or AE title, and the address without its port."""
+        peer = urlsplit(self.peer)
+        name = unquote(peer.username or "") or self.calling_ae
+        return " at ".join(part for part in (name, peer.hostname) if part)
 
 
 _TYPES = {field.name: field.type for field in fields(Arrival)}

@@ -262,6 +262,7 @@ def waiting_row(arrival: Arrival, name: str, size: int, study_uid: str, series_u
         sha256=arrival.sha256,
         received_us=arrival.received_us,
         origin=arrival.origin,
+        sender=arrival.sender,
         state="spooled",
         spool_name=name,
     )

@@ -18,7 +18,7 @@ from orthanc_ledger.manifest import Manifest
 
 State = Literal["spooled", "anchored", "quarantined"]
 
-_VERSION = 1  # of the tables and of what is in them
+_VERSION = 2  # of the tables and of what is in them
 # An object's row is too long for WITHOUT ROWID: half of it would lie on a page of its own.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS studies (
@@ -30,8 +30,8 @@ CREATE TABLE IF NOT EXISTS series (
 CREATE TABLE IF NOT EXISTS instances (
     claim TEXT PRIMARY KEY, sop_uid TEXT NOT NULL UNIQUE, series_uid TEXT NOT NULL, study_uid TEXT NOT NULL,
     sop_class TEXT NOT NULL, transfer_syntax TEXT NOT NULL, size INTEGER NOT NULL, sha256 BLOB NOT NULL,
-    received_us INTEGER NOT NULL, origin TEXT NOT NULL, attributes TEXT NOT NULL, state TEXT NOT NULL,
-    spool_name TEXT NOT NULL, batch INTEGER, manifest TEXT, object TEXT);
+    received_us INTEGER NOT NULL, origin TEXT NOT NULL, sender TEXT NOT NULL, attributes TEXT NOT NULL,
+    state TEXT NOT NULL, spool_name TEXT NOT NULL, batch INTEGER, manifest TEXT, object TEXT);
 CREATE INDEX IF NOT EXISTS instances_by_series ON instances (series_uid);
 CREATE INDEX IF NOT EXISTS instances_by_batch ON instances (batch);
 CREATE INDEX IF NOT EXISTS instances_waiting ON instances (study_uid, received_us, state, batch)
@@ -47,7 +47,10 @@ CREATE TABLE IF NOT EXISTS supersessions (
 
 @dataclass(frozen=True)
 class Instance:
-    """One object this node holds. ``size``: bytes of its data set; ``spool_name`` is empty once it is anchored."""
+    """One object this node holds.
+
+    ``size``: bytes of its data set; ``sender``: as `Arrival` has it; ``spool_name`` is empty once it is anchored.
+    """
 
     claim: str
     sop_uid: str
@@ -59,6 +62,7 @@ class Instance:
     sha256: bytes
     received_us: int
     origin: str
+    sender: str
     state: State
     spool_name: str
     batch: int | None = None
@@ -362,7 +366,7 @@ def _enter(db: sqlite3.Connection, instance: Instance, attributes: Attributes) -
             (instance.study_uid, instance.series_uid, json.dumps(dict(attributes.series))),
         )
     db.execute(
-        f"INSERT OR IGNORE INTO instances ({_INSTANCE}, attributes) VALUES ({', '.join('?' * 16)})",
+        f"INSERT OR IGNORE INTO instances ({_INSTANCE}, attributes) VALUES ({', '.join('?' * 17)})",
         (*_values(instance), json.dumps(_own(attributes))),
     )
 

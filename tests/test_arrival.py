@@ -46,6 +46,19 @@ def test_part_10_file_is_one_for_other_readers() -> None:
     assert meta.FileMetaInformationGroupLength == unit.data_set_offset - unit.part10_offset - 144
 
 
+@pytest.mark.parametrize(
+    ("calling_ae", "peer", "told"),
+    [
+        ("MRI1", "dicom://192.0.2.10:104", "MRI1 at 192.0.2.10"),
+        ("MRI1", "dicom://[2001:db8::7]:104", "MRI1 at 2001:db8::7"),
+        ("", "http://a%20nurse@192.0.2.11", "a nurse at 192.0.2.11"),
+        ("", "http://192.0.2.11", "192.0.2.11"),
+    ],
+)
+def test_who_sent_it_is_told_by_name_and_address(calling_ae: str, peer: str, told: str) -> None:
+    assert replace(ARRIVAL, calling_ae=calling_ae, peer=peer).sender == told
+
+
 @pytest.mark.parametrize("change", [{"sha256": b"\xff" * 32}, {"received_us": 2**62}])
 def test_what_is_known_only_at_the_end_changes_no_length(change: dict[str, int | bytes]) -> None:
     completed = replace(ARRIVAL, **change)  # type: ignore[arg-type]

@@ -80,6 +80,7 @@ def enter(
                 sha256=bytes(32),
                 received_us=each,
                 origin="addressed-ae",
+                sender="MRI1 at 192.0.2.10",
                 state="anchored",
                 spool_name="",
             )

@@ -35,6 +35,7 @@ def instance(number: int, study: str = STUDY, received_us: int = 0) -> Instance:
         sha256=bytes([number]) * 32,
         received_us=received_us or number,
         origin="addressed-ae",
+        sender="MRI1 at 192.0.2.10",
         state="spooled",
         spool_name=f"claim{number}",
     )
@@ -164,7 +165,7 @@ def test_an_object_keeps_what_it_says_itself(index: Index, tmp_path: Path) -> No
     assert (row["StudyInstanceUID"], row["SeriesInstanceUID"], row["SOPInstanceUID"]) == (STUDY, SERIES, "1.9.1")
 
 
-@pytest.mark.parametrize("version", [0, 2])
+@pytest.mark.parametrize("version", [0, 1, 3])
 def test_an_index_of_another_version_is_refused_and_made_anew(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], version: int
 ) -> None:
@@ -177,7 +178,7 @@ def test_an_index_of_another_version_is_refused_and_made_anew(
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute(f"PRAGMA user_version = {version}")
         db.execute("DROP TABLE series")
-    with pytest.raises(ConfigError, match=f"version {version}, expected 1.*`orthanc-ledger reindex`"):
+    with pytest.raises(ConfigError, match=f"version {version}, expected 2.*`orthanc-ledger reindex`"):
         Index(path)
     command = runner(capsys, "--config", tmp_path / "node" / CONFIG_NAME)
     assert command("studies").code == 2
