@@ -16,8 +16,8 @@ from dicom_scp.association import application_entity
 from dicom_scp.contexts import MOST_PROPOSED, VERIFICATION, proposals
 from dicom_scp.pdu_socket import AssociationLost
 from dicom_scp.ports import Item, Peer
-from dicom_scp.retrieve_loop import Channel
 from dicom_scp.route import NotAssociated, Requestor
+from dicom_scp.sub_operations import Channel
 from orthanc_ledger.errors import DataError, ServiceAway
 from orthanc_ledger.forwarding import Forwarding, Run
 

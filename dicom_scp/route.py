@@ -14,7 +14,7 @@ from dicom_scp.association import DicomAssociation
 from dicom_scp.contexts import proposals
 from dicom_scp.pdu_socket import MAXIMUM_PDU, AssociationLost, PduSocket
 from dicom_scp.ports import Item, Peer
-from dicom_scp.retrieve_loop import Channel, Originator, Routes
+from dicom_scp.sub_operations import Channel, Originator, Routes
 
 LOGGER = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Requestor:
     def __init__(self, ae: ApplicationEntity) -> None:
         self._ae = ae
 
-    def __call__(self, recipient: Peer, items: Sequence[Item], originator: Originator) -> Routes:
+    def __call__(self, recipient: Peer, items: Sequence[Item], originator: Originator | None) -> Routes:
         """The ways of a move, as many as the limit of 128 contexts asks for."""
         for contexts, members in proposals(items):
             try:

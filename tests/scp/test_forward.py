@@ -20,8 +20,8 @@ from pynetdicom.presentation import PresentationContext, build_context
 from dicom_scp import forward
 from dicom_scp.forward import Forwarder
 from dicom_scp.ports import Item, Peer
-from dicom_scp.retrieve_loop import Channel
 from dicom_scp.route import Requestor
+from dicom_scp.sub_operations import Channel
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.clock import system_clock
 from orthanc_ledger.forwarding import Forwarding, Run
