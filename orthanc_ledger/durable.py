@@ -25,6 +25,15 @@ def write_new(path: Path, content: bytes, mode: int = 0o600) -> None:
     sync(path.parent)
 
 
+def write_over(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Make a file or replace it, wholly or not at all, durable. Raises OSError."""
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    write_new(new, content, mode)
+    os.replace(new, path)
+    sync(path.parent)
+
+
 def write_early(descriptor: int) -> None:
     """Have the end of a file go to the disk from now on, so that an `fsync` to come has less to wait for.
 

@@ -1,6 +1,5 @@
 """`orthanc-ledger init`: a new node's folders, keys, identities, ledger and configuration."""
 
-import os
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from orthanc_ledger.assemble import KEYRING
 from orthanc_ledger.config import Config, load
 from orthanc_ledger.content.kubo.connection import read_connection
 from orthanc_ledger.content.local import LocalStore
-from orthanc_ledger.durable import sync, write_new
+from orthanc_ledger.durable import write_over
 from orthanc_ledger.errors import ConfigError, ContractError
 from orthanc_ledger.keyring import Keyring
 from orthanc_ledger.ledger import ml_dsa, open_ledger
@@ -182,22 +181,13 @@ def create_checkpoint_key(identity: Path) -> Path:
     key, trust = msp.parent / named["ml_dsa"], msp.parent / "trust.pem"
     try:
         if not key.exists():
-            _write(key, ml_dsa.new_key(), 0o600)
+            write_over(key, ml_dsa.new_key(), 0o600)
         authority = load_der_x509_certificate(ca_certificate(msp)).public_bytes(Encoding.PEM)
-        _write(trust, authority + ml_dsa.public_pem(ml_dsa.read_private_key(key)), 0o644)
-        _write(msp, yaml.safe_dump(named).encode(), 0o644)  # last: from now on it is needed
+        write_over(trust, authority + ml_dsa.public_pem(ml_dsa.read_private_key(key)), 0o644)
+        write_over(msp, yaml.safe_dump(named).encode(), 0o644)  # last: from now on it is needed
     except OSError as error:
         raise ConfigError(f"{error.filename}: cannot be written: {error.strerror}") from error
     return trust
-
-
-def _write(path: Path, content: bytes, mode: int) -> None:
-    """Replace a file, wholly or not at all. Raises OSError."""
-    new = path.with_name(f"{path.name}.new")
-    new.unlink(missing_ok=True)
-    write_new(new, content, mode)
-    os.replace(new, path)
-    sync(path.parent)
 
 
 def _founded(plan: Plan, directory: Path) -> _Seat:
