@@ -177,9 +177,11 @@ def locate(url: str, base: Path) -> NodeKey:
     return NodeKey(base / rest, scheme)
 
 
-def read_passphrase(variable: str = PASSPHRASE_FILE, new: bool = False) -> bytes:
-    """The passphrase: of the file that the environment names, or systemd's credential; else asked for at the terminal,
-    ``new`` ones twice. Never an argument, which others could read.
+def read_passphrase(
+    variable: str = PASSPHRASE_FILE, new: bool = False, what: str = "passphrase of the node key"
+) -> bytes:
+    """The passphrase, or ``what`` else: of the file that the environment names, or systemd's credential; else asked for
+    at the terminal, ``new`` ones twice. Never an argument, which others could read.
 
     What was typed is kept in memory, where processes that this one starts find it. Raises ConfigError.
     """
@@ -191,20 +193,21 @@ def read_passphrase(variable: str = PASSPHRASE_FILE, new: bool = False) -> bytes
         try:
             found = Path(place).read_bytes().removesuffix(b"\n")
         except OSError as error:
-            raise ConfigError(f"passphrase: {place}: {error.strerror}") from error
+            raise ConfigError(f"{what}: {place}: {error.strerror}") from error
     elif sys.stdin is not None and sys.stdin.isatty():
-        found = _typed(variable, new)
+        found = _typed(variable, new, what)
     else:
-        raise ConfigError(f"no passphrase: name its file by ${variable}, or as systemd's credential {CREDENTIAL}")
+        credential = f", or as systemd's credential {CREDENTIAL}" if variable == PASSPHRASE_FILE else ""
+        raise ConfigError(f"no {what}: name its file by ${variable}{credential}")
     if not found:
-        raise ConfigError("the passphrase is empty")
+        raise ConfigError(f"the {what} is empty")
     return found
 
 
-def _typed(variable: str, new: bool) -> bytes:
-    typed = getpass.getpass("passphrase of the node key: ").encode()
+def _typed(variable: str, new: bool, what: str) -> bytes:
+    typed = getpass.getpass(f"{what}: ").encode()
     if new and getpass.getpass("once more: ").encode() != typed:
-        raise ConfigError("the two passphrases differ")
+        raise ConfigError(f"the {what} was typed in two ways")
     kept = os.memfd_create("passphrase")
     os.write(kept, typed)
     os.environ[variable] = f"/proc/{os.getpid()}/fd/{kept}"

@@ -544,3 +544,18 @@ class TestKeysOfOthers:
         assert load(config).all_roles
         parties.hospital.does("--config", config, "nodes", "register", "RESEARCH1", "--as", "research")
         assert parties.hospital.run("--config", config, "status", "--json").rows[0]["alarms"] == []
+
+
+def test_a_key_under_a_passphrase_signs_only_with_it(parties: Parties, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = parties.custodian.folder / "passphrase"
+    said.write_text("correct horse battery staple\n")
+    monkeypatch.setenv("ORTHANC_LEDGER_IDENTITY_PASSPHRASE_FILE", str(said))
+    parties.custodian.does("identity", "issue", "custodian", "person-2", "--passphrase")
+    request = parties.request()
+    approve = ("approve", request, "--as", "custodian/identities/person-2")
+    parties.bring(parties.custodian, *approve)
+    said.write_text("another\n")
+    copy, out = parties.send_copy(parties.custodian), parties.custodian.folder / "again.tx"
+    refused = parties.custodian.run(*approve, "--ledger", copy, "--out", out)
+    assert refused.code == 2
+    assert "under this passphrase" in refused.err

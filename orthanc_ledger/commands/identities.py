@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from orthanc_ledger.commands.terminal import add_json, tell
+from orthanc_ledger.commands.terminal import add_json, identity_passphrase, tell
 from orthanc_ledger.ledger.identity import issue, issue_server
 from orthanc_ledger.setup_node import create_checkpoint_key, create_member
 
@@ -22,6 +22,11 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     more.add_argument("directory", type=Path)
     more.add_argument("name", help="a pseudonym, seen by the whole channel: never a person's name")
     more.add_argument("--kind", choices=("person", "node"), default="person", help="default: %(default)s")
+    more.add_argument(
+        "--passphrase",
+        action="store_true",
+        help="its key lies under one, asked for at each signature (docs/console.md)",
+    )
     add_json(more)
     more.set_defaults(run=_issue)
     second = actions.add_parser("ml-dsa", help="a second key for an identity, which signs its checkpoints, too")
@@ -50,7 +55,8 @@ def _create(args: argparse.Namespace) -> int:
 
 
 def _issue(args: argparse.Namespace) -> int:
-    folder = issue(args.directory, args.name, args.kind)
+    passphrase = identity_passphrase(args.directory / "identities" / args.name, new=True) if args.passphrase else None
+    folder = issue(args.directory, args.name, args.kind, passphrase=passphrase)
     tell(args, {"identity": folder}, f"{folder}: a {args.kind}'s identity, for --as; it stays secret")
     return 0
 

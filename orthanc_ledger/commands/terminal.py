@@ -12,9 +12,10 @@ from orthanc_ledger.assemble import Node
 from orthanc_ledger.config import Config, Party, load, load_party
 from orthanc_ledger.errors import ConfigError, ContractError
 from orthanc_ledger.ledger import Committed, Ledger, OpenLedger, Value
-from orthanc_ledger.ledger.identity import Identity, load_identity
+from orthanc_ledger.ledger.identity import Identity, is_encrypted, load_identity
 from orthanc_ledger.ledger.key_holders import holder, keys_under
 from orthanc_ledger.ledger.offline import OfflineLedger
+from orthanc_ledger.node_key import read_passphrase
 
 _WHAT_TO_DO = {
     "NOT_FOUND": "`requests`, `nodes`, `pending` and `erase list` show what is there",
@@ -28,6 +29,7 @@ _WHAT_TO_DO = {
 _COPY = "embedded"  # scheme of a copy, too
 _SIGNED_FILE = "--out FILE, then run `orthanc-ledger submit FILE` here"
 _OWN_PEER = "--ledger fabric:CONNECTION.yaml, at their own peer"
+_IDENTITY_PASSPHRASE_FILE = "ORTHANC_LEDGER_IDENTITY_PASSPHRASE_FILE"
 _NEW_IDENTITY = "issue a new identity and sign with that"
 
 
@@ -131,7 +133,7 @@ def signer(args: argparse.Namespace) -> Identity:
     organisation than the configuration's: one machine, one organisation's keys, unless it is a trial (`all_roles`).
     """
     folder, authorities, config = _identity_folder(args), _authorities(args), _configuration(args)
-    identity = load_identity(folder)
+    identity = load_identity(folder, identity_passphrase(folder) if is_encrypted(folder) else None)
     organisation = holder(identity.certificate, authorities)
     if organisation is None:
         raise ConfigError(f"--as {folder}: no organisation on this ledger issued this identity's certificate")
@@ -142,6 +144,11 @@ def signer(args: argparse.Namespace) -> Identity:
             f"theirs with {_SIGNED_FILE if embedded else _OWN_PEER} (docs/parties.md)"
         )
     return identity
+
+
+def identity_passphrase(folder: Path, new: bool = False) -> bytes:
+    """What a person's key lies under: from the file that the environment names, else typed. Raises ConfigError."""
+    return read_passphrase(_IDENTITY_PASSPHRASE_FILE, new, f"passphrase of {folder}")
 
 
 def node_here(args: argparse.Namespace) -> Node | None:

@@ -39,6 +39,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 from orthanc_ledger.clock import Clock, system_clock
 from orthanc_ledger.durable import sync, write_new
 from orthanc_ledger.errors import ConfigError, Unreadable
+from orthanc_ledger.ledger import encrypted_key
 from orthanc_ledger.ledger.contract.call import Assurance
 from orthanc_ledger.ledger.ml_dsa import read_private_key
 
@@ -94,17 +95,22 @@ def create_organisation(directory: Path, msp_id: str, clock: Clock = system_cloc
         .add_extension(_key_usage(signs_certificates=True), critical=True)
         .sign(key, hashes.SHA256())
     )
-    _write_folder(directory, msp_id, key, ca=certificate)
+    _write_folder(directory, msp_id, _private(key), ca=certificate)
 
 
 def issue(
-    organisation: Path, name: str, kind: Assurance, clock: Clock = system_clock, days: int = IDENTITY_DAYS
+    organisation: Path,
+    name: str,
+    kind: Assurance,
+    clock: Clock = system_clock,
+    days: int = IDENTITY_DAYS,
+    passphrase: bytes | None = None,
 ) -> Path:
     """Issue an identity of an organisation into `identities/NAME` of its folder, and return that folder.
 
-    `name` becomes the certificate's CN and is seen by the whole channel: a pseudonym, never a person's name. Raises
-    ConfigError when the organisation cannot be read, the name is not 1 to 64 lower-case letters, digits and hyphens, or
-    is taken.
+    With a passphrase its key lies under it. `name` becomes the certificate's CN and is seen by the whole channel: a
+    pseudonym, never a person's name. Raises ConfigError when the organisation cannot be read, the name is not 1 to 64
+    lower-case letters, digits and hyphens, or is taken.
     """
     if not _PSEUDONYM.fullmatch(name):
         raise ConfigError(f"identity name {name!r}: expected a pseudonym of 1 to 64 lower-case letters, digits or '-'")
@@ -121,7 +127,7 @@ def issue(
         .sign(ca_key, hashes.SHA256())
     )
     directory = organisation / "identities" / name
-    _write_folder(directory, msp.msp_id, key, ca=ca, certificate=certificate)
+    _write_folder(directory, msp.msp_id, _private(key, passphrase), ca=ca, certificate=certificate)
     return directory
 
 
@@ -156,8 +162,9 @@ def tls_files(path: Path) -> tuple[Path, Path]:
     return msp.certificate, next(key for key in msp.keys if _key_of(key, certificate))
 
 
-def load_identity(path: Path) -> Identity:
-    """Read an identity: its folder, or its msp.yaml, which may be named otherwise and lie elsewhere.
+def load_identity(path: Path, passphrase: bytes | None = None) -> Identity:
+    """Read an identity: its folder, or its msp.yaml, which may be named otherwise and lie elsewhere; its key is under
+    the passphrase, or none.
 
     msp.yaml says `msp_id`, and with `certificate`, `key` and `ca` where the files are; what it leaves out is beside it,
     as above, or is the only file of signcerts/ or cacerts/, or that file of keystore/ whose key is the certificate's.
@@ -168,7 +175,12 @@ def load_identity(path: Path) -> Identity:
     msp = _read_msp(path)
     certificate = read_certificate(msp.certificate)
     ml_dsa = None if msp.ml_dsa is None else read_private_key(msp.ml_dsa)
-    return Identity(msp.msp_id, certificate.public_bytes(Encoding.DER), _key_in(msp, certificate), ml_dsa)
+    return Identity(msp.msp_id, certificate.public_bytes(Encoding.DER), _key_in(msp, certificate, passphrase), ml_dsa)
+
+
+def is_encrypted(path: Path) -> bool:
+    """Whether an identity's key lies under a passphrase; path as for `load_identity`. Raises ConfigError."""
+    return all(encrypted_key.HEADER in _read(key) for key in _read_msp(path).keys)
 
 
 def parse_certificate(
@@ -255,17 +267,19 @@ def _key_usage(signs_certificates: bool) -> x509.KeyUsage:
 def _write_folder(
     directory: Path,
     msp_id: str,
-    key: ec.EllipticCurvePrivateKey,
+    key: bytes,
     ca: x509.Certificate,
     certificate: x509.Certificate | None = None,
 ) -> None:
     files = {"msp.yaml": yaml.safe_dump({"msp_id": msp_id}).encode(), "cacerts/ca.pem": ca.public_bytes(Encoding.PEM)}
     if certificate is not None:
         files["signcerts/cert.pem"] = certificate.public_bytes(Encoding.PEM)
-    _write_files(directory, {**files, "keystore/key.pem": _private(key)})
+    _write_files(directory, {**files, "keystore/key.pem": key})
 
 
-def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
+def _private(key: ec.EllipticCurvePrivateKey, passphrase: bytes | None = None) -> bytes:
+    if passphrase is not None:
+        return encrypted_key.encrypted(key, passphrase)
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
@@ -347,17 +361,20 @@ def _files(usual: Path) -> tuple[Path, ...]:
     return others or (usual,)
 
 
-def _key_in(msp: _Msp, certificate: x509.Certificate) -> ec.EllipticCurvePrivateKey:
+def _key_in(msp: _Msp, certificate: x509.Certificate, passphrase: bytes | None = None) -> ec.EllipticCurvePrivateKey:
     for path in msp.keys:
-        if key := _key_of(path, certificate):
+        if key := _key_of(path, certificate, passphrase):
             return key
-    raise ConfigError(f"{msp.keys[0]}: not the EC key of the certificate beside it, in PEM and not encrypted")
+    how = "not encrypted" if passphrase is None else "under this passphrase"
+    raise ConfigError(f"{msp.keys[0]}: not the EC key of the certificate beside it, in PEM and {how}")
 
 
-def _key_of(path: Path, certificate: x509.Certificate) -> ec.EllipticCurvePrivateKey | None:
+def _key_of(
+    path: Path, certificate: x509.Certificate, passphrase: bytes | None = None
+) -> ec.EllipticCurvePrivateKey | None:
     """The private key in a PEM file when it is the certificate's."""
     try:
-        key = load_pem_private_key(_read(path), password=None)
+        key = load_pem_private_key(_read(path), password=passphrase)
     except (ValueError, TypeError):
         return None
     return key if isinstance(key, ec.EllipticCurvePrivateKey) and key.public_key() == certificate.public_key() else None
