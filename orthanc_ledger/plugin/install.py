@@ -3,17 +3,22 @@
 import json
 import logging
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import orthanc
 
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.config import Config, load
-from orthanc_ledger.errors import ConfigError
-from orthanc_ledger.plugin import events
+from orthanc_ledger.errors import ConfigError, ServiceAway
+from orthanc_ledger.plugin import events, http_filter
 from orthanc_ledger.plugin.checks import check
 from orthanc_ledger.plugin.settings import SECTION, Settings, read_settings
 from orthanc_ledger.serve import quiet_libraries
+from orthanc_ledger.sole import sole
+
+_LOCK = "orthanc.lock"
+_held = ExitStack()
 
 
 def install() -> None:
@@ -24,6 +29,8 @@ def install() -> None:
     settings = read_settings(whole)
     config = _node_config(settings)
     check(whole, settings, config)
+    another = ServiceAway(f"{config.data_dir}: another Orthanc runs with this node: end it first")
+    _held.enter_context(sole(config.data_dir / _LOCK, another))
     node = Node(config)
     _register(whole, settings, node)
 
@@ -41,6 +48,7 @@ def _node_config(settings: Settings) -> Config:
 def _register(whole: Mapping[str, Any], settings: Settings, node: Node) -> None:
     """Each part registers itself."""
     events.register()
+    http_filter.register(whole, settings, node)
 
 
 class _OrthancLog(logging.Handler):

@@ -26,10 +26,10 @@ class Settings:
     """
 
     configuration: Path
+    user: str
     python: Path | None = None
     serve: bool = True
     staff: frozenset[str] = frozenset()
-    user: str | None = None
     duplicate: Duplicate = "accept"
     move: bool | None = None
     accepted: frozenset[str] = frozenset()
@@ -52,8 +52,9 @@ def read_settings(orthanc: Mapping[str, Any]) -> Settings:
             raise ConfigError(f'"{SECTION}": "{key}": unknown key; known here: {", ".join(_KEYS)}')
         name, expected = _KEYS[key]
         values[name] = _value(key, raw, expected)
-    if "configuration" not in values:
-        raise ConfigError(f'"{SECTION}": "Configuration": missing: the path of the node\'s orthanc-ledger.yaml')
+    for key, what in _NEEDED.items():
+        if key not in section:
+            raise ConfigError(f'"{SECTION}": "{key}": missing: {what}')
     return Settings(**values)
 
 
@@ -68,6 +69,10 @@ _KEYS: dict[str, tuple[str, Any]] = {
     "Move": ("move", bool),
     "Accept": ("accepted", [get_args(Risk)]),
     "Console": ("console", str),
+}
+_NEEDED = {
+    "Configuration": "the path of the node's orthanc-ledger.yaml",
+    "User": 'who of "RegisteredUsers" the node asks Orthanc as',
 }
 
 

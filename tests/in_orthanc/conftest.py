@@ -50,31 +50,42 @@ def orthancs(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Callable[
         yield make
 
 
-@pytest.fixture
-def hospital(
-    tmp_path: Path, free_port: Callable[[], int], orthancs: Callable[..., LiveOrthanc], version: Version
-) -> Hospitals:
-    """Makes a hospital, not started yet: ``ledger`` goes over the section's keys, ``settings`` over Orthanc's,
-    ``node`` over the node's.
+def new_hospital(
+    version: Version,
+    folder: Path,
+    free_port: Callable[[], int],
+    ledger: dict[str, Any] | None = None,
+    settings: dict[str, Any] | None = None,
+    node: dict[str, Any] | None = None,
+) -> Hospital:
+    """A hospital, not started yet: ``ledger`` goes over the section's keys, ``settings`` over Orthanc's, ``node`` over
+    the node's.
     """
+    home, port = folder / "node", free_port()
+    where = {"directory": home, "key_backup": folder / "node.key.backup", "research_port": port}
+    create_node(Plan(**where, ae_title="NODE", all_roles=True, orthanc=True))
+    live = LiveNode(folder, {"research": port})
+    raw = yaml.safe_load(live.config.read_text()) | {"denial_report_s": 0.1, "spool_reserve_mb": 64, **(node or {})}
+    live.config.write_text(yaml.safe_dump(raw))
+    section = {
+        "Configuration": str(live.config),
+        "Python": python_of(version),
+        "Staff": [STAFF],
+        "User": LEDGER,
+        **(ledger or {}),
+    }
+    ports, more = (free_port(), free_port()), {"ledger": section, "settings": settings or {}, "shared": (home,)}
+    return Hospital(LiveOrthanc(version, folder / "orthanc", *ports, **more), live)
 
-    def make(
-        ledger: dict[str, Any] | None = None, settings: dict[str, Any] | None = None, node: dict[str, Any] | None = None
-    ) -> Hospital:
-        folder, port = tmp_path / "node", free_port()
-        where = {"directory": folder, "key_backup": tmp_path / "node.key.backup", "research_port": port}
-        create_node(Plan(**where, ae_title="NODE", all_roles=True, orthanc=True))
-        live = LiveNode(tmp_path, {"research": port})
-        raw = yaml.safe_load(live.config.read_text()) | {"denial_report_s": 0.1, "spool_reserve_mb": 64, **(node or {})}
-        live.config.write_text(yaml.safe_dump(raw))
-        section = {
-            "Configuration": str(live.config),
-            "Python": python_of(version),
-            "Staff": [STAFF],
-            "User": LEDGER,
-            **(ledger or {}),
-        }
-        made = orthancs(version, ledger=section, settings=settings or {}, shared=(folder,))
-        return Hospital(made, live)
 
-    return make
+@pytest.fixture
+def hospital(tmp_path: Path, free_port: Callable[[], int], version: Version) -> Iterator[Hospitals]:
+    """Makes hospitals as `new_hospital` does, which end with the test."""
+    with ExitStack() as stack:
+
+        def make(*settings: dict[str, Any], **more: dict[str, Any]) -> Hospital:
+            made = new_hospital(version, tmp_path, free_port, *settings, **more)
+            stack.callback(made.orthanc.stop)
+            return made
+
+        yield make
