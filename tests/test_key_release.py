@@ -39,7 +39,7 @@ from orthanc_ledger.ledger.identity import (
 from orthanc_ledger.recipient_key import PrivateKey
 from orthanc_ledger.serve import children
 from orthanc_ledger.setup_node import CONFIG_NAME
-from orthanc_ledger.web import server
+from orthanc_ledger.web import serving
 from orthanc_ledger.web.application import LARGEST_CALL
 from orthanc_ledger.web.server import EACH, Server
 
@@ -316,7 +316,7 @@ class TestWhoCalls:
     def test_who_shows_no_certificate_takes_no_more_than_some_descriptors(
         self, own: KeyWorld, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(server, "STRANGERS", 5)
+        monkeypatch.setattr(serving, "STRANGERS", 5)
         request = own.request()
         with ExitStack() as held:
             silent = [held.enter_context(socket.create_connection(address(own), 10)) for _ in range(20)]

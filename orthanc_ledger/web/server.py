@@ -7,15 +7,12 @@ connection, and the CAs of organisations that join while it runs.
 import asyncio
 import contextlib
 import logging
-import socket
 import ssl
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from orthanc_ledger.config import Https
@@ -23,6 +20,7 @@ from orthanc_ledger.errors import ConfigError, ContractError, ServiceAway
 from orthanc_ledger.ledger import OpenLedger
 from orthanc_ledger.ledger.members import Members
 from orthanc_ledger.web.application import CERTIFICATE
+from orthanc_ledger.web.serving import App, Strangers, listen, make_server, tls_context
 
 LOGGER = logging.getLogger(__name__)
 
@@ -32,18 +30,8 @@ CONNECTION_S = 120.0
 EACH = 20
 """Connections of one organisation at once; more are cut off."""
 
-STRANGERS = 100
-"""Connections at once that have shown no certificate yet; the oldest are cut off. Anybody can open one, and each takes
-a descriptor, of which the process has some hundreds: without one it can neither accept nor ask the ledger.
-"""
-
-_AT_ONCE = 100  # connections
-_IDLE_S = 5
-_LARGEST_HEAD = 16_384
 _REFRESH_S = 30.0
 _FIRST_S = 1.0
-
-App = Callable[..., Awaitable[None]]
 
 
 class Callers:
@@ -51,22 +39,12 @@ class Callers:
 
     def __init__(self) -> None:
         self.members = Members({})
+        self.strangers = Strangers()
         self._connections: Counter[str] = Counter()
-        self._strangers: dict[Any, socket.socket] = {}  # by their address, the oldest first
-
-    def accepted(self, connection: socket.socket, address: Any) -> None:
-        """Note a new connection, which is nobody's yet."""
-        if len(self._strangers) >= STRANGERS:
-            self._strangers = {place: each for place, each in self._strangers.items() if each.fileno() >= 0}
-        if len(self._strangers) >= STRANGERS:
-            oldest = self._strangers.pop(next(iter(self._strangers)))
-            with contextlib.suppress(OSError):
-                oldest.shutdown(socket.SHUT_RDWR)
-        self._strangers[address] = connection
 
     def enter(self, certificate: bytes, address: Any) -> str:
         """Count one more; whose it is. Before it is known to be anybody's on the ledger, the application asks that."""
-        self._strangers.pop(address, None)
+        self.strangers.known(address)
         organisation = ""
         with contextlib.suppress(ContractError):
             organisation = self.members.identify(certificate).caller.organisation
@@ -108,17 +86,6 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
 
-class _Door(socket.socket):
-    """A listening socket that tells of what it accepts."""
-
-    callers: Callers
-
-    def accept(self) -> tuple[socket.socket, Any]:
-        connection, address = super().accept()
-        self.callers.accepted(connection, address)
-        return connection, address
-
-
 class Server:
     """Serves an application on a port until it is stopped."""
 
@@ -129,25 +96,7 @@ class Server:
         self._trusted: set[bytes] = set()
         self._callers = Callers()
         self._address = https.host, https.port
-        config = uvicorn.Config(
-            app,
-            http=partial(Connection, self._callers),  # type: ignore[arg-type]  # uvicorn calls it, no more
-            ws="none",
-            lifespan="off",
-            loop="asyncio",
-            interface="asgi3",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            limit_concurrency=_AT_ONCE,
-            backlog=STRANGERS,  # as many are accepted before anything else is done
-            timeout_keep_alive=_IDLE_S,
-            timeout_graceful_shutdown=_IDLE_S,
-            h11_max_incomplete_event_size=_LARGEST_HEAD,
-            ssl_context_factory=lambda *_: self._context,
-        )
-        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-        self._server = uvicorn.Server(config)
+        self._server = make_server(app, partial(Connection, self._callers), self._context)
 
     @property
     def started(self) -> bool:
@@ -156,29 +105,13 @@ class Server:
 
     def run(self, stop: threading.Event) -> None:
         """Serve until ``stop`` is set. Raises ServiceAway when the port cannot be listened on now."""
-        doors = self._listen()
+        doors = listen("https", *self._address, self._callers.strangers)
         self._trust()
         threading.Thread(target=self._attend, args=(stop,), daemon=True, name="attend").start()
         try:
             self._server.run(doors)
         finally:
             stop.set()
-
-    def _listen(self) -> list[socket.socket]:
-        """On each address of the host."""
-        doors = []
-        try:
-            for family, kind, protocol, _, address in socket.getaddrinfo(*self._address, type=socket.SOCK_STREAM):
-                doors.append(door := _Door(family, kind, protocol))
-                door.callers = self._callers
-                door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if family == socket.AF_INET6:
-                    door.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                door.bind(address)
-        except OSError as error:
-            host, port = self._address
-            raise ServiceAway(f"https: {host} port {port} cannot be listened on: {error}") from error
-        return list(doors)
 
     def _attend(self, stop: threading.Event) -> None:
         while not stop.wait(_REFRESH_S if self._trusted else _FIRST_S):
@@ -199,19 +132,7 @@ class Server:
 
 
 def _context(https: Https) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context = tls_context("https", https.certificate, https.key)
     context.verify_mode = ssl.CERT_REQUIRED
     context.num_tickets = 0  # each connection shows its certificate itself
-    try:
-        context.load_cert_chain(https.certificate, https.key, password=_no_password)
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise ConfigError(
-            f"https: {https.certificate} and {https.key}: expected a certificate (chain) and its key, in PEM and not "
-            f"encrypted: {error}"
-        ) from error
     return context
-
-
-def _no_password() -> str:
-    raise ValueError("the key is encrypted")

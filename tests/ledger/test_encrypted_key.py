@@ -35,7 +35,7 @@ def test_it_signs_with_its_passphrase_as_any_other(organisation: Path) -> None:
 @pytest.mark.parametrize("passphrase", [None, b"", b"another one", PASSPHRASE + b" "])
 def test_nothing_else_opens_it(organisation: Path, passphrase: bytes | None) -> None:
     folder = issue(organisation, "p-7", "person", clock, passphrase=PASSPHRASE)
-    with pytest.raises(ConfigError, match="key.pem: not the EC key"):
+    with pytest.raises(ConfigError, match="not the EC key of the certificate"):
         load_identity(folder, passphrase)
 
 
