@@ -11,10 +11,11 @@ from typing import Literal, Protocol
 from orthanc_ledger.config import RESERVED_ASSOCIATIONS
 from orthanc_ledger.errors import UidMismatch
 from orthanc_ledger.gate import Refused
+from orthanc_ledger.incoming import Receipt
 from orthanc_ledger.peer import Peer, Role
 from orthanc_ledger.reasons import Reason
 from orthanc_ledger.retrieve import Item, Level, Plan, Query
-from orthanc_ledger.spool import ArrivalHead, Receipt
+from orthanc_ledger.spool import ArrivalHead
 
 __all__ = [
     "Archive",

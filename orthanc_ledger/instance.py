@@ -102,8 +102,7 @@ def open_instance(file: BinaryIO, wanted: frozenset[int] = frozenset()) -> Insta
     Raises ``Unreadable`` for everything docs/fingerprint.md calls an error, and for bytes that are not DICOM.
     """
     reader = Reader(file)
-    offset, transfer_syntax = _file_meta(reader)
-    transfer_syntax = transfer_syntax or _guessed_transfer_syntax(reader, offset)
+    offset, transfer_syntax = _data_set(reader)
     start = offset
     if transfer_syntax in _DEFLATED:
         reader, start = _inflated_reader(reader, offset), 0
@@ -120,6 +119,13 @@ def open_instance(file: BinaryIO, wanted: frozenset[int] = frozenset()) -> Insta
         _scan=scan,
         _start=start,
     )
+
+
+def data_set_at(file: BinaryIO) -> tuple[int, str]:
+    """Where the data set of a Part 10 file, or of a plain data set, begins, in bytes from the file's position, and its
+    transfer syntax. Raises ``Unreadable``.
+    """
+    return _data_set(Reader(file, block=_HEADS[0]))
 
 
 def read_identifiers(file: BinaryIO, transfer_syntax: str) -> Identifiers:
@@ -189,6 +195,11 @@ def _encoding(transfer_syntax: str) -> Encoding:
     if transfer_syntax == _IMPLICIT:
         return IMPLICIT_LE
     return EXPLICIT_BE if transfer_syntax == _BIG_ENDIAN else EXPLICIT_LE
+
+
+def _data_set(reader: Reader) -> tuple[int, str]:
+    offset, transfer_syntax = _file_meta(reader)
+    return offset, transfer_syntax or _guessed_transfer_syntax(reader, offset)
 
 
 def _file_meta(reader: Reader) -> tuple[int, str]:

@@ -22,13 +22,13 @@ from orthanc_ledger.batch import describe
 from orthanc_ledger.custody import Anchor
 from orthanc_ledger.durable import sync
 from orthanc_ledger.errors import IntegrityError, NotHeld, Unreadable
+from orthanc_ledger.incoming import aside_name
 from orthanc_ledger.index import Index, Instance, Supersession
 from orthanc_ledger.keyring import Keyring, StudyKeys
 from orthanc_ledger.ledger import Ledger, all_rows
 from orthanc_ledger.library import Manifests
 from orthanc_ledger.manifest import Manifest, Record
 from orthanc_ledger.repair import Repairs, Sealed
-from orthanc_ledger.spool import aside_name
 from orthanc_ledger.verify import IN_MEMORY, open_unit
 
 

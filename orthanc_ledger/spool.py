@@ -1,8 +1,5 @@
 """The durable inbox: what receivers accepted and the anchorer has not yet anchored; also quarantine and conflict queue.
-
-A unit is written to a file without a name (O_TMPFILE) on the spool's own file system and gets its name by linkat(2)
-when it is complete and synced: a process killed before that leaves nothing behind. The name is the claim on the SOP
-Instance UID (docs/manifest.md), and linkat fails if it exists, so two receivers cannot both win it.
+How a unit gets in is `incoming.py`.
 """
 
 import contextlib
@@ -11,41 +8,24 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Container, Iterator
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
-from orthanc_ledger.arrival import Arrival, encode_head, read_head
+from orthanc_ledger.arrival import Arrival, read_head
 from orthanc_ledger.clock import MicrosecondClock
-from orthanc_ledger.durable import sync, write_early
-from orthanc_ledger.errors import ConfigError, IntegrityError, NotHeld, SpoolFull, UidMismatch, Unreadable
-from orthanc_ledger.instance import read_identifiers
+from orthanc_ledger.durable import sync
+from orthanc_ledger.errors import ConfigError, IntegrityError, NotHeld, SpoolFull, Unreadable
+from orthanc_ledger.incoming import CONFLICTS as CONFLICTS
+from orthanc_ledger.incoming import INBOX as INBOX
+from orthanc_ledger.incoming import Claims, Incoming, Receipt, aside_name, holder_in, unnamed_file
 
-INBOX = "inbox"
-CONFLICTS = "conflicts"
 QUARANTINE = "quarantine"
 TEMPORARY = "temporary"  # where the node's processes have their temporary files, which have no names
 
 _UID = re.compile(r"[0-9.]{1,64}")
-_RESERVE_STEP = 16 << 20  # bytes of an object between two looks at the free space
 _DISK_FAILS = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _YOUNG_NS = 100_000_000  # folder times are as coarse as the kernel's tick: at most 10 ms
-
-
-class Receipt(Enum):
-    """What became of an accepted object; in each case it is durable."""
-
-    STORED = "stored"
-    SAME_AGAIN = "same again"
-    CONFLICT = "conflict"
-
-
-class Claims(Protocol):
-    """Who already holds a claim: the index, for what left the inbox."""
-
-    def claimed(self, claim: str) -> bytes | None:
-        """SHA-256 of the data set that holds the claim, or None."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +69,7 @@ class Spool:
         try:
             for name in (INBOX, CONFLICTS, QUARANTINE, TEMPORARY):
                 (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(_unnamed_file(folder / INBOX))
+            os.close(unnamed_file(folder / INBOX))
         except OSError as error:
             if error.errno in _DISK_FAILS:  # a node must not end for it, as it does for a wrong configuration
                 raise SpoolFull(f"spool {folder}: cannot be written now: {error.strerror}") from error
@@ -98,7 +78,7 @@ class Spool:
                 f"got: {error.strerror}; choose another data_dir"
             ) from error
 
-    def begin(self, head: ArrivalHead) -> "Incoming":
+    def begin(self, head: ArrivalHead) -> Incoming:
         """Open room for one object.
 
         Raises SpoolFull when less than the reserve is free; Unreadable when the command's UIDs are none (PS3.5 9.1).
@@ -106,7 +86,37 @@ class Spool:
         for name, uid in (("Class", head.sop_class), ("Instance", head.sop_instance)):
             if not _UID.fullmatch(uid):
                 raise Unreadable(f"Affected SOP {name} UID: expected 1 to 64 digits and points, got {uid[:64]!r}")
-        self._check_reserve()
+        self._check_free(self._reserve_bytes)
+        return self._incoming(head, self._claim_name(head.sop_instance), self._reserve_bytes)
+
+    def keep(self, head: ArrivalHead, data_set: bytes | memoryview) -> Receipt:
+        """Make a whole object durable that is stored elsewhere already, whatever its data set is: what cannot be parsed
+        goes to quarantine once it is taken in. Half of the reserve is for what was on its way when it was reached.
+
+        ``head``: the UIDs are the data set's, and empty where it cannot be read so far. Raises SpoolFull.
+        """
+        reserve_bytes = self._reserve_bytes // 2
+        self._check_free(reserve_bytes)
+        named = head.sop_instance or f"sha256:{hashlib.sha256(data_set).hexdigest()}"
+        incoming = self._incoming(head, self._claim_name(named), reserve_bytes)
+        try:
+            incoming.write(data_set)
+            return incoming.settle()
+        finally:
+            incoming.discard()
+
+    def check_room(self, size: int = 0) -> None:
+        """Raises SpoolFull when less than the reserve is free, or ``size`` bytes are more than an object may have."""
+        self._check_free(self._reserve_bytes)
+        if size > self._largest_bytes:
+            raise SpoolFull(f"spool: an object of {size} bytes is not accepted: raise largest_object_mb")
+
+    def holder(self, sop_uid: str) -> bytes | None:
+        """SHA-256 of the data set that holds the claim on a SOP Instance UID, or None."""
+        claim = self._claim_name(sop_uid)
+        return self._claims.claimed(claim) or holder_in(self.folder / INBOX, claim, self._claims)
+
+    def _incoming(self, head: ArrivalHead, claim: str, reserve_bytes: int) -> Incoming:
         arrival = Arrival(
             received_us=self._now_us(),
             calling_ae=head.calling_ae,
@@ -119,7 +129,6 @@ class Spool:
             sop_instance=head.sop_instance,
             transfer_syntax=head.transfer_syntax,
         )
-        claim = self._claim_name(head.sop_instance)
         return Incoming(
             self.folder,
             arrival,
@@ -127,16 +136,16 @@ class Spool:
             claim,
             self._claims,
             self._largest_bytes,
-            self._check_reserve,
+            lambda: self._check_free(reserve_bytes),
             self._now_us,
         )
 
-    def _check_reserve(self) -> None:
+    def _check_free(self, reserve_bytes: int) -> None:
         disk = os.statvfs(self.folder)
         free = disk.f_bavail * disk.f_frsize
-        if free < self._reserve_bytes:
+        if free < reserve_bytes:
             raise SpoolFull(
-                f"spool {self.folder}: {free} bytes free, reserve is {self._reserve_bytes}: free space or add a disk"
+                f"spool {self.folder}: {free} bytes free, reserve is {reserve_bytes}: free space or add a disk"
             )
 
     def names(self, queue: str = INBOX, but: Container[str] = ()) -> list[str]:
@@ -209,163 +218,6 @@ class Spool:
         return claim
 
 
-class Incoming:
-    """One object while it arrives: hashed and written, nothing decoded, no name."""
-
-    def __init__(
-        self,
-        folder: Path,
-        arrival: Arrival,
-        called_address: str,
-        claim: str,
-        claims: Claims,
-        largest_bytes: int,
-        check_reserve: Callable[[], None],
-        now_us: MicrosecondClock,
-    ) -> None:
-        self._folder = folder
-        self._arrival = arrival
-        self._called_address = called_address
-        self._claim = claim
-        self._claims = claims
-        self._largest_bytes = largest_bytes
-        self._check_reserve = check_reserve
-        self._now_us = now_us
-        self._size = 0
-        self._digest = hashlib.sha256()
-        head = encode_head(arrival, called_address)
-        self._data_set_offset = len(head)
-        self._fd: int | None = None
-        with _spool_errors():
-            self._fd = _unnamed_file(folder / INBOX)
-            try:
-                _write_all(self._fd, head)
-            except OSError:
-                self.discard()
-                raise
-
-    def write(self, data: bytes | memoryview) -> None:
-        """Append encoded data set bytes. Raises SpoolFull when they cannot be kept, or are too many."""
-        if self._fd is None:
-            raise ValueError("this object was already accepted or discarded")
-        before, self._size = self._size, self._size + len(data)
-        if self._size > self._largest_bytes:
-            raise SpoolFull(
-                f"spool: a data set of more than {self._largest_bytes} bytes is not accepted: raise largest_object_mb"
-            )
-        if self._size // _RESERVE_STEP > before // _RESERVE_STEP:
-            self._check_reserve()
-        self._digest.update(data)
-        with _spool_errors():
-            _write_all(self._fd, data)
-
-    def accept(self) -> Receipt:
-        """Make the object durable; when this returns it survives ``kill -9`` and power loss.
-
-        Raises Unreadable (no UIDs can be read), UidMismatch (they are unlike the command's), SpoolFull (not written).
-        """
-        if self._fd is None:
-            raise ValueError("this object was already accepted or discarded")
-        try:
-            write_early(self._fd)
-            self._check_identifiers(self._fd)
-            sha256 = self._digest.digest()
-            holder = self._claims.claimed(self._claim)
-            if holder == sha256:  # the anchorer syncs the inbox before it enters a unit: this one is durable
-                return Receipt.SAME_AGAIN
-            arrival = replace(self._arrival, received_us=self._now_us(), sha256=sha256)
-            head = encode_head(arrival, self._called_address)
-            if len(head) != self._data_set_offset:  # microseconds have the same length from 1970-01-01T01:12 on
-                raise SpoolFull(
-                    "spool: this machine's clock jumped from or to 1970; set it, then send the object again"
-                )
-            with _spool_errors():
-                os.pwrite(self._fd, head, 0)
-                os.fsync(self._fd)
-                if holder is not None:
-                    return self._link_conflict(self._fd, sha256)
-                return self._link(self._fd, sha256)
-        finally:
-            self.discard()
-
-    def discard(self) -> None:
-        """Forget what was written and has no name; harmless when called again."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
-
-    def _check_identifiers(self, fd: int) -> None:
-        with open(fd, "rb", closefd=False) as file:
-            file.seek(self._data_set_offset)
-            found = read_identifiers(file, self._arrival.transfer_syntax)
-        for name, expected, got in (
-            ("SOP Class UID", self._arrival.sop_class, found.sop_class_uid),
-            ("SOP Instance UID", self._arrival.sop_instance, found.sop_instance_uid),
-        ):
-            if expected != got:
-                raise UidMismatch(f"{name}: the command says {expected}, the data set {got}")
-
-    def _link(self, fd: int, sha256: bytes) -> Receipt:
-        inbox = self._folder / INBOX
-        while not _link_unnamed(fd, inbox, self._claim):
-            holder = self._holder(inbox)
-            if holder == sha256:
-                return Receipt.SAME_AGAIN
-            if holder is not None:
-                return self._link_conflict(fd, sha256)
-        return Receipt.STORED
-
-    def _holder(self, inbox: Path) -> bytes | None:
-        """SHA-256 of what has the claim; None when it was put aside and is not in the index yet: its name is free."""
-        try:
-            with open(inbox / self._claim, "rb") as unit:
-                return read_head(unit).arrival.sha256
-        except FileNotFoundError:  # anchored and unlinked since: the index knows it now
-            return self._claims.claimed(self._claim)
-
-    def _link_conflict(self, fd: int, sha256: bytes) -> Receipt:
-        _link_unnamed(fd, self._folder / CONFLICTS, aside_name(self._claim, sha256))
-        return Receipt.CONFLICT
-
-
 def claim_of(name: str) -> str:
     """The claim in a unit's name: the name itself in the inbox, its beginning in the other queues."""
     return name.partition(".")[0]
-
-
-def aside_name(claim: str, sha256: bytes) -> str:
-    """A unit's name in conflict queue and quarantine."""
-    return f"{claim}.{sha256.hex()[:16]}"
-
-
-def _unnamed_file(folder: Path) -> int:
-    return os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600)
-
-
-def _link_unnamed(fd: int, folder: Path, name: str) -> bool:
-    """Give the file a name; False when the name is taken. What has the name is durable in both cases."""
-    folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=folder_fd, follow_symlinks=True)
-    except FileExistsError:
-        return False
-    else:
-        return True
-    finally:
-        os.fsync(folder_fd)
-        os.close(folder_fd)
-
-
-def _write_all(fd: int, data: bytes | memoryview) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
-@contextlib.contextmanager
-def _spool_errors() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = "no space left" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
-        raise SpoolFull(f"spool: cannot be written ({reason}); the object is not accepted, send it again") from error

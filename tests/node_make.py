@@ -17,12 +17,13 @@ from orthanc_ledger.anchorer import Anchorer
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.clock import Clock, system_clock, system_clock_us
 from orthanc_ledger.config import load
+from orthanc_ledger.incoming import Incoming, Receipt
 from orthanc_ledger.instance import open_instance
 from orthanc_ledger.ledger import OpenLedger, open_ledger
 from orthanc_ledger.ledger.identity import load_identity
 from orthanc_ledger.manifest import Manifest
 from orthanc_ledger.setup_node import CONFIG_NAME, ORGANISATIONS, Plan, create_node
-from orthanc_ledger.spool import ArrivalHead, Incoming, Receipt
+from orthanc_ledger.spool import ArrivalHead
 
 HOUR_US = 3_600_000_000
 MOVES: list[Callable[[Path], None]] = []
@@ -84,6 +85,12 @@ def part10(source: Path | Dataset) -> bytes:
 
 def begin(node: Node, source: Path | Dataset, calling_ae: str = "MRI1", **head: Any) -> tuple[Incoming, bytes]:
     """Open room for an object as a receiver does, and give its data set; ``head`` overrules what the command says."""
+    arrival, data_set = arrives(node, source, calling_ae, **head)
+    return node.spool.begin(arrival), data_set
+
+
+def arrives(node: Node, source: Path | Dataset, calling_ae: str = "MRI1", **head: Any) -> tuple[ArrivalHead, bytes]:
+    """What a receiver knows of an object before its first byte, and its data set."""
     content = part10(source)
     parsed = open_instance(io.BytesIO(content))
     said = {
@@ -97,7 +104,7 @@ def begin(node: Node, source: Path | Dataset, calling_ae: str = "MRI1", **head: 
         "transfer_syntax": parsed.transfer_syntax_uid,
         "origin": "addressed-ae",
     }
-    return node.spool.begin(ArrivalHead(**{**said, **head})), content[parsed.data_set_offset :]
+    return ArrivalHead(**{**said, **head}), content[parsed.data_set_offset :]
 
 
 def store(node: Node, source: Path | Dataset, calling_ae: str = "MRI1", **head: Any) -> Receipt:

@@ -18,11 +18,12 @@ from orthanc_ledger.assemble import Node
 from orthanc_ledger.clock import system_clock_us
 from orthanc_ledger.config import BatchLimits
 from orthanc_ledger.errors import ConfigError, ContentAway, ContractError, IntegrityError, LedgerAway
+from orthanc_ledger.incoming import Receipt
 from orthanc_ledger.index import Instance
 from orthanc_ledger.ledger import Committed, Ledger
 from orthanc_ledger.ledger.fsck import check
 from orthanc_ledger.sole import sole
-from orthanc_ledger.spool import CONFLICTS, INBOX, QUARANTINE, Receipt
+from orthanc_ledger.spool import CONFLICTS, INBOX, QUARANTINE
 
 SECOND_US = 1_000_000
 STUDY_2 = "1.2.826.0.2"

@@ -16,9 +16,10 @@ from orthanc_ledger.config import load
 from orthanc_ledger.errors import ConfigError
 from orthanc_ledger.forwarding import LATE_S, Forwarding
 from orthanc_ledger.forwards import Forward, Forwards
+from orthanc_ledger.incoming import Receipt
 from orthanc_ledger.index import Index, Supersession
 from orthanc_ledger.setup_node import CONFIG_NAME, ORGANISATIONS
-from orthanc_ledger.spool import CONFLICTS, QUARANTINE, Receipt
+from orthanc_ledger.spool import CONFLICTS, QUARANTINE
 
 PACS = {"ae_title": "PACS", "role": "clinical", "host": "127.0.0.1", "port": 104}
 

@@ -2,19 +2,22 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from node_make import begin, make_node, real_file, store, variant
+from node_make import arrives, begin, drain, make_node, real_file, store, variant
 
+from orthanc_ledger import incoming as incoming_module
 from orthanc_ledger import spool as spool_module
 from orthanc_ledger.arrival import read_head
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.errors import ConfigError, NotHeld, SpoolFull, UidMismatch, Unreadable
-from orthanc_ledger.spool import CONFLICTS, INBOX, QUARANTINE, Receipt
+from orthanc_ledger.incoming import Receipt
+from orthanc_ledger.spool import CONFLICTS, INBOX, QUARANTINE
 from orthanc_ledger.verify import hash_data_set
 
 OTHER = "1.2.840.99999.1"
@@ -120,7 +123,7 @@ def test_many_receivers_of_one_uid_have_one_winner(node: Node) -> None:
 def test_unit_put_aside_between_link_and_look_frees_the_name(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     store(node, real_file())
     [claim] = node.spool.names()
-    link = spool_module._link_unnamed
+    link = incoming_module._link_unnamed
 
     def link_then_lose(fd: int, folder: Path, name: str) -> bool:
         linked = link(fd, folder, name)
@@ -128,7 +131,7 @@ def test_unit_put_aside_between_link_and_look_frees_the_name(node: Node, monkeyp
             node.spool.put_aside(claim, QUARANTINE)
         return linked
 
-    monkeypatch.setattr(spool_module, "_link_unnamed", link_then_lose)
+    monkeypatch.setattr(incoming_module, "_link_unnamed", link_then_lose)
     assert store(node, variant(PatientName="Other")) is Receipt.STORED
     assert [len(node.spool.names(queue)) for queue in (INBOX, CONFLICTS, QUARANTINE)] == [1, 0, 1]
 
@@ -257,6 +260,51 @@ def test_file_system_without_unnamed_files_is_refused_at_start(tmp_path: Path, m
     def unsupported(*_: object) -> int:
         raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 
-    monkeypatch.setattr(spool_module, "_unnamed_file", unsupported)
+    monkeypatch.setattr(spool_module, "unnamed_file", unsupported)
     with pytest.raises(ConfigError, match="O_TMPFILE"):
         _ = make_node(tmp_path).spool
+
+
+def test_what_is_stored_elsewhere_already_is_kept_although_it_cannot_be_read(node: Node) -> None:
+    head, _ = arrives(node, real_file(), sop_class="", sop_instance="")
+    receipts = [node.spool.keep(head, data_set) for data_set in (b"not DICOM", b"neither", b"not DICOM")]
+    assert receipts == [Receipt.STORED, Receipt.STORED, Receipt.SAME_AGAIN]
+    assert len(node.spool.names()) == 2
+    anchorer = node.anchorer()
+    anchorer.take_in()
+    assert [len(node.spool.names(queue)) for queue in (INBOX, QUARANTINE)] == [0, 2]
+    assert [alarm.kind for alarm in node.outbox.alarms()] == ["quarantine"] * 2
+
+
+def test_half_of_the_reserve_is_for_what_is_stored_elsewhere_already(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = make_node(tmp_path, spool_reserve_mb=4)
+    head, data_set = arrives(node, real_file())
+    for megabytes, kept in ((3, True), (1, False)):
+        free = os.statvfs_result((1 << 20, 1 << 20, 1000, 100, megabytes, 10, 10, 10, 0, 255))
+        monkeypatch.setattr(spool_module.os, "statvfs", lambda _, free=free: free)
+        with pytest.raises(SpoolFull, match="reserve is 4194304"):
+            node.spool.check_room()
+        if kept:
+            assert node.spool.keep(head, data_set) is Receipt.STORED
+        else:
+            with pytest.raises(SpoolFull, match="reserve is 2097152"):
+                node.spool.keep(head, data_set)
+
+
+def test_the_holder_of_a_uid_is_known_before_and_after_it_is_taken_in(node: Node) -> None:
+    head, data_set = arrives(node, real_file())
+    assert node.spool.holder(head.sop_instance) is None
+    node.spool.keep(head, data_set)
+    spooled_as = node.spool.holder(head.sop_instance)
+    drain(node)
+    assert node.spool.names() == []
+    assert node.spool.holder(head.sop_instance) == spooled_as == hashlib.sha256(data_set).digest()
+
+
+def test_an_object_larger_than_the_largest_has_no_room(tmp_path: Path) -> None:
+    node = make_node(tmp_path, largest_object_mb=1)
+    node.spool.check_room(1 << 20)
+    with pytest.raises(SpoolFull, match="largest_object_mb"):
+        node.spool.check_room((1 << 20) + 1)

@@ -12,11 +12,12 @@ from node_make import HOUR_US, drain, make_node, open_node, real_file, store, va
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.clock import system_clock_us
 from orthanc_ledger.errors import ContractError, LedgerAway
+from orthanc_ledger.incoming import Receipt
 from orthanc_ledger.index import Supersession
 from orthanc_ledger.peer import Peer
 from orthanc_ledger.retrieve import Query
 from orthanc_ledger.setup_node import ORGANISATIONS
-from orthanc_ledger.spool import CONFLICTS, Receipt
+from orthanc_ledger.spool import CONFLICTS
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ from dicom_scp.ports import ArrivalHead, Inbox, ListenerConfig
 from dicom_scp.server import Listener
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.find import Catalogue
+from orthanc_ledger.incoming import Receipt
 from orthanc_ledger.peer import Peer
 from orthanc_ledger.retrieve import Retrieval
-from orthanc_ledger.spool import Receipt
 
 from .attacked import PEERS, Attacked
 from .book import CT
