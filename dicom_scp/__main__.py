@@ -1,4 +1,5 @@
-"""``python -m dicom_scp --config FILE clinical|research|forwarder``: a receiver, or what forwards, until SIGTERM.
+"""``python -m dicom_scp --config FILE clinical|research|forwarder|beside``: a receiver, what forwards, or what answers
+Orthanc's plugin, until SIGTERM.
 
 `orthanc-ledger serve` starts them.
 """
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
-from dicom_scp import forward
+from dicom_scp import beside, forward
 from dicom_scp.ports import Level, ListenerConfig, Peer, Plan, Query
 from dicom_scp.server import Listener
 from orthanc_ledger.assemble import Node
@@ -47,11 +48,11 @@ class NodeArchive:
 
 
 def main() -> int:
-    """Serve one port, or forward. Exit code 2: the configuration is wrong."""
+    """Do one of these. Exit code 2: the configuration is wrong."""
     parser = argparse.ArgumentParser(prog="python -m dicom_scp")
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--verbose", action="store_true")
-    parser.add_argument("work", choices=("clinical", "research", "forwarder"))
+    parser.add_argument("work", choices=("clinical", "research", "forwarder", "beside"))
     parser.add_argument(SUPERVISED, action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     level = logging.DEBUG if args.verbose else logging.INFO
@@ -62,6 +63,8 @@ def main() -> int:
         node = Node(load(args.config))
         if args.work == "forwarder":
             forward.serve(node.forwarding, node.config.ae_title, node.config.destinations, stop)
+        elif args.work == "beside":
+            beside.serve(node.config, NodeArchive(node), stop)
         else:
             _receive(node, args.work, stop)
     except DataError as error:

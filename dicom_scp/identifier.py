@@ -113,34 +113,34 @@ def text_of(keyword: str, value: str) -> Text:
     return Text(tag, dictionary_VR(tag), value)
 
 
-def level_of(values: Mapping[str, str], context: PresentationContext) -> Level:
-    """Query/Retrieve Level (0008,0052), one that the context's information model has. Raises BadIdentifier."""
+def level_of(values: Mapping[str, str], model: str) -> Level:
+    """Query/Retrieve Level (0008,0052), one that the information model has. Raises BadIdentifier."""
     named = values.get("QueryRetrieveLevel", "")
-    levels = LEVELS if context.abstract_syntax in PATIENT_ROOT else LEVELS[1:]
+    levels = LEVELS if model in PATIENT_ROOT else LEVELS[1:]
     if named not in levels:
         raise BadIdentifier(f"Query/Retrieve Level is {named!r}, expected one of {', '.join(levels)}")
     return named
 
 
-def unique_keys(identifier: Dataset, context: PresentationContext) -> tuple[Level, Query]:
-    """The level and unique keys of a C-GET or C-MOVE (PS3.4 C.4.2.1.4, C.4.3.1.4).
+def unique_keys(values: Mapping[str, str], model: str) -> tuple[Level, Query]:
+    """The level and unique keys in the `texts` of a C-GET or C-MOVE (PS3.4 C.4.2.1.4, C.4.3.1.4). ``model``: the SOP
+    class, by which Patient ID is a unique key or not.
 
     Raises BadIdentifier unless the level's own key has values and every key above it exactly one, none with wildcards.
     """
-    values = texts(identifier)
-    level, above = keys_above(values, context)
+    level, above = keys_above(values, model)
     own = _unique_key(values, UNIQUE_KEYS[LEVELS.index(level)], single=level == "PATIENT")
     return level, Query(*(*above, own))
 
 
-def keys_above(values: Mapping[str, str], context: PresentationContext) -> tuple[Level, list[tuple[str, ...]]]:
+def keys_above(values: Mapping[str, str], model: str) -> tuple[Level, list[tuple[str, ...]]]:
     """The level of an identifier's `texts`, and the unique keys of the levels above (PS3.4 C.4.1.2.2.1), top down; none
     for a level that the model does not have.
 
     Raises BadIdentifier unless each has exactly one value without wildcards.
     """
-    level = level_of(values, context)
-    top = 0 if context.abstract_syntax in PATIENT_ROOT else 1
+    level = level_of(values, model)
+    top = 0 if model in PATIENT_ROOT else 1
     named = UNIQUE_KEYS[: LEVELS.index(level)]
     return level, [_unique_key(values, keyword, single=True) if at >= top else () for at, keyword in enumerate(named)]
 
@@ -148,7 +148,7 @@ def keys_above(values: Mapping[str, str], context: PresentationContext) -> tuple
 def _unique_key(values: Mapping[str, str], keyword: str, *, single: bool) -> tuple[str, ...]:
     found = tuple(value.strip() for value in values.get(keyword, "").split("\\"))
     pattern = _PATIENT_ID if keyword == "PatientID" else _UID
-    if not all(pattern.fullmatch(value) for value in found) or (single and len(found) > 1):
+    if not all(pattern.fullmatch(value) for value in found) or len(found) > (1 if single else _MOST):
         raise BadIdentifier(f"{keyword} must hold {'one value' if single else 'values'} without wildcards")
     return found
 

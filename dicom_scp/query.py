@@ -78,7 +78,7 @@ class Finder:
     ) -> status.Answer:
         identifier = read_identifier(request.Identifier or BytesIO(), context)
         values = texts(identifier)
-        level, above = keys_above(values, context)
+        level, above = keys_above(values, context.abstract_syntax or "")
         told = _unique_keywords(level, context)
         keys = {keyword: value for keyword, value in values.items() if keyword not in {*_NOT_KEYS, *told[:-1]}}
         unmatched = others(identifier)

@@ -18,7 +18,7 @@ from dicom_scp import status
 from dicom_scp.association import Cancelled, DicomAssociation
 from dicom_scp.contexts import GET_MODELS, MOVE_MODELS
 from dicom_scp.dimse import response_to
-from dicom_scp.identifier import BadIdentifier, encode_identifier, read_identifier, unique_keys
+from dicom_scp.identifier import BadIdentifier, encode_identifier, read_identifier, texts, unique_keys
 from dicom_scp.ports import Archive, Item, Level, Peer, Query
 from dicom_scp.status import Answer
 from dicom_scp.sub_operations import MOST_COUNTED, Channel, Originator, Progress, Route, Routes, Tally, send
@@ -133,7 +133,8 @@ class _Operation:
     context: PresentationContext
 
     def query(self) -> tuple[Level, Query]:
-        return unique_keys(read_identifier(self.request.Identifier or BytesIO(), self.context), self.context)
+        values = texts(read_identifier(self.request.Identifier or BytesIO(), self.context))
+        return unique_keys(values, self.context.abstract_syntax or "")
 
     @property
     def cancelled(self) -> bool:

@@ -1,8 +1,9 @@
 """`orthanc-ledger serve`: starts the node's processes and starts anew what dies.
 
-Anchorer, courier, eraser and sweeper run as ``orthanc-ledger anchorer`` and so on, receivers and forwarder as
-``python -m dicom_scp``: the core starts the leaf by name and never imports it. Each holds the other end of a pipe as
-its standard input and stops when that closes, so that none outlives a supervisor that was killed.
+Anchorer, courier, eraser and sweeper run as ``orthanc-ledger anchorer`` and so on, receivers, forwarder and what
+answers Orthanc's plugin as ``python -m dicom_scp``: the core starts the leaf by name and never imports it. Each holds
+the other end of a pipe as its standard input and stops when that closes, so that none outlives a supervisor that was
+killed.
 """
 
 import logging
@@ -55,8 +56,8 @@ def children(config: Config, config_path: Path, verbose: bool = False) -> list[C
     for port, listen in ((port, listen) for port, listen in ports.items() if listen):
         command = [*own, "dicom_scp", *options, port, SUPERVISED]
         found += [Child(f"{port} receiver {number}", command) for number in range(max(listen.processes, 1))]
-    if config.forward:
-        found.append(Child("forwarder", [*own, "dicom_scp", *options, "forwarder", SUPERVISED]))
+    others = [*(["forwarder"] if config.forward else []), *(["beside"] if config.orthanc else [])]
+    found += [Child(name, [*own, "dicom_scp", *options, name, SUPERVISED]) for name in others]
     return found
 
 

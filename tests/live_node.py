@@ -27,7 +27,7 @@ STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
 MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
-PROCESSES = ("clinical", "research", "anchorer", "courier", "eraser", "sweeper", "forwarder")
+PROCESSES = ("clinical", "research", "anchorer", "courier", "eraser", "sweeper", "forwarder", "beside")
 NATIVE = ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"]
 
 

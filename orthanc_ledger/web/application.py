@@ -21,6 +21,7 @@ from orthanc_ledger.key_release import Unfit
 from orthanc_ledger.ledger import OpenLedger
 from orthanc_ledger.ledger.bearer import bearer_of
 from orthanc_ledger.reasons import Problem, Reason
+from orthanc_ledger.web.body import Receive, read_body
 
 LOGGER = logging.getLogger(__name__)
 
@@ -71,11 +72,11 @@ class Application:
     async def __call__(
         self,
         scope: Mapping[str, Any],
-        receive: Callable[[], Awaitable[Mapping[str, Any]]],
+        receive: Receive,
         send: Callable[[dict[str, Any]], Awaitable[None]],
     ) -> None:
         """ASGI 3."""
-        body = await _body(receive)
+        body = await read_body(receive, LARGEST_CALL)
         answer = await asyncio.get_running_loop().run_in_executor(
             self._threads, self.answer, scope[CERTIFICATE], scope["method"], scope["path"], body
         )
@@ -120,18 +121,6 @@ class Application:
 
     def _give_studies(self, organisation: str, call: Mapping[str, bytes]) -> bytes:
         return cbor.encode({"studies": self._keys.studies(organisation, call["request"])})
-
-
-async def _body(receive: Callable[[], Awaitable[Mapping[str, Any]]]) -> bytes | None:
-    """A call's body; None when it is too large, whatever else of it would come."""
-    body = b""
-    while True:
-        message = await receive()
-        body += bytes(message.get("body", b""))
-        if len(body) > LARGEST_CALL:
-            return None
-        if not message.get("more_body"):
-            return body
 
 
 def _read(body: bytes, sizes: Mapping[str, int]) -> Mapping[str, bytes]:
