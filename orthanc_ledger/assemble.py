@@ -9,6 +9,7 @@ from pathlib import Path
 from orthanc_ledger import tokens
 from orthanc_ledger.anchorer import Anchorer, Pace
 from orthanc_ledger.anchors import Anchors
+from orthanc_ledger.chronicle import Chronicle
 from orthanc_ledger.clock import Clock, system_clock, system_clock_us
 from orthanc_ledger.config import Config, Party, check_data_dir
 from orthanc_ledger.content import ContentStore, open_store
@@ -55,6 +56,7 @@ _ERASER_LOCK = "eraser.lock"
 _SWEEP_LOCK = "sweep.lock"
 _REPAIR_LOCK = "repair.lock"
 _ANCHORER_PATIENCE_S = 1.0
+_PERSONS_PATIENCE_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,13 @@ class Node:
     @cached_property
     def catalogue(self) -> Catalogue:
         return Catalogue(self.index, self.gate)
+
+    @cached_property
+    def chronicle(self) -> Chronicle:
+        """What people are told; they do not wait long for the ledger."""
+        ledger = self.ledger_as(patience_s=_PERSONS_PATIENCE_S)
+        state = self.spool, self.index, self.keyring, self.outbox, self.rounds
+        return Chronicle(*state, ledger, system_clock)
 
     def anchorer(self) -> Anchorer:
         """The write path; only one process of a node may run it."""

@@ -98,6 +98,21 @@ class Listing:
             found.setdefault(study_uid, []).append(Part(*part))
         return found
 
+    def states(self, study_uids: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
+        """How many objects of studies are in each state, by Study Instance UID; not in it: nothing is held."""
+        found: dict[str, dict[str, int]] = {}
+        for study_uid, state, count in self._db.rows(
+            f"SELECT study_uid, state, COUNT(*) FROM instances WHERE study_uid {_ONE_OF} GROUP BY study_uid, state",
+            json.dumps(list(study_uids)),
+        ):
+            found.setdefault(study_uid, {})[state] = count
+        return found
+
+    def studies_of(self, claims: Collection[str]) -> set[str]:
+        """Study Instance UIDs of the objects that hold these claims."""
+        sql = f"SELECT DISTINCT study_uid FROM instances WHERE claim {_ONE_OF}"
+        return {study_uid for (study_uid,) in self._db.rows(sql, json.dumps(list(claims)))}
+
     def series(self, study_uids: Sequence[str]) -> Mapping[str, list[Row]]:
         """Series, by Study Instance UID."""
         found: dict[str, list[Row]] = {}

@@ -111,28 +111,33 @@ class Check:
 @dataclass(frozen=True)
 class Released:
     """What one request was given: to whom, why, when. ``released`` objects were allowed to leave, ``sent`` of them
-    began to; None: not told yet. ``request`` in hex; ``purposes`` as DUO has them.
+    began to; None: not all told yet. ``request`` in hex; ``purposes`` in DUO's words, ``state`` and ``until`` the
+    request's; ``is_certain``: of a series or an instance, whether it was among them, or may have been.
     """
 
     organisation: str
     ae_title: str
     request: str
     purposes: tuple[str, ...]
+    state: str
+    until: int | None
     first: int
     last: int
     released: int
     sent: int | None
-    approval: str
+    is_certain: bool = True
 
 
 @dataclass(frozen=True)
 class Advice:
-    """An alarm, and what a person does about it. ``since`` in seconds of UTC."""
+    """Alarms of one kind and what a person does about them: ``count`` of them, the first of which says ``text``."""
 
     since: int
     kind: str
     text: str
+    what_to_do: str
     tone: Tone
+    count: int = 1
 
 
 @dataclass(frozen=True)
@@ -162,6 +167,7 @@ class Provenance:
     uid: str
     study_uid: str
     state: State
+    tone: Tone
     since: int | None = None
     counts: Counts = field(default_factory=Counts)
     object: str | None = None
@@ -174,8 +180,6 @@ class Provenance:
 
 
 def as_json(value: Provenance | Event) -> dict[str, Any]:
-    """A value as JSON has it; of a Provenance also its state's tone and meaning."""
+    """A value as JSON has it; of a Provenance also what its state means."""
     shown = asdict(value)
-    if isinstance(value, Provenance):
-        shown |= {"tone": TONES[value.state], "meaning": MEANING[value.state]}
-    return shown
+    return {**shown, "meaning": MEANING[value.state]} if isinstance(value, Provenance) else shown

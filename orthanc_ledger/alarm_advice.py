@@ -1,0 +1,37 @@
+"""What a person does about each kind of alarm; shown beside the alarm's own words."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from orthanc_ledger.outbox import Alarm
+from orthanc_ledger.provenance import Advice, Tone
+
+_NOTHING = "Nothing now: it goes on by itself once that is back."
+_WHOEVER_RUNS_IT = "Tell whoever runs the node; `orthanc-ledger status` shows it."
+
+_WHAT_TO_DO: Mapping[str, str] = {
+    "conflict": "Compare both contents in the console, under Conflicts: keep the first, or propose the new one.",
+    "supersession": "Decide anew in the console, under Conflicts.",
+    "quarantine": "Look at it in the console, under Quarantine: try it again after an update, or discard it.",
+    "lost": "Have it sent again by its sender, or restore the spool's disk.",
+    "integrity": "Restore it from a backup of the content store; then owner and custodian lift the flag (`resolve`).",
+    "manifest": "Restore it from a backup of the content store; then owner and custodian lift the flags (`resolve`).",
+    "not verified": "Nothing now: the next sweep looks again once all copies can be asked for.",
+    "anchors wait": _NOTHING,
+    "content away": _NOTHING,
+    "ledger rolled back": "Tell whoever runs the node at once: research gets nothing until the ledger is restored.",
+}
+_LOUD = frozenset({"integrity", "manifest", "ledger rolled back"})
+
+
+def advice_on(alarms: Iterable[Alarm]) -> tuple[Advice, ...]:
+    """A piece of advice for each kind of alarm, with the words of its oldest; the loudest, then the oldest first."""
+    found: dict[str, Advice] = {}
+    for alarm in sorted(alarms, key=lambda alarm: alarm.time):
+        if alarm.kind in found:
+            found[alarm.kind] = replace(found[alarm.kind], count=found[alarm.kind].count + 1)
+        else:
+            tone = Tone.DANGER if alarm.kind in _LOUD else Tone.ATTENTION
+            what_to_do = _WHAT_TO_DO.get(alarm.kind, _WHOEVER_RUNS_IT)
+            found[alarm.kind] = Advice(alarm.time, alarm.kind, alarm.text, what_to_do, tone)
+    return tuple(sorted(found.values(), key=lambda advice: (advice.tone is not Tone.DANGER, advice.since)))
