@@ -37,15 +37,16 @@ _WHAT = {
     "ErasureDone": "an organisation has erased it",
     "RegisterTrainingRun": "a training run was registered on it",
 }
+_REQUEST_IN = {"Approve": "id", "Deny": "id", "Revoke": "id", "LogRelease": "request"}  # which argument names it
 _OF_BOTH = {"Reinstate": ("reinstatement", "reinstated"), "Resolve": ("lifting the flag", "resolved")}
 _TONES = {"FlagTampered": Tone.DANGER, "ReportTamper": Tone.DANGER, "ReportConflict": Tone.ATTENTION}
 
 
 class Trail:
-    """What the ledger says of one study, asked for once. Raises LedgerAway."""
+    """What the ledger says of one study, all asked for at once."""
 
     def __init__(self, ledger: Ledger, study: bytes) -> None:
-        self._ledger = ledger
+        """Raises LedgerAway."""
         standing = ledger.query("StandingOf", {"study": study})
         withdrawals = [row["instances"] for row in standing["withdrawn"]]
         self.erasure: str = standing["erased"]
@@ -56,7 +57,8 @@ class Trail:
             row["manifestCid"]: row for row in all_rows(ledger, "AnchorsOfStudy", {"study": study})
         }
         self._rows = list(all_rows(ledger, "Audit", {"study": study}))
-        self._requests: dict[bytes, Row] = {}
+        named = {row["args"][_REQUEST_IN[row["function"]]] for row in self._rows if row["function"] in _REQUEST_IN}
+        self._requests: Mapping[bytes, Row] = {id: ledger.query("GetRequest", {"id": id}) for id in named}
 
     def last(self, *functions: str) -> int | None:
         """When one of these functions was last called about the study, seconds of UTC; None: never."""
@@ -78,7 +80,7 @@ class Trail:
         return [self._event(row) for row in self._rows]
 
     def _released(self, request: bytes, rows: list[Row], is_study: bool) -> Released:
-        asked, node = self._request(request), rows[0]["args"]["node"]
+        asked, node = self._requests[request], rows[0]["args"]["node"]
         sent = [self._sent.get(row["result"]["release"]) for row in rows]
         return Released(
             organisation=node["organisation"],
@@ -104,11 +106,6 @@ class Trail:
         """Release → how many objects began to leave under it."""
         outcomes = (row["args"] for row in self._rows if row["function"] == "LogOutcome")
         return {args["release"]: args["sent"] for args in outcomes}
-
-    def _request(self, id: bytes) -> Row:
-        if id not in self._requests:
-            self._requests[id] = self._ledger.query("GetRequest", {"id": id})
-        return self._requests[id]
 
     def _event(self, row: Row) -> Event:
         function: str = row["function"]
@@ -142,11 +139,11 @@ class Trail:
             case "RequestAccess":
                 return [_node_of(args), _purposes_of(args)]
             case "Approve":
-                return [_node_of(self._request(args["id"])), f"until {moment(args['until'])}"]
+                return [_node_of(self._requests[args["id"]]), f"until {moment(args['until'])}"]
             case "Deny" | "Revoke":
-                return [_node_of(self._request(args["id"])), code_label(function, args["reason"])]
+                return [_node_of(self._requests[args["id"]]), code_label(function, args["reason"])]
             case "LogRelease":
-                return [_node_of(args), counted(args["count"], "object"), _purposes_of(self._request(args["request"]))]
+                return [_node_of(args), counted(args["count"], "object"), _purposes_of(self._requests[args["request"]])]
             case "LogOutcome":
                 return [f"{args['sent']} sent, {args['withheld']} not"]
             case "LogRetrieval":
