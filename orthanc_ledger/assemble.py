@@ -33,6 +33,7 @@ from orthanc_ledger.library import Library, Manifests
 from orthanc_ledger.outage import SignedAnew
 from orthanc_ledger.outbox import Outbox
 from orthanc_ledger.paced import PacedStore
+from orthanc_ledger.pacs import Pacs
 from orthanc_ledger.reindex import Loss, Reindex
 from orthanc_ledger.repair import Nearest, Repairs, Sealed
 from orthanc_ledger.retrieve import Retrieval
@@ -52,6 +53,7 @@ SWEEP = "sweep.db"
 ERASURES = "erasures.db"
 BESIDE = "beside.sock"
 ENTRANCE = "orthanc.json"
+PACS = "pacs.db"
 _ERASER_LOCK = "eraser.lock"
 _SWEEP_LOCK = "sweep.lock"
 _REPAIR_LOCK = "repair.lock"
@@ -87,6 +89,10 @@ class Node:
     @cached_property
     def outbox(self) -> Outbox:
         return Outbox(self.config.data_dir / OUTBOX, system_clock)
+
+    @cached_property
+    def pacs(self) -> Pacs:
+        return Pacs(self.config.data_dir / PACS, system_clock)
 
     @cached_property
     def forwards(self) -> Forwards:

@@ -74,5 +74,9 @@ class SinkAway(ServiceAway):
     """A sink did not keep a checkpoint or a notice, or might not have."""
 
 
+class OrthancAway(ServiceAway):
+    """Orthanc does not answer the node, or does not let it in."""
+
+
 class SpoolFull(ServiceAway):
     """The spool cannot take an object: it is below its reserve, the object is too large, or the disk fails."""
