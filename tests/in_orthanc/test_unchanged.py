@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import yaml
 from pydicom import dcmread
 
 from tests.in_orthanc.conftest import Hospitals
@@ -45,10 +46,22 @@ def test_a_days_work_has_the_answers_that_a_plain_orthanc_gives(
     plain.settings = {"DicomModalities": Peers(plain, port).modalities(), "StableAge": 600}
     plain.start()
     expected = list(a_day(Peers(plain, port), files, altered))
-    made = hospital(settings=plain.settings)
-    with nullcontext() if reached else away(made.node.folder / "node" / "data" / "ledger.db"):
+    made = hospital(settings=plain.settings, node={} if reached else {"content": "kubo:kubo.yaml"})
+    folder = made.node.config.parent
+    kubo_that_is_away(folder, free_port())
+    with nullcontext() if reached else away(folder / "data" / "ledger.db"):
         made.start()
         got = list(a_day(Peers(made.orthanc, port), files, altered))
     assert [step for step, *_ in got] == [step for step, *_ in expected]
     differing = {step: (told, was) for (step, *told), (_, *was) in zip(got, expected, strict=True) if told != was}
     assert differing == {}
+
+
+def kubo_that_is_away(folder: Path, port: int) -> None:
+    """The file that `content: kubo:kubo.yaml` names, of a node where nobody listens."""
+    (folder / "kubo").mkdir()
+    (folder / "kubo" / "config").write_text("{}")
+    (folder / "kubo.token").write_text("nobody:asks")
+    api = f"http://127.0.0.1:{port}"
+    node = {"name": "kubo0", "api": api, "token": "kubo.token", "kubo_repo": "kubo"}
+    (folder / "kubo.yaml").write_text(yaml.safe_dump({"nodes": [node], "local": "data/objects"}))
