@@ -18,6 +18,9 @@ from orthanc_ledger.database import Database
 
 LOGGER = logging.getLogger(__name__)
 
+MISSED = "missed"
+"""The kind of alarm that Orthanc stored what its plugin could not keep; whoever fetched all of that takes it back."""
+
 _WORD = re.compile("[0-9a-z]{20,}")  # claims and CIDs
 
 _SCHEMA = """

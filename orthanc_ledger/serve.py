@@ -28,6 +28,9 @@ LOGGER = logging.getLogger(__name__)
 SUPERVISED = "--supervised"
 """Tells a process that its standard input is its supervisor's pipe."""
 
+SERVE_LOCK = "serve.lock"
+"""Held by the supervisor: a node has one."""
+
 _RESTART_PAUSE_S = 0.5
 _STOP_S = 20.0
 
@@ -51,6 +54,7 @@ def children(config: Config, config_path: Path, verbose: bool = False) -> list[C
     options = ["--config", str(config_path), *(["--verbose"] if verbose else [])]
     names = ["anchorer", "courier", "eraser"]
     names += [*(["sweeper"] if config.sweep_every_h else []), *(["web"] if config.https else [])]
+    names += ["console"] if config.console else []
     found = [Child(name, [*own, "orthanc_ledger", *options, name, SUPERVISED]) for name in names]
     ports = {"clinical": config.clinical, "research": config.research}
     for port, listen in ((port, listen) for port, listen in ports.items() if listen):

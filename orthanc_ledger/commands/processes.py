@@ -1,7 +1,9 @@
 """serve, and what it starts; demo."""
 
 import argparse
+import contextlib
 import logging
+import math
 import os
 import sys
 from pathlib import Path
@@ -10,13 +12,23 @@ from orthanc_ledger.assemble import Node
 from orthanc_ledger.clock import system_clock, system_clock_us
 from orthanc_ledger.commands.terminal import keys_of_others, open_node
 from orthanc_ledger.errors import ConfigError, ContentAway, LedgerAway
-from orthanc_ledger.serve import PREDECESSOR_ENDS_S, SUPERVISED, quiet_libraries, stop_event, supervise
+from orthanc_ledger.serve import (
+    PREDECESSOR_ENDS_S,
+    SERVE_LOCK,
+    SUPERVISED,
+    quiet_libraries,
+    stop_event,
+    supervise,
+)
+from orthanc_ledger.sole import sole
 
+_SERVE_PATIENCE_S = 1.0  # who looks whether it runs holds its lock for a moment
 _NICE = 10  # of anchorer and eraser: whoever sends or asks is waiting, nobody waits for an anchor
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     serve = subparsers.add_parser("serve", help="run the node: all its processes, until SIGTERM")
+    serve.add_argument(SUPERVISED, action="store_true", help=argparse.SUPPRESS)
     serve.set_defaults(run=_serve)
     anchorer = subparsers.add_parser("anchorer", help="run the anchorer alone (serve starts it)")
     anchorer.add_argument(SUPERVISED, action="store_true", help=argparse.SUPPRESS)
@@ -51,12 +63,22 @@ def _serve(args: argparse.Namespace) -> int:
         node.content.check()  # one that must not be used stops the start here, its setting named
     except ContentAway as error:
         logging.warning("content store away, research and anchoring wait: %s", error)
-    stop = stop_event()
+    stop = stop_event(args.supervised)
     clinical = "Orthanc's" if node.config.clinical is None else node.config.clinical.port
     logging.info(
         "node %s: clinical port %s, research port %d", node.config.ae_title, clinical, node.config.research.port
     )
-    supervise(node.config, Path(args.config), stop, args.verbose)
+    with contextlib.ExitStack() as stack:
+        another = ConfigError("another `serve` of this node runs: stop it first")
+        # Started with Orthanc it takes over when the other ends: a service, or the last of an Orthanc that was killed.
+        patience_s = math.inf if args.supervised else _SERVE_PATIENCE_S
+        try:
+            stack.enter_context(sole(node.config.data_dir / SERVE_LOCK, another, patience_s, stop.wait))
+        except ConfigError:
+            if stop.is_set():
+                return 0
+            raise
+        supervise(node.config, Path(args.config), stop, args.verbose)
     return 0
 
 

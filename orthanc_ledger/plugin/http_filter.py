@@ -15,9 +15,12 @@ import orthanc
 
 from orthanc_ledger.assemble import ENTRANCE, Node
 from orthanc_ledger.entrance import SECRET_HEADER, Entrance, keep
+from orthanc_ledger.errors import SpoolFull
 from orthanc_ledger.plugin import request
 from orthanc_ledger.plugin.access import Access, user_of
 from orthanc_ledger.plugin.settings import Settings
+from orthanc_ledger.plugin.uploads import is_upload
+from orthanc_ledger.spool import Spool
 
 _log = logging.getLogger(__name__)
 
@@ -64,10 +67,21 @@ def register(whole: Mapping[str, Any], settings: Settings, node: Node) -> None:
         if not access.admits(user, ip, headers.get(SECRET_HEADER.lower(), "")):
             denials.note(user, name, uri)
             return False
+        if is_upload(name, uri) and not _has_room(node.spool):
+            return False
         request.begin(request.Request(name, uri, ip, user))
         return True
 
     orthanc.RegisterIncomingHttpRequestFilter(admits)
+
+
+def _has_room(spool: Spool) -> bool:
+    try:
+        spool.check_room()
+    except SpoolFull as error:
+        _log.error("an upload over HTTP is refused: %s", error)
+        return False
+    return True
 
 
 def _entrance(whole: Mapping[str, Any], access: Access) -> Entrance:

@@ -1,0 +1,99 @@
+"""Who sent an object, and how, as far as Orthanc's hooks tell it."""
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import orthanc
+
+from orthanc_ledger.plugin.request import Request
+
+_STOW = re.compile(r"/studies(/[^/]+)?$")  # PS3.18 10.5, behind the root of the DICOMweb plugin
+_DICOM, _HTTP = "dicom", "http"
+
+
+@dataclass(frozen=True)
+class Sender:
+    """What the arrival record says of an object's way (docs/manifest.md). AE titles are empty where there is none, URIs
+    without host or user where they are not known.
+    """
+
+    origin: str
+    calling_ae: str
+    called_ae: str
+    peer: str
+    called_address: str
+
+
+@dataclass(frozen=True)
+class Here:
+    """This Orthanc, as those call it who send. ``scheme``: http or https."""
+
+    ae_title: str
+    host: str
+    dicom_port: int
+    http_port: int
+    scheme: str = _HTTP
+
+    @classmethod
+    def of(cls, whole: Mapping[str, Any], host: str) -> "Here":
+        """From Orthanc's whole configuration, with its own defaults."""
+        return cls(
+            _ascii(whole.get("DicomAet", "ORTHANC")),
+            _ascii(host),
+            whole.get("DicomPort", 4242),
+            whole.get("HttpPort", 8042),
+            "https" if whole.get("SslEnabled", False) else _HTTP,
+        )
+
+
+def sender_of(instance: orthanc.DicomInstance, asked: Request | None, since_s: float, here: Here) -> Sender:
+    """Who sent an object whose hooks run now. ``asked``: the HTTP request that this thread answers; ``since_s``: when
+    the object was received, seconds since 1970.
+
+    Of an object that Orthanc had before, its metadata tell of the first time; then only what does not come from them
+    is told.
+    """
+    known = _metadata(instance, since_s)
+    if instance.GetInstanceOrigin() == orthanc.InstanceOrigin.DICOM_PROTOCOL:
+        calling_ae = instance.GetInstanceRemoteAet()
+        address = known.get("RemoteIP", "") if known.get("RemoteAET") == calling_ae else ""
+        called = _uri(_DICOM, here.host, here.dicom_port)
+        return Sender("addressed-ae", _ascii(calling_ae), here.ae_title, _uri(_DICOM, address), called)
+    user, address = (
+        (asked.user or "", asked.address) if asked else (known.get("HttpUsername", ""), known.get("RemoteIP", ""))
+    )
+    is_stow = instance.GetInstanceOrigin() == orthanc.InstanceOrigin.PLUGIN and _is_stow(asked)
+    peer, called = _uri(here.scheme, address, user=user), _uri(here.scheme, here.host, here.http_port)
+    return Sender("stow" if is_stow else "rest-user", "", "", peer, called)
+
+
+def _metadata(instance: orthanc.DicomInstance, since_s: float) -> dict[str, str]:
+    """Orthanc's metadata on who sent it; nothing when they are older than this arrival, or not there yet."""
+    received = time.strftime("%Y%m%dT%H%M%S", time.gmtime(since_s))
+    if _value(instance, "ReceptionDate") < received:
+        return {}
+    return {name: _value(instance, name) for name in ("RemoteAET", "RemoteIP", "HttpUsername")}
+
+
+def _value(instance: orthanc.DicomInstance, name: str) -> str:
+    return instance.GetInstanceMetadata(name) if instance.HasInstanceMetadata(name) else ""
+
+
+def _is_stow(asked: Request | None) -> bool:
+    return asked is not None and asked.method == "POST" and _STOW.search(asked.uri.rstrip("/")) is not None
+
+
+def _uri(scheme: str, address: str, port: int | None = None, user: str = "") -> str:
+    """A URI (RFC 3986 3.2) with what of user, address and port is known."""
+    named = f"{quote(user, safe='')}@" if user else ""
+    host = f"[{address}]" if ":" in address else address
+    return f"{scheme}://{named}{host}" + (f":{port}" if port else "")
+
+
+def _ascii(text: str) -> str:
+    """An AE title or host as file meta can hold it."""
+    return text.encode("ascii", "replace").decode()
