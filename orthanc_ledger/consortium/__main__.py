@@ -10,7 +10,7 @@ from orthanc_ledger.commands.terminal import add_json, show
 from orthanc_ledger.config import load_party
 from orthanc_ledger.consortium import ipfs
 from orthanc_ledger.consortium.binaries import chaincode_binary, cluster_binary, fabric_binaries, kubo_binary
-from orthanc_ledger.consortium.compose import ENVIRONMENT, compose_yaml, prepare_compose
+from orthanc_ledger.consortium.compose import ENVIRONMENT, WHOLE, compose_files, prepare_compose
 from orthanc_ledger.consortium.network import Network
 from orthanc_ledger.consortium.page import fabric_table, ipfs_table, with_table
 from orthanc_ledger.consortium.topology import FABRIC_VERSION, KUBO_VERSION, Server, Topology, trial
@@ -25,7 +25,7 @@ from orthanc_ledger.consortium.trial import (
 from orthanc_ledger.errors import DataError, ServiceAway
 
 ROOT = Path(__file__).resolve().parents[2]
-COMPOSE = ROOT / "docker" / "compose.yaml"
+DOCKER = ROOT / "docker"
 PAGES: dict[Path, Callable[[Topology], str]] = {
     ROOT / "docs" / "fabric.md": fabric_table,
     ROOT / "docs" / "ipfs.md": ipfs_table,
@@ -91,9 +91,9 @@ def _parser() -> argparse.ArgumentParser:
         ("build", _build, "only build the programs, where they are not in the cache"),
         ("down", _down, "end its servers, and no other process; what they keep stays"),
         ("status", _status, "show its servers; exit 1 when one does not run"),
-        ("prepare", _prepare, "write the files for docker/compose.yaml instead; nothing is started"),
+        ("prepare", _prepare, "write the files for the containers of docker/ instead; nothing is started"),
         ("join", _join, "once those containers run: join, deploy and put the policy in force"),
-        ("render", _render, "write docker/compose.yaml and the tables of docs/fabric.md and docs/ipfs.md anew"),
+        ("render", _render, "write docker/*.yaml and the tables of docs/fabric.md and docs/ipfs.md anew"),
     ):
         command = subparsers.add_parser(name, help=text)
         command.add_argument(
@@ -166,7 +166,7 @@ def _status(args: argparse.Namespace) -> int:
 def _prepare(args: argparse.Namespace) -> int:
     topology = trial()
     prepare_compose(args.dir.resolve(), topology, trial_policy_sha256(topology))
-    print(f"docker compose --env-file {args.dir / ENVIRONMENT} -f docker/compose.yaml up -d")
+    print(f"docker compose --env-file {args.dir / ENVIRONMENT} -f docker/{WHOLE} up -d")
     return 0
 
 
@@ -178,7 +178,8 @@ def _join(args: argparse.Namespace) -> int:
 
 
 def _render(_: argparse.Namespace) -> int:
-    COMPOSE.write_text(compose_yaml(trial()))
+    for name, text in compose_files(trial()).items():
+        (DOCKER / name).write_text(text)
     for page, table in PAGES.items():
         page.write_text(with_table(page.read_text(), table(trial())))
     return 0

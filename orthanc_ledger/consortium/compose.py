@@ -1,9 +1,9 @@
-"""The same network as containers: `docker/compose.yaml`, made from the model.
+"""The same network as containers: a file for each organisation in `docker/`, and one that has all, made from the model.
 
 Fabric's and Kubo's official images, named by version, with this project's settings and the folder that `prepare` has
-written.
-The hospital's node (with its HTTPS application) and the custodian's keeper run beside them, from an image of this
-project. Only theirs and the chaincode's are built. Ports are published on 127.0.0.1 alone.
+written. Beside them run the hospital's Orthanc with the plugin, or its node alone, the custodian's keeper, and a
+research centre's Orthanc, from images of this project; only these and the chaincode's are built. Ports are published on
+127.0.0.1 alone.
 """
 
 import os
@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from orthanc_ledger.consortium import cluster, files, ipfs
+from orthanc_ledger.consortium import cluster, files, ipfs, orthanc
 from orthanc_ledger.consortium.binaries import fabric_binaries
 from orthanc_ledger.consortium.servers import Places, chaincode_environment, orderer_environment, peer_environment
 from orthanc_ledger.consortium.topology import (
@@ -34,32 +34,41 @@ from orthanc_ledger.consortium.topology import (
 ENVIRONMENT = "compose.env"
 _IMAGE_BUILDER = "/opt/hyperledger/ccaas_builder"  # in fabric-peer's image: chaincode as a service
 _PLACES = Places("/consortium/config", "/consortium/crypto", "/consortium/data", "0.0.0.0")
+_PROJECT = "custody"
 _HEAD = """\
 # Made by `python -m orthanc_ledger.consortium render` from orthanc_ledger/consortium/topology.py: change that.
 # docs/fabric.md says how to start it. A container sees the settings, its own keys, and a volume of its own.
 """
-PROFILE = "parties"  # of what starts once the channel is there
-_PARTIES = {
-    "owner": ("node", ("--config", "node/orthanc-ledger.yaml", "serve")),
-    "custodian": ("keeper", ("--config", "party.yaml", "keeper")),
+WHOLE = "compose.yaml"
+PROFILE, ALONE = "parties", "node"  # of what starts once the channel is there; with the node in Orthanc's place
+_COMMANDS = {
+    "owner": ("node", ("--config", "node/orthanc-ledger.yaml", "serve"), [ALONE]),
+    "custodian": ("keeper", ("--config", "party.yaml", "keeper"), [PROFILE, ALONE]),
 }
 
 
-def compose_yaml(topology: Topology) -> str:
-    """The text of `docker/compose.yaml`; hosts are the servers' names."""
+def compose_files(topology: Topology) -> dict[str, str]:
+    """The texts of the files in `docker/` by their names; hosts are the servers' names."""
     topology = topology.with_hosts(lambda name: name)
-    services = {
-        server.name: _service(organisation, server)
-        for organisation in topology.organisations
-        for server in organisation.servers
+    each = {f"{organisation.name}.yaml": _content(organisation) for organisation in topology.organisations}
+    whole = {"name": _PROJECT, "include": list(each)}
+    return {
+        name: _HEAD + yaml.safe_dump(content, sort_keys=False, width=120)
+        for name, content in {WHOLE: whole, **each}.items()
     }
-    for organisation in topology.organisations:
-        if organisation.role in _PARTIES:
-            name, command = _PARTIES[organisation.role]
-            services[f"{name}.{organisation.name}"] = _party_service(organisation, command)
-    kept = [server.name for server in topology.servers if isinstance(server, Orderer | Peer)]
-    content = {"name": "custody", "services": services, "volumes": {name: {} for name in kept}}
-    return _HEAD + yaml.safe_dump(content, sort_keys=False, width=120)
+
+
+def _content(organisation: Organisation) -> dict[str, Any]:
+    """What one organisation runs."""
+    services = {server.name: _service(organisation, server) for server in organisation.servers}
+    if organisation.orthanc:
+        services[organisation.orthanc.name] = _orthanc_service(organisation)
+    if organisation.role in _COMMANDS:
+        name, command, profiles = _COMMANDS[organisation.role]
+        own = {"command": list(command), "profiles": profiles}
+        services[f"{name}.{organisation.name}"] = _party_service(organisation, "orthanc-ledger") | own
+    kept = [server.name for server in organisation.servers if isinstance(server, Orderer | Peer)]
+    return {"name": _PROJECT, "services": services, "volumes": {name: {} for name in kept}}
 
 
 def prepare_compose(directory: Path, topology: Topology, policy_sha256: str) -> None:
@@ -70,6 +79,9 @@ def prepare_compose(directory: Path, topology: Topology, policy_sha256: str) -> 
     topology = topology.with_hosts(lambda name: name)
     files.prepare(directory, fabric_binaries(), topology, DEFAULTS, policy_sha256, _IMAGE_BUILDER, _PLACES.listen)
     user = f"{os.getuid()}:{os.getgid()}"
+    for each in topology.organisations:
+        if each.orthanc:
+            orthanc.prepare(directory, each, each.orthanc)
     lines = {"CONSORTIUM": str(directory), "CONSORTIUM_USER": user, "POLICY_SHA256": policy_sha256}
     for each in topology.organisations:
         lines[_package_variable(each)] = files.package_id(directory, each)
@@ -124,17 +136,22 @@ def _service(organisation: Organisation, server: Server) -> dict[str, Any]:
     }
 
 
-def _party_service(organisation: Organisation, command: tuple[str, ...]) -> dict[str, Any]:
+def _orthanc_service(organisation: Organisation) -> dict[str, Any]:
+    """The hospital's runs the node, too: its plugin starts the node's processes."""
+    service = _party_service(organisation, "orthanc")
+    settings = f"${{CONSORTIUM:?}}/{orthanc.configuration(Path(), organisation)}:/etc/orthanc/orthanc.json:ro"
+    return service | {"volumes": [*service["volumes"], settings], "profiles": [PROFILE]}
+
+
+def _party_service(organisation: Organisation, image: str) -> dict[str, Any]:
     """A process of an organisation's own: its folder is as on the host, whose loopback its files name."""
     folder = f"${{CONSORTIUM:?}}/{files.party(Path(), organisation.name)}"
     return {
-        "build": {"context": "..", "dockerfile": "docker/orthanc-ledger.Dockerfile"},
-        "command": list(command),
+        "build": {"context": "..", "dockerfile": f"docker/{image}.Dockerfile"},
         "working_dir": folder,
         "network_mode": "host",
         "user": "${CONSORTIUM_USER:?}",
         "volumes": [f"{folder}:{folder}"],
-        "profiles": [PROFILE],
         "restart": "unless-stopped",
     }
 

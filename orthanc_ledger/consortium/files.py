@@ -28,6 +28,7 @@ from orthanc_ledger.consortium.topology import (
     Kubo,
     Orderer,
     Organisation,
+    Orthanc,
     Peer,
     Settings,
     Topology,
@@ -158,6 +159,7 @@ def _organisation(raw: dict[str, Any]) -> Organisation:
         Chaincode(**raw["chaincode"]),
         tuple(Kubo(**each) for each in raw.get("kubos", ())),  # older folders have none
         tuple(Cluster(**each) for each in raw.get("clusters", ())),
+        Orthanc(**raw["orthanc"]) if raw.get("orthanc") else None,
     )
 
 

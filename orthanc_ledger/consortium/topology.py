@@ -97,6 +97,17 @@ class Cluster(_IpfsPeer):
     """An ipfs-cluster peer beside a Kubo node of its number; its API is the REST API."""
 
 
+@dataclass(frozen=True)
+class Orthanc:
+    """An organisation's Orthanc, in containers only: TCP ports of DICOM and HTTP. The hospital's has the plugin, and so
+    the node with it; a research centre's receives what is released to it.
+    """
+
+    name: str
+    port: int
+    http_port: int
+
+
 Server = Orderer | Peer | Chaincode | Kubo | Cluster
 S = TypeVar("S", Orderer, Peer, Chaincode, Kubo, Cluster)
 
@@ -112,10 +123,16 @@ class Organisation:
     chaincode: Chaincode
     kubos: tuple[Kubo, ...] = ()
     clusters: tuple[Cluster, ...] = ()  # one for each of the Kubo nodes, or none
+    orthanc: Orthanc | None = None  # none of the network's servers
 
     @property
     def msp_id(self) -> str:
         return f"{self.name.capitalize()}MSP"
+
+    @property
+    def ae_title(self) -> str:
+        """Of its Orthanc, and of the node that its requests name; the hospital's node has one of its own."""
+        return f"{self.name.upper()}1"
 
     @property
     def servers(self) -> tuple[Server, ...]:
@@ -256,7 +273,9 @@ def _organisation(
     kubos = tuple(Kubo(f"kubo{number}.{name}", next(ports), next(ports)) for number in range(kubo_count))
     cluster_count = kubo_count if cluster else 0
     clusters = tuple(Cluster(f"cluster{number}.{name}", next(ports), next(ports)) for number in range(cluster_count))
-    return Organisation(name, _ROLES.get(name, "research"), orderer, peers, chaincode, kubos, clusters)
+    role = _ROLES.get(name, "research")
+    orthanc = None if role == "custodian" else Orthanc(f"orthanc.{name}", next(ports), next(ports))
+    return Organisation(name, role, orderer, peers, chaincode, kubos, clusters, orthanc)
 
 
 def _peer(name: str, ports: Iterator[int]) -> Peer:

@@ -108,7 +108,7 @@ def _write_settings(network: Network, organisation: Organisation) -> None:
     elif not (path := party_file(network, organisation.name)).exists():
         content = {
             "organisation": organisation.msp_id,
-            "ae_title": f"{organisation.name.upper()}1",
+            "ae_title": organisation.ae_title,
             "data_dir": "data",
             "identity": "identities/node",
             "content": "kubo:kubo.yaml",

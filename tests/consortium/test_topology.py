@@ -16,7 +16,7 @@ from orthanc_ledger.cli import build_parser
 from orthanc_ledger.consortium import files, ipfs, packages
 from orthanc_ledger.consortium.__main__ import PAGES
 from orthanc_ledger.consortium.binaries import CHAINCODE_SOURCE
-from orthanc_ledger.consortium.compose import ENVIRONMENT, compose_yaml, prepare_compose
+from orthanc_ledger.consortium.compose import ENVIRONMENT, WHOLE, compose_files, prepare_compose
 from orthanc_ledger.consortium.network import Network
 from orthanc_ledger.consortium.page import with_table
 from orthanc_ledger.consortium.settings import configtx, core_yaml
@@ -26,7 +26,7 @@ from orthanc_ledger.ledger.fabric.connection import read_connection
 from tests.consortium.live import need_go
 
 ROOT = Path(__file__).resolve().parents[2]
-COMPOSE = ROOT / "docker" / "compose.yaml"
+DOCKER = ROOT / "docker"
 AGAIN = "changed: run python -m orthanc_ledger.consortium render"
 
 
@@ -34,8 +34,17 @@ def ports(topology: Topology) -> list[int]:
     return [port for each in topology.servers for name, port in vars(each).items() if name.endswith("port")]
 
 
-def test_the_compose_file_is_what_the_model_makes() -> None:
-    assert COMPOSE.read_text() == compose_yaml(trial()), AGAIN
+def test_the_compose_files_are_what_the_model_makes() -> None:
+    assert {path.name: path.read_text() for path in DOCKER.glob("*.yaml")} == compose_files(trial()), AGAIN
+
+
+def test_one_compose_file_has_those_of_all_organisations() -> None:
+    contents = {name: yaml.safe_load(text) for name, text in compose_files(trial()).items()}
+    whole = contents.pop(WHOLE)
+    assert whole["include"] == [f"{each.name}.yaml" for each in trial().organisations] == list(contents)
+    assert {content["name"] for content in contents.values()} == {whole["name"]}
+    services = [name for content in contents.values() for name in content["services"]]
+    assert len(services) == len(set(services))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -93,16 +102,21 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.timeout(1200)
 def test_every_file_that_a_container_is_told_of_is_mounted_into_it(prepared: Path) -> None:
     variables = dict(line.split("=", 1) for line in (prepared / ENVIRONMENT).read_text().splitlines())
-    text = re.sub(r"\$\{(\w+):\?\}", lambda found: variables[found[1]], COMPOSE.read_text())
-    services = yaml.safe_load(text)["services"]
+    services = {}
+    for each in trial().organisations:
+        text = (DOCKER / f"{each.name}.yaml").read_text()
+        services |= yaml.safe_load(re.sub(r"\$\{(\w+):\?\}", lambda found: variables[found[1]], text))["services"]
     parties = {name: services.pop(name) for name in ("node.hospital", "keeper.custodian")}
+    parties |= {name: services.pop(name) for name in ("orthanc.hospital", "orthanc.research")}
     assert set(services) == {each.name for each in trial().servers}
     for name, service in parties.items():
         own = files.party(prepared, name.partition(".")[2])  # and nobody else's
-        assert (service["volumes"], service["working_dir"]) == ([f"{own}:{own}"], str(own))
+        assert (service["volumes"][0], service["working_dir"]) == (f"{own}:{own}", str(own))
         assert service["network_mode"] == "host"  # whose 127.0.0.1 its connection files name
         assert (ROOT / service["build"]["dockerfile"]).is_file()
-        assert vars(build_parser().parse_args(service["command"]))["run"]
+        if "command" in service:
+            assert vars(build_parser().parse_args(service["command"]))["run"]
+        assert [Path(mount.split(":")[0]).exists() for mount in service["volumes"]].count(False) == 0
     for kubo in trial().kubos:
         service = services.pop(kubo.name)
         ((source, target),) = (mount.split(":") for mount in service["volumes"])
