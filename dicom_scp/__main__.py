@@ -21,6 +21,7 @@ from orthanc_ledger.config import load
 from orthanc_ledger.errors import ConfigError, DataError, ServiceAway
 from orthanc_ledger.reasons import Reason
 from orthanc_ledger.serve import SUPERVISED, quiet_libraries, stop_event
+from orthanc_ledger.web.facts import Facts
 
 
 class NodeArchive:
@@ -64,7 +65,7 @@ def main() -> int:
         if args.work == "forwarder":
             forward.serve(node.forwarding, node.config.ae_title, node.config.destinations, stop)
         elif args.work == "beside":
-            beside.serve(node.config, NodeArchive(node), stop)
+            beside.serve(node.config, NodeArchive(node), Facts(lambda: node.chronicle), stop)
         else:
             _receive(node, args.work, stop)
     except DataError as error:

@@ -1,5 +1,5 @@
 """What Orthanc's plugin asks of the node, over HTTP on a Unix socket in data_dir: moves to research peers, decided and
-sent as on the node's own port.
+sent as on the node's own port; what its panel shows.
 """
 
 import json
@@ -25,22 +25,28 @@ from dicom_scp.sub_operations import Originator, Tally
 from orthanc_ledger.assemble import BESIDE
 from orthanc_ledger.config import Config
 from orthanc_ledger.reasons import Problem
+from orthanc_ledger.web.facts import Facts
 from orthanc_ledger.web.lines import Call, Lines, Route
 from orthanc_ledger.web.local import serve as serve_locally
 
 _MOVES_AT_ONCE = 16  # others wait; Orthanc itself serves some few associations at once
+_LOOKS_AT_ONCE = 4
 _NETWORK_TIMEOUT_S, _ANSWER_TIMEOUT_S = 900.0, 60.0
 
 
-def serve(config: Config, archive: Archive, stop: threading.Event) -> None:
+def serve(config: Config, archive: Archive, facts: Facts, stop: threading.Event) -> None:
     """Answer the plugin until ``stop`` is set. Raises ServiceAway when the socket cannot be listened on now."""
-    listen(config.data_dir / BESIDE, Moves(config.ae_title, config.peers, archive), stop)
+    listen(config.data_dir / BESIDE, Moves(config.ae_title, config.peers, archive), facts, stop)
 
 
-def listen(socket: Path, moves: "Moves", stop: threading.Event) -> None:
+def listen(socket: Path, moves: "Moves", facts: Facts, stop: threading.Event) -> None:
     """As `serve`."""
-    threads = ThreadPoolExecutor(_MOVES_AT_ONCE, "move")
-    serve_locally(Lines([Route("POST", re.compile("/moves"), moves.answer, threads)]), socket, stop)
+    moving, looking = ThreadPoolExecutor(_MOVES_AT_ONCE, "move"), ThreadPoolExecutor(_LOOKS_AT_ONCE, "look")
+    routes = [
+        Route("POST", re.compile("/moves"), moves.answer, moving),
+        Route("POST", re.compile("/provenance"), facts.answer, looking),
+    ]
+    serve_locally(Lines(routes), socket, stop)
 
 
 class Moves:

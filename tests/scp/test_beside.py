@@ -17,10 +17,12 @@ import pytest
 from dicom_scp import beside
 from dicom_scp.beside import Moves
 from orthanc_ledger import local_socket
+from orthanc_ledger.chronicle import Chronicle
 from orthanc_ledger.errors import LedgerAway, ServiceAway
 from orthanc_ledger.plugin.beside import Beside, MoveRefused, Outcome
 from orthanc_ledger.reasons import Reason
 from orthanc_ledger.web import lines
+from orthanc_ledger.web.facts import Facts
 
 from .client import EXPLICIT, WAIT_S, File, storage
 from .test_move import Destination
@@ -51,11 +53,15 @@ def keys(study: str) -> dict[str, str]:
     return {"QueryRetrieveLevel": "STUDY", "StudyInstanceUID": study}
 
 
+def no_chronicle() -> Chronicle:
+    raise ServiceAway("this node has nothing")
+
+
 @contextmanager
 def serving(socket: Path, moves: Moves) -> Iterator[None]:
     """The server in a thread, until the end of the block."""
     stop = threading.Event()
-    thread = threading.Thread(target=beside.listen, args=(socket, moves, stop))
+    thread = threading.Thread(target=beside.listen, args=(socket, moves, Facts(no_chronicle), stop))
     thread.start()
     deadline = time.monotonic() + WAIT_S
     while not listens(socket):
