@@ -36,10 +36,11 @@ def user_of(headers: Mapping[str, str]) -> str | None:
     """
     scheme, _, encoded = headers.get("authorization", "").partition(" ")
     try:
-        user, colon, _ = base64.b64decode(encoded, validate=True).decode().partition(":")
+        credentials = base64.b64decode(encoded, validate=True)
+        user, colon, _ = credentials.decode().partition(":")
     except ValueError:
         return None
-    return user if scheme == "Basic" and colon else None
+    return user if scheme == "Basic" and colon and base64.b64encode(credentials).decode() == encoded else None
 
 
 def _is_loopback(address: str) -> bool:
