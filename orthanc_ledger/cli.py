@@ -11,10 +11,12 @@ from pathlib import Path
 from orthanc_ledger import __version__
 from orthanc_ledger.commands import (
     access,
+    account,
     audit,
     channel,
     checkpoint,
     compare,
+    console,
     custody,
     datasets,
     erase,
@@ -53,6 +55,8 @@ COMMANDS = (
     keypair,
     pull,
     keeper,
+    console,
+    account,
     custody,
     erase,
     channel,

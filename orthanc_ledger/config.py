@@ -5,6 +5,7 @@ Units are in the names; an unknown or contradictory key stops the start.
 
 import types
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -15,6 +16,7 @@ from orthanc_ledger.errors import ConfigError
 from orthanc_ledger.node_key import NodeKey, locate
 from orthanc_ledger.peer import Peer
 from orthanc_ledger.sinks import PathSink, open_sink
+from orthanc_ledger.yaml_file import read_yaml
 
 T = TypeVar("T")
 
@@ -143,7 +145,16 @@ def load_party(path: Path) -> Party:
     """Read the configuration file of a party without a DICOM node. Raises ConfigError as `load`."""
     party = _read(Party, path, "docs/parties.md says how one is made")
     _check_title(party.ae_title, str(path))
+    _check_console(party.console, str(path))
     return party
+
+
+def load_either(path: Path) -> Config | Party:
+    """Read a node's configuration, or that of a party without one: only a node's has a `node_key`. Raises ConfigError
+    as `load`.
+    """
+    raw = read_yaml(path, "`orthanc-ledger init` makes a node's; docs/parties.md says how another party's is made")
+    return load(path) if isinstance(raw, dict) and "node_key" in raw else load_party(path)
 
 
 def check_data_dir(party: Party) -> None:
@@ -197,6 +208,7 @@ def _check(config: Config, path: str) -> None:
         )
     _check_forward(config, path)
     _check_sinks(config, path)
+    _check_console(config.console, path)
 
 
 def _check_clinical(config: Config, path: str) -> None:
@@ -230,6 +242,26 @@ def _check_forward(config: Config, path: str) -> None:
             raise ConfigError(
                 f"{path}: forward: {title}: expected the AE title of a peer with role clinical, host and port"
             )
+
+
+def _check_console(console: Console | None, path: str) -> None:
+    if console is None:
+        return
+    if (console.certificate is None) != (console.key is None):
+        raise ConfigError(f"{path}: console: TLS needs `certificate` and `key`, both or neither")
+    if console.certificate is None and not is_loopback(console.host):
+        raise ConfigError(
+            f"{path}: console.host: {console.host}: passwords would go over the network in the clear: give "
+            "`certificate` and `key`, or listen on 127.0.0.1"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _check_sinks(config: Config, path: str) -> None:

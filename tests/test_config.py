@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from orthanc_ledger.config import Config, Party, load, load_party
+from orthanc_ledger.config import Config, Party, load, load_either, load_party
 from orthanc_ledger.errors import ConfigError
 from orthanc_ledger.node_key import NodeKey
 
@@ -100,6 +100,10 @@ def test_defaults_stand_for_what_is_left_out(tmp_path: Path) -> None:
         ({"checkpoint_sinks": ["command:true", "command:true"]}, "checkpoint_sinks: a sink stands twice"),
         ({"alarm_sinks": ["path:alarms"]}, "alarm_sinks: expected command:, http: or https:"),
         ({"alarm_sinks": ["smtp:host"]}, "alarm_sinks: sink 'smtp:host'"),
+        ({"console": {"accounts": "a", "host": "0.0.0.0"}}, r"console\.host: 0\.0\.0\.0: passwords would go"),
+        ({"console": {"accounts": "a", "host": "console.example"}}, r"console\.host: console\.example"),
+        ({"console": {"accounts": "a", "certificate": "c.pem"}}, "console: TLS needs `certificate` and `key`"),
+        ({"console": {"host": "127.0.0.1"}}, "console.accounts: missing"),
         ({"checkpoint_within_s": 0}, r"checkpoint_within_s: expected at least 0\.1"),
     ],
 )
@@ -128,6 +132,26 @@ def test_the_partys_example_has_every_key_and_reads() -> None:
     assert set(yaml.safe_load(example.read_text())) == {field.name for field in fields(Party)}
     assert party.identity == ROOT / "config" / "research/identities/node"
     assert party.content == f"local:{ROOT}/config/data/objects"
+
+
+def test_a_node_and_another_party_are_told_apart_by_the_node_key(tmp_path: Path) -> None:
+    assert isinstance(load_either(write(tmp_path)), Config)
+    assert isinstance(load_either(ROOT / "config" / "party.yaml"), Party)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.3.4.5", "::1", "localhost"])
+def test_a_console_of_this_machine_alone_needs_no_certificate(tmp_path: Path, host: str) -> None:
+    config = read(tmp_path, console={"accounts": "console.accounts", "host": host})
+    assert config.console is not None
+    assert config.console.accounts == tmp_path / "console.accounts"
+
+
+def test_a_partys_console_off_this_machine_needs_a_certificate(tmp_path: Path) -> None:
+    path = tmp_path / "party.yaml"
+    example = (ROOT / "config" / "party.yaml").read_text()
+    path.write_text(example.replace("  port: 8444", "  host: 192.0.2.1"))
+    with pytest.raises(ConfigError, match=r"console\.host"):
+        load_party(path)
 
 
 def test_a_url_without_a_scheme_stays_as_it_was_written(tmp_path: Path) -> None:

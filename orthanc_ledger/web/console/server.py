@@ -1,0 +1,145 @@
+"""The console's server: on this machine alone in the clear, else by TLS 1.3. Who is slow is cut off."""
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from cryptography import x509
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from orthanc_ledger.config import Console, is_loopback
+from orthanc_ledger.ledger.identity import read_certificate
+from orthanc_ledger.web.console.accounts import Accounts
+from orthanc_ledger.web.console.application import Application, Guard
+from orthanc_ledger.web.console.house import House
+from orthanc_ledger.web.console.http import Doorman
+from orthanc_ledger.web.console.login import Entrance
+from orthanc_ledger.web.console.throttle import Throttle
+from orthanc_ledger.web.serving import App, Strangers, listen, make_server, tls_context
+
+REQUEST_S = 15.0
+"""A request has come whole within so many seconds, or never."""
+
+ANSWER_S = 600.0
+"""An answer has gone: an export of a whole ledger, to a slow line."""
+
+EACH = 30
+"""Connections of one address at once."""
+
+WRONG_AT_SIGNING = 5
+"""How often somebody who is logged in may give a wrong password or passphrase in a quarter of an hour."""
+
+_REFUSED_S = 1.0  # to read the answer to what was too large, of which the rest may still come
+_HTTPS, _HTTP = 443, 80
+
+
+class _Connection(H11Protocol):
+    """A connection that ends in time, one of not too many."""
+
+    def __init__(self, strangers: Strangers, each: "Counter[str]", *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._strangers = strangers
+        self._each = each
+        self._end: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn itself
+        super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        self._strangers.known(peer)
+        self._address = str(peer[0])
+        self._each[self._address] += 1
+        app: App = self.app
+
+        async def timed(scope: dict[str, Any], receive: Any, send: Any) -> None:
+            next_s = _REFUSED_S
+
+            async def received() -> Any:
+                nonlocal next_s
+                message = await receive()
+                if not message.get("more_body"):
+                    next_s = REQUEST_S
+                    self._end_in(ANSWER_S)
+                return message
+
+            try:
+                await app(scope, received, send)
+            finally:
+                self._end_in(next_s)
+
+        self.app = timed
+        self._end_in(0 if self._each[self._address] > EACH else REQUEST_S)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._end is not None:
+            self._end.cancel()
+        self._each[self._address] -= 1
+        super().connection_lost(exc)
+
+    def _end_in(self, seconds: float) -> None:
+        if self._end is not None:
+            self._end.cancel()
+        self._end = None if self.transport.is_closing() else self.loop.call_later(seconds, self.transport.abort)
+
+
+class Server:
+    """Serves a house's console until it is stopped."""
+
+    def __init__(self, console: Console, house: House, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """Raises ConfigError when certificate or key cannot be used."""
+        self._console, self._house = console, house
+        self._context = (
+            tls_context("console", console.certificate, console.key) if console.certificate and console.key else None
+        )
+        self._entrance = Entrance(Accounts(console.accounts), monotonic, self._context is not None)
+        self._wrong = Throttle(WRONG_AT_SIGNING, monotonic)
+        self.port: int | None = None
+        """Where it listens, once it does."""
+
+    def run(self, stop: threading.Event) -> None:
+        """Serve until ``stop`` is set. Raises ServiceAway when the port cannot be listened on now."""
+        strangers, each = Strangers(), Counter[str]()
+        doors = listen("console", self._console.host, self._console.port, strangers)
+        port = doors[0].getsockname()[1]
+        doorman = Doorman(hosts(self._console, port), self._context is not None)
+        application = Application(self._house, Guard(doorman, self._entrance, self._wrong))
+        server = make_server(application, partial(_Connection, strangers, each), self._context)
+
+        def attend() -> None:
+            while not stop.wait(0.1):
+                if server.started:
+                    self.port = port
+            server.should_exit = True
+
+        threading.Thread(target=attend, daemon=True, name="attend").start()
+        try:
+            server.run(doors)
+        finally:
+            stop.set()
+
+
+def hosts(console: Console, port: int) -> frozenset[str]:
+    """What Host may say (RFC 9110 7.2): the names in the certificate, and this machine's where it listens there."""
+    names = {f"[{console.host}]" if ":" in console.host else console.host}
+    if is_loopback(console.host):
+        names |= {"localhost", "127.0.0.1", "[::1]"}
+    if console.certificate is not None:
+        names |= _named(read_certificate(console.certificate))
+    usual = _HTTP if console.certificate is None else _HTTPS
+    places = {f"{name.lower()}:{port}" for name in names}
+    return frozenset(places | ({name.lower() for name in names} if port == usual else set()))
+
+
+def _named(certificate: x509.Certificate) -> set[str]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return set()
+    addresses = map(str, names.get_values_for_type(x509.IPAddress))
+    return {
+        *names.get_values_for_type(x509.DNSName),
+        *(f"[{address}]" if ":" in address else address for address in addresses),
+    }

@@ -1,0 +1,178 @@
+"""What no page of the console sends: forged forms, foreign hosts, strange paths, too much, too slowly."""
+
+import socket
+from contextlib import closing
+from functools import partial
+
+import pytest
+from conftest import wait_until
+
+from orthanc_ledger.web.console import server
+from orthanc_ledger.web.console.http import HEADERS, LARGEST_BODY
+from tests.console.world import FORM, PASSWORD, Desk
+
+
+def test_every_answer_tells_browsers_to_keep_to_it(desk: Desk) -> None:
+    client = desk.client()
+    answers = [
+        client.get("/login"),
+        client.get("/console.css"),
+        client.get("/none"),
+        client.send("PUT", "/"),
+        client.send("GET", "/", headers={"Host": "evil.example"}),
+        desk.client("staff").get("/"),
+    ]
+    for answer in answers:
+        assert HEADERS.items() <= answer.headers.items()
+        assert "Server" not in answer.headers
+    assert "script-src" not in HEADERS["Content-Security-Policy"]
+    assert "default-src 'none'" in HEADERS["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("path", ["/logout", "/login", "/none"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Origin": "http://127.0.0.1.evil.example"},
+        {"Origin": "null", "Sec-Fetch-Site": "cross-site"},
+        {"Origin": "null", "Sec-Fetch-Site": None},
+        {"Origin": None, "Sec-Fetch-Site": None},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "none"},
+    ],
+    ids=str,
+)
+def test_a_form_of_another_page_changes_nothing(desk: Desk, path: str, headers: dict[str, str | None]) -> None:
+    client = desk.client("staff")
+    answer = client.post(path, headers, name="staff", password=PASSWORD)
+    assert (answer.status, "Set-Cookie" in answer.headers) == (403, False)
+    assert client.get("/").status == 200
+
+
+@pytest.mark.parametrize("headers", [{}, {"Origin": "null"}, {"Sec-Fetch-Site": None}, {"Origin": None}], ids=str)
+def test_a_form_of_our_own_page_is_taken_whatever_of_the_two_the_browser_sends(
+    desk: Desk, headers: dict[str, str | None]
+) -> None:
+    assert desk.client("staff").post("/logout", headers).status == 303
+
+
+@pytest.mark.parametrize("token", ["", "x", "\u00e9", "0" * 43])
+def test_a_form_without_the_sessions_token_changes_nothing(desk: Desk, token: str) -> None:
+    client = desk.client("staff")
+    assert client.post("/logout", token=token).status == 403
+    assert client.get("/").status == 200
+
+
+def test_another_sessions_token_is_none(desk: Desk) -> None:
+    client, other = desk.client("staff"), desk.client("staff")
+    assert client.post("/logout", token=other.token).status == 403
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "127.0.0.1:1", "", "localhost", "console.example"])
+def test_a_foreign_name_leads_nowhere(desk: Desk, host: str) -> None:
+    client = desk.client("staff")
+    assert client.send("GET", "/", headers={"Host": host}).status == 421
+    assert client.send("GET", "/login", headers={"Host": host}).status == 421
+
+
+def test_this_machines_names_lead_here(desk: Desk) -> None:
+    for name in ("127.0.0.1", "localhost", "LOCALHOST", "[::1]"):
+        assert desk.client().send("GET", "/login", headers={"Host": f"{name}:{desk.port}"}).status == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../console.css",
+        "/static/../../accounts.py",
+        "/%2e%2e/%2e%2e/etc/passwd",
+        "/console.css/..%2f..%2faccounts.py",
+        "/console.css%00.html",
+        "//evil.example/",
+        "/studies/..%2f..",
+        "/studies/1.2.3%0d%0aX:y",
+        "/\\console.css",
+        "/CONSOLE.CSS",
+        "/audit.csv/",
+        "*",
+    ],
+)
+def test_paths_that_are_no_pages_are_not_found(desk: Desk, path: str) -> None:
+    assert desk.client("chief").send("GET", path).status == 404
+
+
+def test_a_whole_address_in_the_request_line_is_no_page(desk: Desk) -> None:
+    assert desk.client("chief").send("GET", f"http://127.0.0.1:{desk.port}/").status == 404
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get"])
+def test_other_methods_do_nothing(desk: Desk, method: str) -> None:
+    assert desk.client("chief").send(method, "/", headers={"X-HTTP-Method-Override": "GET"}).status in (400, 405)
+
+
+def test_a_page_may_be_asked_for_without_its_body(desk: Desk) -> None:
+    answer = desk.client("chief").send("HEAD", "/")
+    assert (answer.status, answer.body) == (200, b"")
+
+
+@pytest.mark.parametrize("size", [LARGEST_BODY + 1, 10 * LARGEST_BODY])
+def test_a_form_that_is_too_large_is_not_read(desk: Desk, size: int) -> None:
+    assert desk.client("staff").send("POST", "/logout", b"a" * size).status == 413
+
+
+def test_a_form_or_head_without_an_end_is_cut_off(desk: Desk) -> None:
+    form = f"POST /login HTTP/1.1\r\nHost: 127.0.0.1:{desk.port}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for head, more in ((form, b"4000\r\n" + b"a" * 0x4000 + b"\r\n"), ("GET / HTTP/1.1\r\nX-Long: ", b"a" * 0x4000)):
+        with closing(socket.create_connection(("127.0.0.1", desk.port), 20)) as connection:
+            connection.sendall(head.encode())
+            wait_until(partial(is_cut_off, connection, more), 10, "it is cut off")
+
+
+def is_cut_off(connection: socket.socket, more: bytes) -> bool:
+    """Whether the other end is closed for somebody who sends on."""
+    try:
+        connection.sendall(more * 100)
+    except OSError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type", "status"),
+    [
+        (b"token=x", "application/json", 415),
+        (b"token=x", "multipart/form-data; boundary=a", 415),
+        (b"token=x", "", 415),
+        (b"token=a&token=b", FORM, 400),
+        (b"&".join(b"a%d=1" % n for n in range(50)), FORM, 400),
+        (b"token=\xff", FORM, 400),
+        (b"__class__=x", FORM, 400),
+    ],
+)
+def test_a_form_that_no_page_sends_is_refused(desk: Desk, body: bytes, media_type: str, status: int) -> None:
+    client = desk.client("staff")
+    assert client.send("POST", "/logout", body, {"Content-Type": media_type}).status == status
+    assert client.get("/").status == 200
+
+
+def test_who_is_slow_is_cut_off_and_holds_up_nobody(own: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "REQUEST_S", 0.3)
+    slow = [socket.create_connection(("127.0.0.1", own.port), 20) for _ in range(server.EACH // 2)]
+    for connection in slow[::2]:
+        connection.sendall(b"POST /login HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
+    assert own.client().get("/login").status == 200
+    for connection in slow:
+        with closing(connection):
+            assert connection.recv(1) == b""
+
+
+def test_one_address_does_not_take_all_connections(own: Desk) -> None:
+    held = [socket.create_connection(("127.0.0.1", own.port), 20) for _ in range(server.EACH + 5)]
+    try:
+        assert [connection.recv(1) for connection in held[server.EACH :]] == [b""] * 5
+    finally:
+        for connection in held:
+            connection.close()
