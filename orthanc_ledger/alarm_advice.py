@@ -1,10 +1,11 @@
-"""What a person does about each kind of alarm; shown beside the alarm's own words."""
+"""What a person does about each kind of alarm, and about what staff did in Orthanc; shown beside its own words."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from orthanc_ledger.outbox import Alarm
 from orthanc_ledger.provenance import Advice, Tone
+from orthanc_ledger.words import counted
 
 _NOTHING = "Nothing now: it goes on by itself once that is back."
 _WHOEVER_RUNS_IT = "Tell whoever runs the node; `orthanc-ledger status` shows it."
@@ -35,3 +36,15 @@ def advice_on(alarms: Iterable[Alarm]) -> tuple[Advice, ...]:
             what_to_do = _WHAT_TO_DO.get(alarm.kind, _WHOEVER_RUNS_IT)
             found[alarm.kind] = Advice(alarm.time, alarm.kind, alarm.text, what_to_do, tone)
     return tuple(sorted(found.values(), key=lambda advice: (advice.tone is not Tone.DANGER, advice.since)))
+
+
+def gone_from_orthanc(since: int, count: int) -> Advice:
+    """About objects that Orthanc has no more. No alarm: anchored is what the node keeps."""
+    return Advice(
+        since=since,
+        kind="deleted in Orthanc",
+        text=f"{counted(count, 'object')} kept here and not in Orthanc any more",
+        what_to_do="Decide with `orthanc-ledger pacs`: take it from research (`withdraw`), or keep it as it is.",
+        tone=Tone.NEUTRAL,
+        count=count,
+    )

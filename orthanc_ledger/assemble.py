@@ -213,7 +213,7 @@ class Node:
         """What people are told; they do not wait long for the ledger."""
         ledger = self.ledger_as(patience_s=_PERSONS_PATIENCE_S)
         state = self.spool, self.index, self.keyring, self.outbox, self.rounds
-        return Chronicle(*state, ledger, system_clock)
+        return Chronicle(*state, ledger, system_clock, self.pacs if self.config.orthanc else None)
 
     def anchorer(self) -> Anchorer:
         """The write path; only one process of a node may run it."""

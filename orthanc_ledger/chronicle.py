@@ -4,10 +4,11 @@ What lies here is always told. What only the ledger knows is left out while it i
 """
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 from orthanc_ledger import tokens
-from orthanc_ledger.alarm_advice import advice_on
+from orthanc_ledger.alarm_advice import advice_on, gone_from_orthanc
 from orthanc_ledger.arrival import read_head
 from orthanc_ledger.clock import Clock
 from orthanc_ledger.courier import ROLLED_BACK
@@ -19,7 +20,8 @@ from orthanc_ledger.keyring import Keyring
 from orthanc_ledger.ledger import Ledger
 from orthanc_ledger.outage import ANCHORS_WAIT, CONTENT_AWAY
 from orthanc_ledger.outbox import Alarm, Outbox
-from orthanc_ledger.provenance import TONES, Anchored, Check, Counts, Event, Level, Provenance, State
+from orthanc_ledger.pacs import Pacs
+from orthanc_ledger.provenance import TONES, Advice, Anchored, Check, Counts, Event, Level, Provenance, State
 from orthanc_ledger.repair import DAMAGED
 from orthanc_ledger.spool import CONFLICTS, Spool, claim_of
 from orthanc_ledger.sweep import Rounds
@@ -41,11 +43,9 @@ class Chronicle:
         rounds: Rounds,
         ledger: Ledger,
         clock: Clock,
-        is_earlier: Callable[[str], bool] = lambda _: False,
+        pacs: Pacs | None,
     ) -> None:
-        """``ledger``: one that is soon away, as people wait; ``is_earlier``: whether an object, by Orthanc's id, was in
-        Orthanc before the plugin.
-        """
+        """``ledger``: one that is soon away, as people wait; ``pacs``: None where this node is not Orthanc's plugin."""
         self._spool = spool
         self._index = index
         self._keyring = keyring
@@ -53,7 +53,7 @@ class Chronicle:
         self._rounds = rounds
         self._ledger = ledger
         self._clock = clock
-        self._is_earlier = is_earlier
+        self._pacs = pacs
 
     def of(self, level: Level, uid: str, study_uid: str = "", orthanc_id: str = "") -> Provenance:
         """What is known of the study, series or instance with this UID.
@@ -73,6 +73,9 @@ class Chronicle:
         ]
         alarms = self._alarms(held, batches)
         counts = self._counts(held, alarms, trail)
+        if level == "study":
+            counts = replace(counts, earlier=len(self._earlier(study_uid)))
+        advice = advice_on(alarms)
         state = state_of(counts, "none" if trail is None else trail.erasure)
         anchors = anchored(batches, trail)
         begun = since(state, held, alarms, trail, anchors)
@@ -81,7 +84,7 @@ class Chronicle:
             uid=uid,
             study_uid=study_uid,
             state=state,
-            tone=tone_of(state, begun, self._clock(), bool(alarms)),
+            tone=tone_of(state, begun, self._clock(), bool(advice)),
             since=begun,
             counts=counts,
             object=held[0].object if level == "instance" else None,
@@ -91,7 +94,7 @@ class Chronicle:
             releases=()
             if trail is None
             else trail.releases(None if level == "study" else {batch.manifest for batch in batches}),
-            alarms=advice_on(alarms),
+            alarms=(*advice, *self._gone(study_uid)) if level == "study" else advice,
             ledger_away=away,
         )
 
@@ -105,6 +108,11 @@ class Chronicle:
         anchors = anchored(self._index.batches_of(study_uid), trail)
         if check := self._checked(anchors):
             told.append(Event(check.ended, "all anchored objects were verified"))
+        for made in () if self._pacs is None else self._pacs.derived():
+            if made.study_uid == study_uid:
+                told.append(Event(made.since, f"Orthanc made it: {made.how}", detail=f"of study {made.source_uid}"))
+            elif made.source_uid == study_uid:
+                told.append(Event(made.since, f"Orthanc made another of it: {made.how}", detail=made.study_uid))
         return sorted(told, key=lambda event: (event.time, event.position or 0))
 
     def states(self, study_uids: Sequence[str]) -> dict[str, State]:
@@ -147,9 +155,18 @@ class Chronicle:
             state = State.ERASED
         elif arrived := self._arriving(level, uid, study_uid):
             counts, since, state = Counts(held=len(arrived), waiting=len(arrived)), min(arrived), State.WAITING
-        elif orthanc_id and self._is_earlier(orthanc_id):
-            state = State.BEFORE_INSTALLATION
+        elif earlier := self._earlier(study_uid) if level == "study" else self._earlier(study_uid) & {orthanc_id}:
+            counts, state = Counts(earlier=len(earlier)), State.BEFORE_INSTALLATION
         return Provenance(level, uid, study_uid, state, TONES[state], since, counts, ledger_away=away)
+
+    def _earlier(self, study_uid: str) -> set[str]:
+        """Orthanc's ids of what came before the plugin."""
+        return set() if self._pacs is None else set(self._pacs.earlier_ids(study_uid))
+
+    def _gone(self, study_uid: str) -> list[Advice]:
+        """What a person has to decide as Orthanc has it no more."""
+        gone = [] if self._pacs is None else self._pacs.gone()
+        return [gone_from_orthanc(each.since, each.count) for each in gone if each.study_uid == study_uid]
 
     def _arriving(self, level: Level, uid: str, study_uid: str) -> list[int]:
         """When those objects arrived that are in the inbox and not yet in the index; of a series, its study's."""

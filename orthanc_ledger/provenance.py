@@ -64,9 +64,12 @@ MEANING: Mapping[State, str] = {
 
 @dataclass(frozen=True)
 class Counts:
-    """How many objects; ``held`` are all that the node has of it, each of the others some of those."""
+    """How many objects; ``held`` are all that the node has of it, each of the others some of those, but ``earlier``:
+    what came to Orthanc before the plugin and was not taken.
+    """
 
     held: int = 0
+    earlier: int = 0
     anchored: int = 0
     waiting: int = 0
     quarantined: int = 0

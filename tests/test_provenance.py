@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from orthanc_ledger.index import Supersession
 from orthanc_ledger.ledger import Ledger
 from orthanc_ledger.outage import ANCHORS_WAIT
 from orthanc_ledger.outbox import Alarm
+from orthanc_ledger.pacs import Derived, Pacs
 from orthanc_ledger.provenance import MEANING, TONES, Check, Level, Provenance, State, Tone, as_json
 from orthanc_ledger.spool import CONFLICTS, INBOX
 from orthanc_ledger.sweep import Round
@@ -57,12 +58,10 @@ def world(tmp_path: Path) -> World:
     return make_world(tmp_path)
 
 
-def chronicle(
-    world: World, ledger: Any = None, later_s: int = 0, is_earlier: Callable[[str], bool] = lambda _: False
-) -> Chronicle:
+def chronicle(world: World, ledger: Any = None, later_s: int = 0, pacs: Pacs | None = None) -> Chronicle:
     node = world.node
     state = node.spool, node.index, node.keyring, node.outbox, node.rounds
-    return Chronicle(*state, ledger or world.ledger("owner", "node"), lambda: world.clock() + later_s, is_earlier)
+    return Chronicle(*state, ledger or world.ledger("owner", "node"), lambda: world.clock() + later_s, pacs)
 
 
 def told(world: World, level: Level = "study", uid: str = "", **more: Any) -> Provenance:
@@ -324,11 +323,37 @@ def test_what_lies_here_is_told_while_the_ledger_is_away(world: World) -> None:
     assert [event.what for event in chronicle(world, Away()).events(world.study_uid)] == ["received"]
 
 
-def test_what_was_there_before_the_plugin_is_told_apart_from_what_nobody_knows(world: World) -> None:
-    made = chronicle(world, is_earlier=lambda id: id == "0f-0f")
-    assert made.of("study", "1.2.3", orthanc_id="0f-0f").state is State.BEFORE_INSTALLATION
-    assert made.of("study", "1.2.3", orthanc_id="1e-1e").state is State.NOT_HELD
-    assert made.of("study", world.study_uid, orthanc_id="0f-0f").state is State.UNDER_CUSTODY
+@pytest.fixture
+def pacs(tmp_path: Path) -> Pacs:
+    return Pacs(tmp_path / "pacs.db", lambda: 1_800_000_000)
+
+
+def test_what_was_there_before_the_plugin_is_told_apart_from_what_nobody_knows(world: World, pacs: Pacs) -> None:
+    pacs.keep_earlier(["0f-0f", "1f-1f"], "1.2.3")
+    pacs.keep_earlier(["2f-2f"], world.study_uid)
+    made = chronicle(world, pacs=pacs)
+    found = made.of("study", "1.2.3")
+    assert (found.state, found.counts.earlier, found.tone) == (State.BEFORE_INSTALLATION, 2, Tone.NEUTRAL)
+    assert made.of("series", "1.2.3.4", "1.2.3", "0f-0f").state is State.BEFORE_INSTALLATION
+    assert made.of("instance", "1.2.3.4.5", "1.2.3", "1e-1e").state is State.NOT_HELD
+    assert made.of("study", "1.2.4").state is State.NOT_HELD
+    found = made.of("study", world.study_uid)
+    assert (found.state, found.counts.held, found.counts.earlier) == (State.UNDER_CUSTODY, 3, 1)
+
+
+def test_what_staff_did_in_orthanc_is_told_and_alarms_nobody(world: World, pacs: Pacs) -> None:
+    pacs.note([("0f-0f", world.study_uid, world.sop_uids[0])])
+    pacs.deleted(["0f-0f"])
+    pacs.keep_gone(pacs.to_look_after(1_900_000_000))
+    pacs.keep_derived(Derived("1.2.3", world.study_uid, "anonymized", 1_800_000_001))
+    made = chronicle(world, pacs=pacs)
+    found = made.of("study", world.study_uid)
+    assert (found.state, found.tone) == (State.UNDER_CUSTODY, Tone.GOOD)
+    [advice] = found.alarms
+    assert (advice.kind, advice.count, advice.since) == ("deleted in Orthanc", 1, 1_800_000_000)
+    events = {event.what: event.detail for event in made.events(world.study_uid)}
+    assert events["Orthanc made another of it: anonymized"] == "1.2.3"
+    assert [event.what for event in made.events("1.2.3")] == ["Orthanc made it: anonymized"]
 
 
 def test_the_last_check_is_the_sweep_that_came_to_all_of_it(world: World) -> None:
