@@ -19,16 +19,17 @@ from typing import Any, Protocol
 import orthanc
 
 from orthanc_ledger.assemble import Node
-from orthanc_ledger.errors import CustodyError, Unreadable
+from orthanc_ledger.errors import CustodyError
 from orthanc_ledger.gate import Refused
 from orthanc_ledger.incoming import Receipt
-from orthanc_ledger.instance import Identifiers, data_set_at, read_identifiers
 from orthanc_ledger.outbox import MISSED
+from orthanc_ledger.part10 import read_part10
 from orthanc_ledger.peer import Peer
 from orthanc_ledger.plugin import request
-from orthanc_ledger.plugin.sender import Here, Sender, sender_of
+from orthanc_ledger.plugin.sender import Here, sender_of
 from orthanc_ledger.plugin.settings import Settings
 from orthanc_ledger.reasons import Reason
+from orthanc_ledger.sender import Sender
 from orthanc_ledger.spool import ArrivalHead
 from orthanc_ledger.store_status import STORE_DUPLICATE, STORED, store_refusal
 
@@ -38,7 +39,6 @@ StoredAs = Callable[[str, str, str], object]
 """Takes Orthanc's id, Study and SOP Instance UID of an object that is in the spool. Must not wait."""
 
 _WORKERS = 4
-_NO_ASSOCIATION = bytes(16)
 _FORGOTTEN_AFTER_S = 60.0  # Orthanc stores what it received within less, or not at all
 
 
@@ -72,15 +72,6 @@ class Inbox(Protocol):
 
     def keep(self, head: ArrivalHead, data_set: bytes | memoryview) -> Receipt:
         """Make an object durable, whatever it is. Raises SpoolFull."""
-
-
-@dataclass(frozen=True)
-class Parsed:
-    """An object's data set, and what its head says; ``identifiers``: None when it cannot be read so far."""
-
-    data_set: memoryview
-    transfer_syntax: str
-    identifiers: Identifiers | None
 
 
 @dataclass(frozen=True)
@@ -161,20 +152,23 @@ class Ingest:
         return status
 
     def _keep(self, content: bytes, sender: Sender, identity: str) -> None:
-        parsed = parse(content)
-        self._spool.keep(_head(parsed, sender), parsed.data_set)
-        if parsed.identifiers is not None:
-            self._stored_as(identity, parsed.identifiers.study_instance_uid, parsed.identifiers.sop_instance_uid)
+        head = read_part10(io.BytesIO(content))
+        self._spool.keep(sender.arrival(head), memoryview(content)[head.data_set_offset :])
+        if head.identifiers is not None:
+            self._stored_as(identity, head.identifiers.study_instance_uid, head.identifiers.sop_instance_uid)
 
     def _is_conflict(self, content: bytes, sender: Sender) -> bool:
         """Whether it is other content under a known UID, which then is in the conflict queue. Raises SpoolFull."""
-        parsed = parse(content)
-        if parsed.identifiers is None:
+        head = read_part10(io.BytesIO(content))
+        if head.identifiers is None:
             return False
-        holder = self._spool.holder(parsed.identifiers.sop_instance_uid)
-        if holder is None or holder == hashlib.sha256(parsed.data_set).digest():
+        holder, data_set = (
+            self._spool.holder(head.identifiers.sop_instance_uid),
+            memoryview(content)[head.data_set_offset :],
+        )
+        if holder is None or holder == hashlib.sha256(data_set).digest():
             return False
-        return self._spool.keep(_head(parsed, sender), parsed.data_set) is Receipt.CONFLICT
+        return self._spool.keep(sender.arrival(head), data_set) is Receipt.CONFLICT
 
     def _tell_missed(self, error: Exception) -> None:
         why = str(error) if isinstance(error, CustodyError) else type(error).__name__  # foreign texts quote values
@@ -183,31 +177,3 @@ class Ingest:
             self._workers.submit(self._missed).result()
         except Exception as fault:
             LOGGER.error("and its alarm could not be raised: %s", type(fault).__name__)
-
-
-def parse(content: bytes) -> Parsed:
-    """What is read of a Part 10 file, or a plain data set, before it is kept."""
-    offset, transfer_syntax, identifiers = 0, "", None
-    file = io.BytesIO(content)
-    try:
-        offset, transfer_syntax = data_set_at(file)
-        file.seek(offset)
-        identifiers = read_identifiers(file, transfer_syntax)
-    except Unreadable:
-        LOGGER.warning("an object came whose head cannot be read; it goes to quarantine")
-    return Parsed(memoryview(content)[offset:], transfer_syntax, identifiers)
-
-
-def _head(parsed: Parsed, sender: Sender) -> ArrivalHead:
-    found = parsed.identifiers
-    return ArrivalHead(
-        calling_ae=sender.calling_ae,
-        called_ae=sender.called_ae,
-        peer_address=sender.peer,
-        called_address=sender.called_address,
-        association=_NO_ASSOCIATION,
-        sop_class=found.sop_class_uid if found else "",
-        sop_instance=found.sop_instance_uid if found else "",
-        transfer_syntax=parsed.transfer_syntax,
-        origin=sender.origin,
-    )

@@ -5,27 +5,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 import orthanc
 
 from orthanc_ledger.plugin.request import Request
+from orthanc_ledger.sender import DICOM, HTTP, Sender, ascii_of, uri
 
 _STOW = re.compile(r"/studies(/[^/]+)?$")  # PS3.18 10.5, behind the root of the DICOMweb plugin
-_DICOM, _HTTP = "dicom", "http"
-
-
-@dataclass(frozen=True)
-class Sender:
-    """What the arrival record says of an object's way (docs/manifest.md). AE titles are empty where there is none, URIs
-    without host or user where they are not known.
-    """
-
-    origin: str
-    calling_ae: str
-    called_ae: str
-    peer: str
-    called_address: str
 
 
 @dataclass(frozen=True)
@@ -36,17 +22,17 @@ class Here:
     host: str
     dicom_port: int
     http_port: int
-    scheme: str = _HTTP
+    scheme: str = HTTP
 
     @classmethod
     def of(cls, whole: Mapping[str, Any], host: str) -> "Here":
         """From Orthanc's whole configuration, with its own defaults."""
         return cls(
-            _ascii(whole.get("DicomAet", "ORTHANC")),
-            _ascii(host),
+            ascii_of(whole.get("DicomAet", "ORTHANC")),
+            ascii_of(host),
             whole.get("DicomPort", 4242),
             whole.get("HttpPort", 8042),
-            "https" if whole.get("SslEnabled", False) else _HTTP,
+            "https" if whole.get("SslEnabled", False) else HTTP,
         )
 
 
@@ -61,13 +47,13 @@ def sender_of(instance: orthanc.DicomInstance, asked: Request | None, since_s: f
     if instance.GetInstanceOrigin() == orthanc.InstanceOrigin.DICOM_PROTOCOL:
         calling_ae = instance.GetInstanceRemoteAet()
         address = known.get("RemoteIP", "") if known.get("RemoteAET") == calling_ae else ""
-        called = _uri(_DICOM, here.host, here.dicom_port)
-        return Sender("addressed-ae", _ascii(calling_ae), here.ae_title, _uri(_DICOM, address), called)
+        called = uri(DICOM, here.host, here.dicom_port)
+        return Sender("addressed-ae", ascii_of(calling_ae), here.ae_title, uri(DICOM, address), called)
     user, address = (
         (asked.user or "", asked.address) if asked else (known.get("HttpUsername", ""), known.get("RemoteIP", ""))
     )
     is_stow = instance.GetInstanceOrigin() == orthanc.InstanceOrigin.PLUGIN and _is_stow(asked)
-    peer, called = _uri(here.scheme, address, user=user), _uri(here.scheme, here.host, here.http_port)
+    peer, called = uri(here.scheme, address, user=user), uri(here.scheme, here.host, here.http_port)
     return Sender("stow" if is_stow else "rest-user", "", "", peer, called)
 
 
@@ -85,15 +71,3 @@ def _value(instance: orthanc.DicomInstance, name: str) -> str:
 
 def _is_stow(asked: Request | None) -> bool:
     return asked is not None and asked.method == "POST" and _STOW.search(asked.uri.rstrip("/")) is not None
-
-
-def _uri(scheme: str, address: str, port: int | None = None, user: str = "") -> str:
-    """A URI (RFC 3986 3.2) with what of user, address and port is known."""
-    named = f"{quote(user, safe='')}@" if user else ""
-    host = f"[{address}]" if ":" in address else address
-    return f"{scheme}://{named}{host}" + (f":{port}" if port else "")
-
-
-def _ascii(text: str) -> str:
-    """An AE title or host as file meta can hold it."""
-    return text.encode("ascii", "replace").decode()
