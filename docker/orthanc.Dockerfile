@@ -10,7 +10,7 @@ RUN pip install --no-cache-dir --require-hashes --target /opt/orthanc-ledger -r 
 COPY pyproject.toml setup.cfg README.md NOTICE LICENSE ./
 COPY dicom_scp/ dicom_scp/
 COPY orthanc_ledger/ orthanc_ledger/
-RUN pip install --no-cache-dir --no-deps --no-build-isolation --target /opt/orthanc-ledger .
+RUN pip install --no-cache-dir --no-deps --no-build-isolation --upgrade --target /opt/orthanc-ledger .
 # What the image's entrypoint does as root only is done here, so that the container may have any user: plugins are
 # enabled by being moved, and /etc/hostid is written.
 RUN cd /usr/share/orthanc/plugins-available \
