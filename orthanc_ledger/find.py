@@ -86,7 +86,7 @@ class Catalogue:
         if asker.role == "research":
             studies = self._offered(asker, tests, meanwhile)
         else:
-            studies = self._held(_narrowing(wanted), tests, meanwhile)
+            studies = self._held(narrowing(wanted), tests, meanwhile)
         fitting = (study for study in studies if _fits(study.row, tests))
         if level == "PATIENT":
             found = _each_patient_once(fitting)
@@ -97,9 +97,9 @@ class Catalogue:
         for row in found:
             yield {keyword: row[keyword] for keyword in known}
 
-    def _held(self, narrowing: Narrowing | None, tests: _Tests, meanwhile: Callable[[], object]) -> Iterator[_Study]:
+    def _held(self, narrowed: Narrowing | None, tests: _Tests, meanwhile: Callable[[], object]) -> Iterator[_Study]:
         """Studies with all they hold, as their first object names them, or the last confirmed correction."""
-        for page in self._listing.studies(narrowing):
+        for page in self._listing.studies(narrowed):
             meanwhile()
             fitting = {row["StudyInstanceUID"]: row for row in page if _fits(row, tests)}
             series, held = self._listing.series(list(fitting)), self._listing.parts(list(fitting))
@@ -212,7 +212,13 @@ def _test(keyword: str, key: str) -> Callable[[Row], bool]:
     return lambda row: fits(row[keyword])
 
 
-def _narrowing(wanted: Mapping[str, str]) -> Narrowing | None:
+def fitting(keys: Mapping[str, str]) -> Callable[[Row], bool]:
+    """What tells whether a row fits all of these keys that it has."""
+    tests = _tests(keys, combined=False)
+    return lambda row: _fits(row, tests)
+
+
+def narrowing(wanted: Mapping[str, str]) -> Narrowing | None:
     """The key that leaves the fewest studies to be read."""
     for attribute in ("StudyInstanceUID", "PatientID", "AccessionNumber"):
         if values := matching.exact(VRS[attribute], wanted.get(attribute, "")):

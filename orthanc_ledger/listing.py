@@ -13,6 +13,9 @@ from orthanc_ledger.database import Database
 Row = Mapping[str, str]
 """Keyword → text, every attribute of its level."""
 
+Place = tuple[str, ...]
+"""Where a page of studies ends, in the order that its narrowing has."""
+
 STUDY_DATE = "replace(json_extract(attributes, '$.StudyDate'), '.', '')"  # dots: ACR-NEMA (PS3.5 6.2, DA)
 ACCESSION_NUMBER = "json_extract(attributes, '$.AccessionNumber')"
 INDEXES = f"""
@@ -65,24 +68,30 @@ class Listing:
 
     def studies(self, narrowing: Narrowing | None) -> Iterator[list[Row]]:
         """Studies, page by page, with their patients' attributes."""
+        place: Place = ()
+        while True:
+            placed = self.page(narrowing, place, _PAGE)
+            if placed:
+                yield [row for row, _ in placed]
+            if len(placed) < _PAGE:
+                return
+            place = placed[-1][1]
+
+    def page(self, narrowing: Narrowing | None, after: Place, limit: int) -> list[tuple[Row, Place]]:
+        """The studies behind a place in the order of the narrowing, ``limit`` at most; empty: from the first on."""
         where, order = ("1", "study_uid") if narrowing is None else _NARROWED[narrowing.attribute]
         values: Sequence[str] = () if narrowing is None else narrowing.values
         if _ONE_OF in where:
             values = [json.dumps(values)]
         width = order.count(", study_uid") + 1
-        last: Sequence[Any] = [""] * width
-        while True:
-            rows = self._db.rows(
-                f"SELECT study_uid, attributes, {order} FROM studies "
-                f"WHERE {where} AND ({order}) > ({', '.join('?' * width)}) ORDER BY {order} LIMIT {_PAGE}",
-                *values,
-                *last,
-            )
-            if rows:
-                yield [_row((*PATIENT, *STUDY), text, StudyInstanceUID=uid) for uid, text, *_ in rows]
-            if len(rows) < _PAGE:
-                return
-            last = rows[-1][2:]
+        rows = self._db.rows(
+            f"SELECT study_uid, attributes, {order} FROM studies "
+            f"WHERE {where} AND ({order}) > ({', '.join('?' * width)}) ORDER BY {order} LIMIT ?",
+            *values,
+            *(after if len(after) == width else [""] * width),
+            limit,
+        )
+        return [(_row((*PATIENT, *STUDY), text, StudyInstanceUID=uid), tuple(place)) for uid, text, *place in rows]
 
     def parts(self, study_uids: Sequence[str]) -> Mapping[str, list[Part]]:
         """What studies hold, by Study Instance UID; not in it: nothing any more. Read from an index alone.
