@@ -244,7 +244,7 @@ def describe(unit: BinaryIO, name: str) -> tuple[Instance, Attributes]:
     """What the index keeps of a unit that waits under ``name``. Raises Unreadable."""
     head = read_head(unit)
     if not head.arrival.sop_instance:
-        raise Unreadable("its UIDs cannot be read")
+        raise Unreadable("its UIDs of class, instance or study cannot be read")
     size = unit.seek(0, 2) - head.data_set_offset
     parsed = open_instance(section(unit, head.part10_offset), WANTED)
     instance = waiting_row(head.arrival, name, size, parsed.study_instance_uid, parsed.series_instance_uid)
