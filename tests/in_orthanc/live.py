@@ -107,7 +107,7 @@ class LiveOrthanc:
         path.write_text(json.dumps(self.configuration(), indent=1))
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self._command(["Orthanc", "--verbose", str(path)]), stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                self.command(["Orthanc", "--verbose", str(path)]), stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
 
     def start(self) -> None:
@@ -159,7 +159,7 @@ class LiveOrthanc:
         except OSError:
             return False
 
-    def _command(self, words: list[str]) -> list[str]:
+    def command(self, words: list[str]) -> list[str]:
         """How a program is started beside this Orthanc: on this machine or in its chroot."""
         if self.version == "1.10.1":
             packages = sysconfig.get_path("purelib")
