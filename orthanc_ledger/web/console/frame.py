@@ -107,6 +107,11 @@ def time(seconds: int) -> Element:
     return h("time", text.replace("T", " ").replace("+00:00", " UTC"), datetime=text)
 
 
+def date(text: str) -> str:
+    """A DA value as ISO 8601 has it (PS3.5 6.2); anything else as it is."""
+    return f"{text[:4]}-{text[4:6]}-{text[6:]}" if len(text) == 8 and text.isdecimal() else text
+
+
 def code(text: str) -> Element:
     """An identifier, whole: to be read and compared."""
     return h("code", foreign(text))
