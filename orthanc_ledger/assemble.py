@@ -9,6 +9,7 @@ from pathlib import Path
 from orthanc_ledger import tokens
 from orthanc_ledger.anchorer import Anchorer, Pace
 from orthanc_ledger.anchors import Anchors
+from orthanc_ledger.backfill import Backfill
 from orthanc_ledger.chronicle import Chronicle
 from orthanc_ledger.clock import Clock, system_clock, system_clock_us
 from orthanc_ledger.config import Config, Party, check_data_dir
@@ -18,7 +19,8 @@ from orthanc_ledger.datasets import Datasets
 from orthanc_ledger.deliveries import Deliveries
 from orthanc_ledger.erasure import Eraser
 from orthanc_ledger.erasures import Erasures
-from orthanc_ledger.errors import ServiceAway
+from orthanc_ledger.errors import LedgerAway, ServiceAway
+from orthanc_ledger.fetcher import Fetcher
 from orthanc_ledger.find import Catalogue
 from orthanc_ledger.forwarding import Forwarding
 from orthanc_ledger.forwards import Forwards
@@ -30,10 +32,12 @@ from orthanc_ledger.keyring import Keyring
 from orthanc_ledger.ledger import Ledger, OpenLedger, open_ledger
 from orthanc_ledger.ledger.identity import ca_certificate, load_identity
 from orthanc_ledger.library import Library, Manifests
+from orthanc_ledger.orthanc_rest import OrthancRest
 from orthanc_ledger.outage import SignedAnew
 from orthanc_ledger.outbox import Outbox
 from orthanc_ledger.paced import PacedStore
 from orthanc_ledger.pacs import Pacs
+from orthanc_ledger.reconcile import Reconciler
 from orthanc_ledger.reindex import Loss, Reindex
 from orthanc_ledger.repair import Nearest, Repairs, Sealed
 from orthanc_ledger.retrieve import Retrieval
@@ -56,6 +60,7 @@ ENTRANCE = "orthanc.json"
 PACS = "pacs.db"
 _ERASER_LOCK = "eraser.lock"
 _SWEEP_LOCK = "sweep.lock"
+_BACKFILL_LOCK = "backfill.lock"
 _REPAIR_LOCK = "repair.lock"
 _ANCHORER_PATIENCE_S = 1.0
 _PERSONS_PATIENCE_S = 2.0
@@ -254,6 +259,35 @@ class Node:
         ledger, lock = self.ledger_as(), self.config.data_dir / _SWEEP_LOCK
         state = self.index, library, self.outbox, self.rounds
         return Sweep(ledger, self._anchors(ledger), *state, lock, system_clock, tell)
+
+    @cached_property
+    def orthanc(self) -> OrthancRest:
+        """The Orthanc whose plugin this node is."""
+        return OrthancRest(self.config.data_dir / ENTRANCE)
+
+    def reconciler(self) -> Reconciler:
+        """What keeps up with Orthanc."""
+        return Reconciler(self.orthanc, self.pacs, self._fetcher, self.outbox, self._is_withdrawn, system_clock)
+
+    def backfill(self, rests: bool) -> Backfill:
+        """What takes in what Orthanc held before; ``rests``: as for `Backfill`."""
+        lock = self.config.data_dir / _BACKFILL_LOCK
+        return Backfill(self.pacs, self._fetcher, self.spool, self.reconciler().compare, lock, rests)
+
+    @property
+    def _fetcher(self) -> Fetcher:
+        return Fetcher(self.orthanc, self.pacs, self.spool, self.keyring, self.config.ae_title)
+
+    def _is_withdrawn(self, study_uid: str) -> bool:
+        """Whether a whole study is withdrawn on the ledger; not while that is away."""
+        study = self.keyring.study(study_uid)
+        if study is None:
+            return False
+        try:
+            standing = self.ledger.query("StandingOf", {"study": study.token})
+        except LedgerAway:
+            return False
+        return any(withdrawal["instances"] is None for withdrawal in standing["withdrawn"])
 
     def reindex(self, fresh: Index, tell: Callable[[Loss], object]) -> Reindex:
         """What makes the index anew in ``fresh``, and gives what it cannot restore to ``tell``."""

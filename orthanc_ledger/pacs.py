@@ -21,9 +21,7 @@ How = Literal["modified", "anonymized"]
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS place (
     one INTEGER PRIMARY KEY CHECK (one = 1), installed INTEGER NOT NULL, sequence INTEGER, change TEXT,
-    compared INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE IF NOT EXISTS census (
-    one INTEGER PRIMARY KEY CHECK (one = 1), time INTEGER NOT NULL, total INTEGER NOT NULL, known INTEGER NOT NULL);
+    compared INTEGER NOT NULL DEFAULT 0, doubted INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS objects (
     id TEXT PRIMARY KEY, study_uid TEXT NOT NULL, sop_uid TEXT NOT NULL, noted INTEGER NOT NULL, gone INTEGER,
     replaced INTEGER) WITHOUT ROWID;
@@ -33,7 +31,8 @@ CREATE INDEX IF NOT EXISTS objects_replaced ON objects (sop_uid) WHERE replaced 
 CREATE TABLE IF NOT EXISTS earlier (id TEXT PRIMARY KEY, study_uid TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS earlier_by_study ON earlier (study_uid);
 CREATE TABLE IF NOT EXISTS untaken (
-    id TEXT PRIMARY KEY, study_uid TEXT NOT NULL, since INTEGER NOT NULL, reason TEXT NOT NULL) WITHOUT ROWID;
+    id TEXT PRIMARY KEY, study_uid TEXT NOT NULL, origin TEXT NOT NULL, since INTEGER NOT NULL, reason TEXT NOT NULL)
+    WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS deleted (id TEXT PRIMARY KEY, time INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS derived (
     study_uid TEXT NOT NULL, source_uid TEXT NOT NULL, how TEXT NOT NULL, since INTEGER NOT NULL,
@@ -42,10 +41,11 @@ CREATE TABLE IF NOT EXISTS derived (
 
 
 class Untaken(NamedTuple):
-    """An object that cannot be taken from Orthanc, since when (seconds of UTC), and why."""
+    """An object that cannot be taken from Orthanc with an origin, since when (seconds of UTC), and why."""
 
     id: str
     study_uid: str
+    origin: str
     since: int
     reason: str
 
@@ -54,13 +54,15 @@ class Untaken(NamedTuple):
 class Place:
     """How far Orthanc's changes were read. ``installed``: the plugin's first start, seconds of UTC; ``sequence``: of
     the last change read, None before the first look; ``change``: what that change was, None when Orthanc has none
-    there; ``compared``: when all that Orthanc holds was last compared, 0: that is due.
+    there; ``compared``: when all that Orthanc holds was last compared; ``doubted``: whether something may have been
+    missed since.
     """
 
     installed: int
     sequence: int | None = None
     change: str | None = None
     compared: int = 0
+    doubted: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,15 +85,6 @@ class Derived:
     source_uid: str
     how: How
     since: int
-
-
-@dataclass(frozen=True)
-class Census:
-    """How many objects Orthanc had (``total``), and how many of those the node knew, at a time (seconds of UTC)."""
-
-    time: int
-    total: int
-    known: int
 
 
 class Pacs:
@@ -119,7 +112,7 @@ class Pacs:
 
     def place(self) -> Place:
         """How far Orthanc's changes were read."""
-        rows = self._db.rows("SELECT installed, sequence, change, compared FROM place")
+        rows = self._db.rows("SELECT installed, sequence, change, compared, doubted FROM place")
         return Place(*rows[0]) if rows else Place(self._clock())
 
     def go_on(self, sequence: int, change: str | None) -> None:
@@ -127,21 +120,15 @@ class Pacs:
         with self._db.write() as db:
             db.execute("UPDATE place SET sequence = ?, change = ?", (sequence, change))
 
+    def doubt(self) -> None:
+        """Keep that something may have been missed."""
+        with self._db.write() as db:
+            db.execute("UPDATE place SET doubted = 1")
+
     def keep_compared(self, time: int) -> None:
-        """Keep when all was compared; 0: that is due, as something may have been missed."""
+        """Keep when all was compared."""
         with self._db.write() as db:
-            db.execute("UPDATE place SET compared = ?", (time,))
-
-    def take_census(self, total: int) -> None:
-        """Keep how many objects Orthanc says it has, and how many of them are known now."""
-        [(known,)] = self._db.rows("SELECT COUNT(*) FROM objects WHERE gone IS NULL")
-        with self._db.write() as db:
-            db.execute("INSERT OR REPLACE INTO census VALUES (1, ?, ?, ?)", (self._clock(), total, known))
-
-    def census(self) -> Census | None:
-        """The last one; None: Orthanc was never asked."""
-        rows = self._db.rows("SELECT time, total, known FROM census")
-        return Census(*rows[0]) if rows else None
+            db.execute("UPDATE place SET compared = ?, doubted = 0", (time,))
 
     # What Orthanc holds
 
@@ -188,11 +175,12 @@ class Pacs:
         """Orthanc's ids of such objects of a study."""
         return [id for (id,) in self._db.rows("SELECT id FROM earlier WHERE study_uid = ? ORDER BY id", study_uid)]
 
-    def keep_untaken(self, id: str, study_uid: str, reason: str) -> None:
+    def keep_untaken(self, id: str, study_uid: str, origin: str, reason: str) -> None:
         """Keep that an object cannot be taken from Orthanc as it is."""
         with self._db.write() as db:
             _is_no_other(db, id)
-            db.execute("INSERT INTO untaken VALUES (?, ?, ?, ?)", (id, study_uid, self._clock(), reason))
+            values = (id, study_uid, origin, self._clock(), reason)
+            db.execute("INSERT INTO untaken VALUES (?, ?, ?, ?, ?)", values)
 
     def untaken(self) -> list[Untaken]:
         """What cannot be taken, oldest first."""

@@ -110,7 +110,7 @@ class Notes:
                 self._waiting.extendleft(reversed(notes))
                 raise
         if self._is_missing:
-            pacs.keep_compared(0)
+            pacs.doubt()
             self._is_missing = False
 
 
