@@ -1,6 +1,7 @@
 """What can be read of a Part 10 file (PS3.10 7) that is kept whatever it is, as it is stored elsewhere already."""
 
 import logging
+import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -30,3 +31,11 @@ def read_part10(file: BinaryIO) -> Head:
     except Unreadable:
         LOGGER.warning("an object came whose head cannot be read; it goes to quarantine")
         return head
+
+
+def part10_head(transfer_syntax: str) -> bytes:
+    """What makes a Part 10 file of a data set, and no more of file meta than a reader needs (PS3.10 7.1)."""
+    value = transfer_syntax.encode("ascii")
+    value += b"\0" * (len(value) % 2)
+    meta = struct.pack("<HH2sH", 2, 0x0010, b"UI", len(value)) + value
+    return bytes(128) + b"DICM" + struct.pack("<HH2sHI", 2, 0, b"UL", 4, len(meta)) + meta

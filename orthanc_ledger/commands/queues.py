@@ -3,9 +3,8 @@
 import argparse
 from typing import Any
 
-from orthanc_ledger.arrival import read_head
+from orthanc_ledger import decisions
 from orthanc_ledger.asked import last_record, object_in_words
-from orthanc_ledger.assemble import Node
 from orthanc_ledger.commands.terminal import (
     add_identity,
     add_json,
@@ -17,10 +16,9 @@ from orthanc_ledger.commands.terminal import (
     submit,
     tell,
 )
-from orthanc_ledger.errors import ConfigError, IntegrityError, NotHeld
-from orthanc_ledger.index import Supersession
+from orthanc_ledger.errors import NotHeld
 from orthanc_ledger.ledger.contract.codes import SUPERSEDE_REASONS
-from orthanc_ledger.spool import CONFLICTS, QUARANTINE, claim_of
+from orthanc_ledger.spool import CONFLICTS, QUARANTINE
 from orthanc_ledger.words import moment
 
 _COLUMNS = ("id", "received", "calling_ae", "sop_instance_uid", "state")
@@ -63,72 +61,38 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _list(args: argparse.Namespace) -> int:
-    node = open_node(args)
-    decided = {row.conflict: row.state for row in node.index.supersessions()}
     rows = []
-    for name in node.spool.names(args.queue):
-        row: dict[str, Any] = {"id": name, "state": decided.get(name, "to decide")}
-        try:
-            with node.spool.open(name, args.queue) as unit:
-                arrival = read_head(unit).arrival
-        except IntegrityError:  # the disk damaged it: it can only be discarded
-            row["state"] = "damaged"
-        else:
-            row["received"] = moment(arrival.received_us // 1_000_000)
-            row["calling_ae"] = arrival.calling_ae
-            row["sop_instance_uid"] = arrival.sop_instance
+    for each in decisions.waiting(open_node(args), args.queue):
+        row: dict[str, Any] = {"id": each.name, "state": each.state}
+        if each.arrival is not None:
+            row["received"] = moment(each.arrival.received_us // 1_000_000)
+            row["calling_ae"] = each.arrival.calling_ae
+            row["sop_instance_uid"] = each.arrival.sop_instance
         rows.append(row)
     show(rows, args.json, _COLUMNS)
     return 0
 
 
 def _retry(args: argparse.Namespace) -> int:
-    node = open_node(args)
-    _must_wait(node, args.id, QUARANTINE)
-    _forget_quarantined(node, args.id)
-    node.spool.take_back(args.id)
+    decisions.retry(open_node(args), args.id)
     tell(args, {"id": args.id, "state": "inbox"}, "back in the inbox")
     return 0
 
 
 def _discard_quarantined(args: argparse.Namespace) -> int:
-    node = open_node(args)
-    _must_wait(node, args.id, QUARANTINE)
-    _forget_quarantined(node, args.id)
-    node.spool.remove(args.id, QUARANTINE)
+    decisions.discard_quarantined(open_node(args), args.id)
     tell(args, {"id": args.id, "state": "discarded"}, "discarded")
     return 0
 
 
-def _forget_quarantined(node: Node, name: str) -> None:
-    """Drop a unit's index row, what waits to be forwarded, its alarms. The row may be another's by now: its UID came
-    again.
-    """
-    claim = claim_of(name)
-    holder = node.index.instance(claim)
-    if holder is not None and holder.spool_name == name:
-        node.index.forget(claim)
-        node.forwards.forget(claim)
-    node.outbox.settle(claim, name)
-
-
 def _discard_conflict(args: argparse.Namespace) -> int:
-    node = open_node(args)
-    _must_be_undecided(node, args.id)
-    node.spool.remove(args.id, CONFLICTS)
-    node.outbox.settle(claim_of(args.id), args.id)
+    decisions.discard_conflict(open_node(args), args.id)
     tell(args, {"id": args.id, "state": "discarded"}, "discarded; the first content stays")
     return 0
 
 
 def _supersede(args: argparse.Namespace) -> int:
-    node = open_node(args)
-    _must_be_undecided(node, args.id)
-    claim = claim_of(args.id)
-    holder = node.index.instance(claim)
-    if holder is None or holder.state != "anchored" or holder.manifest is None:
-        raise ConfigError(f"{args.id}: the first content is not anchored yet; try again when `status` shows no backlog")
-    node.index.keep_supersession(Supersession(args.id, claim, args.reason, "decided", holder.manifest))
+    decisions.supersede(open_node(args), args.id, args.reason)
     confirm = "the anchorer proposes it on the ledger, then the custodian runs `orthanc-ledger conflicts confirm`"
     tell(args, {"id": args.id, "state": "decided"}, f"decided; {confirm}")
     return 0
@@ -155,14 +119,3 @@ def _proposal(args: argparse.Namespace) -> bytes:
     if proposed is None or proposed.ledger_id is None:
         raise NotHeld(f"{args.id}: nothing is proposed under this id; `orthanc-ledger conflicts` shows the states")
     return proposed.ledger_id
-
-
-def _must_wait(node: Node, name: str, queue: str) -> None:
-    if name not in node.spool.names(queue):
-        raise NotHeld(f"{name}: not in {queue}; `orthanc-ledger {queue}` lists what is there")
-
-
-def _must_be_undecided(node: Node, name: str) -> None:
-    _must_wait(node, name, CONFLICTS)
-    if any(row.conflict == name and not row.state.startswith("refused") for row in node.index.supersessions()):
-        raise ConfigError(f"{name}: is proposed as the current content already; the custodian decides that now")
