@@ -100,19 +100,20 @@ class LiveOrthanc:
             **self.settings,
         }
 
-    def launch(self) -> None:
-        """Start it, without waiting for it."""
+    def launch(self, given: Path | None = None) -> None:
+        """Start it, without waiting for it. ``given``: another configuration, a file or folder in its own folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / "orthanc.json"
-        path.write_text(json.dumps(self.configuration(), indent=1))
+        path = given or self.folder / "orthanc.json"
+        if given is None:
+            path.write_text(json.dumps(self.configuration(), indent=1))
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command(["Orthanc", "--verbose", str(path)]), stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
 
-    def start(self) -> None:
-        """Start it and wait until its HTTP answers."""
-        self.launch()
+    def start(self, given: Path | None = None) -> None:
+        """Start it and wait until its HTTP answers. ``given``: as for `launch`."""
+        self.launch(given)
         wait_until(self._answers, START_S, f"Orthanc {self.version} answers: {self.log}")
 
     def stop(self) -> int | None:
@@ -123,6 +124,13 @@ class LiveOrthanc:
         code = self.process.wait(60)
         self.process = None
         return code
+
+    def kill(self) -> None:
+        """Kill it where it stands."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(60)
+            self.process = None
 
     def refused(self) -> str:
         """Start it although it will not: the log of a start that failed."""
