@@ -26,6 +26,7 @@ from orthanc_ledger.repair import DAMAGED
 from orthanc_ledger.spool import CONFLICTS, Spool, claim_of
 from orthanc_ledger.sweep import Rounds
 from orthanc_ledger.trail import Trail
+from orthanc_ledger.words import counted
 
 _NEWEST = 256  # units of the inbox that are looked at for a study of which the index knows nothing yet
 _KEEPS_WAITING = (ANCHORS_WAIT, CONTENT_AWAY)
@@ -103,7 +104,7 @@ class Chronicle:
         trail, _ = self._trail(study_uid)
         told = [] if trail is None else trail.events()
         for origin in origins_of(self._held("study", study_uid)):
-            detail = f"{origin.count} by {origin.origin} from {origin.sender}"
+            detail = f"{counted(origin.count, 'object')}, {origin.way}, from {origin.sender}"
             told.append(Event(origin.first, "received", detail=detail))
         anchors = anchored(self._index.batches_of(study_uid), trail)
         if check := self._checked(anchors):
@@ -165,8 +166,8 @@ class Chronicle:
 
     def _gone(self, study_uid: str) -> list[Advice]:
         """What a person has to decide as Orthanc has it no more."""
-        gone = [] if self._pacs is None else self._pacs.gone()
-        return [gone_from_orthanc(each.since, each.count) for each in gone if each.study_uid == study_uid]
+        gone = [] if self._pacs is None else self._pacs.gone(study_uid)
+        return [gone_from_orthanc(each.since, each.count) for each in gone]
 
     def _arriving(self, level: Level, uid: str, study_uid: str) -> list[int]:
         """When those objects arrived that are in the inbox and not yet in the index; of a series, its study's."""

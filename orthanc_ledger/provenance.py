@@ -61,6 +61,16 @@ MEANING: Mapping[State, str] = {
     State.NOT_HELD: "The node has nothing of it.",
 }
 
+WAYS: Mapping[str, str] = {
+    "tls-modality": "C-STORE over TLS",
+    "addressed-ae": "C-STORE",
+    "rest-user": "upload to Orthanc",
+    "stow": "STOW-RS",
+    "backfill": "backfill",
+    "reconciled": "fetched from Orthanc",
+}
+"""Origin (docs/manifest.md) → how an object came."""
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -101,6 +111,11 @@ class Origin:
     count: int
     first: int
     last: int
+
+    @property
+    def way(self) -> str:
+        """How they came."""
+        return WAYS.get(self.origin, self.origin)
 
 
 @dataclass(frozen=True)
@@ -183,6 +198,9 @@ class Provenance:
 
 
 def as_json(value: Provenance | Event) -> dict[str, Any]:
-    """A value as JSON has it; of a Provenance also what its state means."""
+    """A value as JSON has it; of a Provenance also what its state means, and how its objects came."""
     shown = asdict(value)
-    return {**shown, "meaning": MEANING[value.state]} if isinstance(value, Provenance) else shown
+    if isinstance(value, Provenance):
+        shown["meaning"] = MEANING[value.state]
+        shown["origins"] = [{**asdict(origin), "way": origin.way} for origin in value.origins]
+    return shown

@@ -55,6 +55,21 @@ class Beside:
             raise MoveRefused(first["refused"])
         raise ServiceAway("the node's processes do not answer whole")
 
+    def provenance(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What is known of a study, series or instance, asked as `web/facts.py` takes it. Raises ServiceAway when the
+        node cannot be asked, or does not say.
+        """
+        with closing(_Connection(self._socket)) as connection:
+            try:
+                connection.request("POST", "/provenance", json.dumps(asked))
+                answer = connection.getresponse()
+                found = next(_lines(answer), None) if answer.status == 200 else None
+            except (OSError, http.client.HTTPException) as error:
+                raise ServiceAway(f"the node's processes cannot be asked: {type(error).__name__}") from error
+        if found is None:
+            raise ServiceAway("the node's processes do not answer whole")
+        return found
+
 
 class Move:
     """A move that is going on; closing it ends it."""
