@@ -1,0 +1,239 @@
+"""C-MOVE asked of Orthanc (PS3.4 C.4.2). Where research asks, or is to receive, the node decides and sends; everybody
+else has from Orthanc what Orthanc gives without the plugin.
+
+Orthanc tells a plugin neither the information model nor more of the asker than its AE title, and lets it say little:
+refused is 0xC000; the first failure ends the move with 0xB000. Plugin 4.0 has no counts (`RegisterMoveCallback`).
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import orthanc
+
+from orthanc_ledger.assemble import BESIDE, ENTRANCE, Node
+from orthanc_ledger.errors import ConfigError, CustodyError, DataError, OrthancAway
+from orthanc_ledger.plugin import beside
+from orthanc_ledger.plugin.beside import Beside
+from orthanc_ledger.plugin.loopback import Loopback
+from orthanc_ledger.plugin.research import Research
+from orthanc_ledger.plugin.settings import SECTION, Settings
+
+LOGGER = logging.getLogger(__name__)
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.005, 0.1  # between two looks at a job
+# Orthanc's word for a level -> DICOM's, what kind of resource that is, and its unique key.
+_LEVELS = {
+    "PATIENT": ("PATIENT", "Patient", "PatientID"),
+    "STUDY": ("STUDY", "Study", "StudyInstanceUID"),
+    "SERIES": ("SERIES", "Series", "SeriesInstanceUID"),
+    "INSTANCE": ("IMAGE", "Instance", "SOPInstanceUID"),
+}
+_LEAST_JOBS, _LEAST_HISTORY = 8, 10  # of Orthanc's jobs: at once; that have ended and are still known
+
+
+class NotMoved(DataError):
+    """Nothing is moved, or no more; the message says why."""
+
+
+class Sending(Protocol):
+    """A move that is going on. ``count``: how many objects it is about."""
+
+    count: int
+
+    def next(self) -> bool:
+        """Wait until one more was sent; False when no more will be."""
+
+    def close(self) -> None:
+        """Begin nothing more."""
+
+
+class NodeSending:
+    """What the node sends."""
+
+    def __init__(self, move: beside.Move) -> None:
+        self.count = self._left = move.count
+        self._move = move
+
+    def next(self) -> bool:
+        while self._left:
+            self._left -= 1
+            if self._move.next().sent:
+                return True
+        return False
+
+    def close(self) -> None:
+        self._move.close()
+
+
+class JobSending:
+    """What a job of Orthanc's sends, over one association."""
+
+    def __init__(self, loopback: Loopback, id: str) -> None:
+        self._loopback = loopback
+        self._id = id
+        self._job = loopback.job(id)
+        self._taken = 0
+        self.count = self._job.count
+
+    def next(self) -> bool:
+        self._taken += 1
+        pause_s = _FIRST_PAUSE_S
+        while self._job.sent < self._taken and not self._job.ended:
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            self._job = self._loopback.job(self._id)
+        return self._job.sent >= self._taken
+
+    def close(self) -> None:
+        try:
+            if not self._job.ended:
+                self._loopback.cancel(self._id)
+        finally:
+            self._loopback.close()
+
+
+class Moves:
+    """Answers C-MOVE. ``modalities``: gives Orthanc's own, as /modalities?expand; ``same``: whether two AE titles are
+    one to Orthanc.
+    """
+
+    def __init__(
+        self,
+        research: Research,
+        node: Beside,
+        entrance: Path,
+        modalities: Callable[[], Mapping[str, Mapping[str, Any]]],
+        same: Callable[[str, str], bool],
+    ) -> None:
+        self._research = research
+        self._node = node
+        self._entrance = entrance
+        self._modalities = modalities
+        self._same = same
+
+    def begin(self, asked: Mapping[str, Any]) -> Sending:
+        """Begin a move that was asked for by Orthanc's keys, up to the first object sent. Raises NotMoved."""
+        asker, target = str(asked["OriginatorAET"]).strip(), str(asked["TargetAET"]).strip()
+        try:
+            sending = self._begin(asker, target, asked)
+            if not sending.next():
+                sending.close()
+                raise NotMoved("nothing could be sent")
+        except CustodyError as error:
+            LOGGER.warning("C-MOVE by %r to %r: %s", asker, target, error)
+            raise NotMoved(f"C-MOVE: {error}") from None
+        return sending
+
+    def _begin(self, asker: str, target: str, asked: Mapping[str, Any]) -> Sending:
+        by, to = self._research.peer(asker), self._research.peer(target)
+        listed = self._modalities()
+        if by is None and not any(
+            self._same(entry["AET"], asker) and entry.get("AllowMove", True) for entry in listed.values()
+        ):
+            raise NotMoved("who asks is not permitted to")
+        if asked["Level"] not in _LEVELS:
+            raise NotMoved("there is no such level")
+        if by or to:
+            keys = {keyword: str(asked[keyword]) for *_, keyword in _LEVELS.values() if asked[keyword]}
+            keys["QueryRetrieveLevel"] = _LEVELS[asked["Level"]][0]
+            names = by.ae_title if by else asker, to.ae_title if to else target
+            return NodeSending(self._node.move(names[0], asked["OriginatorID"], names[1], keys))
+        names_of_target = [name for name, entry in listed.items() if self._same(entry["AET"], target)]
+        if not names_of_target:
+            raise NotMoved("the destination is not known")
+        return self._by_orthanc(names_of_target[0], asker, asked)
+
+    def _by_orthanc(self, modality: str, asker: str, asked: Mapping[str, Any]) -> Sending:
+        _, kind, keyword = _LEVELS[asked["Level"]]
+        loopback = Loopback(self._entrance)
+        find: Callable[[str], list[str]] = partial(loopback.find, kind=kind)
+        if kind == "Study" and asked["AccessionNumber"]:  # goes before the UID, as Orthanc has it
+            keyword, find = "AccessionNumber", loopback.numbered
+        try:
+            ids = [id for value in str(asked[keyword]).split("\\") if value for id in find(value)]
+            if not ids:
+                raise NotMoved("nothing matches")
+            return JobSending(loopback, loopback.store(modality, ids, asker, asked["OriginatorID"]))
+        except BaseException:
+            loopback.close()
+            raise
+
+
+class _Driver:
+    """A move as `RegisterMoveCallback2` has it: the first object was sent already when it begins."""
+
+    def __init__(self, sending: Sending) -> None:
+        self.sending = sending
+        self._is_first = True
+
+    def apply(self) -> None:
+        if self._is_first:
+            self._is_first = False
+        elif not self.sending.next():
+            raise NotMoved("C-MOVE: not all could be sent")
+
+    def free(self) -> None:
+        try:
+            self.sending.close()
+        except OrthancAway as error:
+            LOGGER.warning("a move could not be ended: %s", error)
+
+
+def register(whole: Mapping[str, Any], settings: Settings, node: Node, research: Research) -> None:
+    """Answer C-MOVE, where the settings or this Orthanc have it so.
+
+    Raises ConfigError for "DicomAlwaysAllowMove" where C-MOVE is not answered here.
+    """
+    counts = hasattr(orthanc, "RegisterMoveCallback2")
+    wanted = counts and bool(research.destinations) if settings.move is None else settings.move
+    if not wanted:
+        if whole.get("DicomAlwaysAllowMove", False):
+            raise ConfigError(
+                f'"DicomAlwaysAllowMove": expected false, unless the plugin answers C-MOVE: say "Move": true in '
+                f'"{SECTION}"'
+            )
+        return
+    _advise(whole)
+    data_dir, strict = node.config.data_dir, whole.get("StrictAetComparison", False)
+    moves = Moves(
+        research,
+        Beside(data_dir / BESIDE),
+        data_dir / ENTRANCE,
+        lambda: json.loads(orthanc.RestApiGet("/modalities?expand")),
+        lambda one, other: one == other or (not strict and one.upper() == other.upper()),
+    )
+    if counts:
+        orthanc.RegisterMoveCallback2(
+            lambda **asked: _Driver(moves.begin(asked)),
+            lambda driver: driver.sending.count,
+            lambda driver: driver.apply(),
+            lambda driver: driver.free(),
+        )
+        return
+
+    def moved(**asked: Any) -> None:
+        with closing(moves.begin(asked)) as sending:
+            sent = 1
+            while sending.next():
+                sent += 1
+            if sent < sending.count:
+                raise NotMoved(f"C-MOVE: {sent} of {sending.count} objects were sent")
+
+    orthanc.RegisterMoveCallback(moved)
+
+
+def _advise(whole: Mapping[str, Any]) -> None:
+    if not whole.get("DicomAlwaysAllowMove", False):
+        LOGGER.warning(
+            'research AEs that ask Orthanc for a C-MOVE are refused; "DicomAlwaysAllowMove": true has the node decide'
+        )
+    if 0 < whole.get("ConcurrentJobs", 2) < _LEAST_JOBS:  # 0: one a core
+        LOGGER.warning('"ConcurrentJobs": expected at least %d: with the plugin C-MOVEs are among these', _LEAST_JOBS)
+    if whole.get("JobsHistorySize", 10) < _LEAST_HISTORY:
+        LOGGER.warning('"JobsHistorySize": expected at least %d, to know how a C-MOVE ended', _LEAST_HISTORY)
