@@ -30,6 +30,7 @@ from orthanc_ledger.commands import (
     keypair,
     node_key,
     nodes,
+    pacs,
     processes,
     pull,
     queues,
@@ -70,6 +71,7 @@ COMMANDS = (
     queues,
     forwards,
     reindex,
+    pacs,
     node_key,
     receipt,
 )

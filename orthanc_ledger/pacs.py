@@ -229,13 +229,14 @@ class Pacs:
         with self._db.write() as db:
             db.execute("INSERT OR IGNORE INTO derived VALUES (?, ?, ?, ?)", values)
 
-    def gone(self) -> list[Gone]:
-        """Studies that Orthanc lacks something of, to be decided by a person: the longest waiting first."""
+    def gone(self, study_uid: str | None = None) -> list[Gone]:
+        """Studies that Orthanc lacks something of, for a person to decide: all, or one; the longest waiting first."""
         sql = """
             SELECT study_uid, COUNT(*), MIN(gone), (
                 SELECT COUNT(*) FROM objects WHERE study_uid = each.study_uid AND gone IS NULL)
-            FROM objects AS each WHERE gone IS NOT NULL GROUP BY study_uid ORDER BY MIN(gone), study_uid"""
-        return [Gone(*row) for row in self._db.rows(sql)]
+            FROM objects AS each WHERE gone IS NOT NULL AND study_uid = COALESCE(?, study_uid)
+            GROUP BY study_uid ORDER BY MIN(gone), study_uid"""
+        return [Gone(*row) for row in self._db.rows(sql, study_uid)]
 
     def derived(self) -> list[Derived]:
         """Studies made of others, oldest first."""

@@ -55,6 +55,7 @@ def children(config: Config, config_path: Path, verbose: bool = False) -> list[C
     names = ["anchorer", "courier", "eraser"]
     names += [*(["sweeper"] if config.sweep_every_h else []), *(["web"] if config.https else [])]
     names += ["console"] if config.console else []
+    names += ["reconciler"] if config.orthanc else []
     found = [Child(name, [*own, "orthanc_ledger", *options, name, SUPERVISED]) for name in names]
     ports = {"clinical": config.clinical, "research": config.research}
     for port, listen in ((port, listen) for port, listen in ports.items() if listen):
