@@ -13,25 +13,28 @@ import time
 from pathlib import Path
 
 from dicom_scp.demo_node import DemoNode, StepFailed, free_ports
+from dicom_scp.demo_orthanc import OrthancNode, OrthancStory
 from dicom_scp.demo_story import Story
 
 
 def main() -> int:
     """Run the demo in a temporary folder."""
     parser = argparse.ArgumentParser(prog="orthanc-ledger demo", description=__doc__)
-    parser.add_argument("--consortium", action="store_true", help="on a network of its own, of Fabric and Kubo")
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("--consortium", action="store_true", help="on a network of its own, of Fabric and Kubo")
+    place.add_argument("--orthanc", action="store_true", help="with the plugin in this machine's Orthanc")
     parser.add_argument("--keep", action="store_true", help="keep the folder and say where it is")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started is ended then, too
     begun, folder = time.monotonic(), Path(tempfile.mkdtemp(prefix="orthanc-ledger-demo-"))
     try:
-        _story(folder, args.consortium).run()
+        _story(folder, args).run()
         print(f"every step checked in {time.monotonic() - begun:.0f} s")
         return 0
     except StepFailed as error:
         print(f"✗ {error}", flush=True)
         if not args.keep:
-            print("  with --keep the node's folder and its log, serve.log, are kept")
+            print("  with --keep the node's folder and its log, serve.log or orthanc.log, are kept")
         return 1
     except KeyboardInterrupt:
         return 130
@@ -43,9 +46,11 @@ def main() -> int:
             shutil.rmtree(folder)
 
 
-def _story(folder: Path, consortium: bool) -> Story:
-    """Raises StepFailed when a consortium is asked for and what it needs is not installed."""
-    if not consortium:
+def _story(folder: Path, args: argparse.Namespace) -> Story:
+    """Raises StepFailed when what is asked for needs something that is not installed."""
+    if args.orthanc:
+        return OrthancStory(OrthancNode(folder, *free_ports(4)))
+    if not args.consortium:
         return Story(DemoNode(folder, *free_ports(2)))
     try:
         from dicom_scp.demo_consortium import consortium_node  # here, because few need what they import

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,13 @@ class DemoNode:
     def _objects(self) -> Path:
         return self.folder / "node" / "data" / "objects" / "objects"
 
+    @property
+    def _callers(self) -> list[dict[str, object]]:
+        return [
+            {"ae_title": MODALITY, "role": "modality", "hosts": ["127.0.0.1"]},
+            {"ae_title": RESEARCH, "role": "research", "organisation": RESEARCH_MSP, "hosts": ["127.0.0.1"]},
+        ]
+
     @contextlib.contextmanager
     def set_up(self) -> Iterator[tuple[str, ...]]:
         """A node with the keys of all three organisations; the facts. What it needs runs until the block is left.
@@ -85,24 +92,25 @@ class DemoNode:
         ports = ("--clinical-port", self.clinical_port, "--research-port", self.research_port)
         backup = ("--key-backup", self.folder / "node.key.backup")
         self.command("init", self.folder / "node", *backup, *options, "--ae-title", AE_TITLE, *ports)
-        settings["peers"] = [
-            {"ae_title": MODALITY, "role": "modality", "hosts": ["127.0.0.1"]},
-            {"ae_title": RESEARCH, "role": "research", "organisation": RESEARCH_MSP, "hosts": ["127.0.0.1"]},
-        ]
+        settings["peers"] = self._callers
         settings["spool_reserve_mb"] = 64  # a demo needs no room for a day of scans
         written = yaml.safe_load(self._config.read_text(encoding="utf-8"))
         self._config.write_text(yaml.safe_dump({**written, **settings}, sort_keys=False), encoding="utf-8")
 
     def running(self) -> contextlib.AbstractContextManager[None]:
-        """Run `serve` until the block is left, and end it whatever happened."""
+        """Run the node until the block is left, and end it whatever happened."""
         return self._runs("serve")
 
+    def _runs(self, name: str, config: Path | None = None) -> contextlib.AbstractContextManager[None]:
+        return self._started(name, self._words(name, config=config))
+
     @contextlib.contextmanager
-    def _runs(self, name: str, config: Path | None = None) -> Iterator[None]:
+    def _started(self, name: str, words: Sequence[str], **environment: str) -> Iterator[None]:
         with (self.folder / f"{name}.log").open("wb") as log:
             # A session of its own: an interrupt from the terminal is ours to handle, and nothing of it outlives us.
-            words = self._words(name, config=config)
-            process = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
+            process = subprocess.Popen(
+                words, env={**os.environ, **environment}, stdout=log, stderr=log, start_new_session=True
+            )
         try:
             yield
         finally:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pynetdicom import AE, _config, build_role, evt
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at import
     StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelGet,
+    StudyRootQueryRetrieveInformationModelMove,
     Verification,
 )
 
@@ -29,7 +31,7 @@ _TIMEOUT_S = 20
 
 @dataclass(frozen=True)
 class Answer:
-    """What a C-GET brought: final status, Error Comment, failed UIDs, and data sets by SOP Instance UID."""
+    """What a C-GET or C-MOVE brought: final status, Error Comment, failed UIDs, and data sets by SOP Instance UID."""
 
     status: int
     comment: str
@@ -86,22 +88,27 @@ def find_studies(port: int) -> int:
 def get_study(port: int, study_uid: str) -> Answer:
     """C-GET of a study by the research centre. Raises StepFailed when there is no final response."""
     received: dict[str, bytes] = {}
-
-    def keep(event: Any) -> int:
-        received[str(event.request.AffectedSOPInstanceUID)] = event.request.DataSet.getvalue()
-        return 0x0000
-
     identifier = Dataset()
     identifier.QueryRetrieveLevel = "STUDY"
     identifier.StudyInstanceUID = study_uid
     model = StudyRootQueryRetrieveInformationModelGet
     options = {
         "ext_neg": [build_role(MRImageStorage, scp_role=True)],
-        "evt_handlers": [(evt.EVT_C_STORE, keep)],
+        "evt_handlers": [(evt.EVT_C_STORE, partial(_keep, received))],
     }
     with _associate(RESEARCH, port, [model, MRImageStorage], **options) as assoc:
         *_, (final, failed) = assoc.send_c_get(identifier, model)
-    expect("Status" in final, "C-GET: no final response came")
+    return _answer("C-GET", final, failed, received)
+
+
+def _keep(received: dict[str, bytes], event: Any) -> int:
+    received[str(event.request.AffectedSOPInstanceUID)] = event.request.DataSet.getvalue()
+    return 0x0000
+
+
+def _answer(service: str, final: Dataset, failed: Dataset | None, received: dict[str, bytes]) -> Answer:
+    """What a retrieve brought. Raises StepFailed when there was no final response."""
+    expect("Status" in final, f"{service}: no final response came")
     uids = failed.get("FailedSOPInstanceUIDList", []) if failed else []
     return Answer(
         status=final.Status,
@@ -109,6 +116,38 @@ def get_study(port: int, study_uid: str) -> Answer:
         failed=(uids,) if isinstance(uids, str) else tuple(uids),
         received=received,
     )
+
+
+def is_turned_away(port: int) -> bool:
+    """Whether a C-FIND and a C-GET of the research centre end without any answer."""
+    models = (StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelGet)
+    asked = Dataset()
+    asked.QueryRetrieveLevel = "STUDY"
+    asked.StudyInstanceUID = ""
+    answered = []
+    for model, ask in zip(models, ("send_c_find", "send_c_get"), strict=True):
+        with _associate(RESEARCH, port, [model]) as assoc:
+            answered += [status for status, _ in getattr(assoc, ask)(asked, model) if "Status" in status]
+    return not answered
+
+
+def move_study(port: int, to: int, study_uid: str) -> Answer:
+    """C-MOVE of a study by the research centre, to itself on port ``to``."""
+    received: dict[str, bytes] = {}
+    identifier = Dataset()
+    identifier.QueryRetrieveLevel = "STUDY"
+    identifier.StudyInstanceUID = study_uid
+    model = StudyRootQueryRetrieveInformationModelMove
+    recipient = AE(ae_title=RESEARCH)
+    recipient.add_supported_context(MRImageStorage, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+    handlers = [(evt.EVT_C_STORE, partial(_keep, received))]
+    recipient.start_server(("127.0.0.1", to), block=False, evt_handlers=handlers)  # type: ignore[arg-type]
+    try:
+        with _associate(RESEARCH, port, [model]) as assoc:
+            *_, (final, failed) = assoc.send_c_move(identifier, RESEARCH, model)
+    finally:
+        recipient.shutdown()
+    return _answer("C-MOVE", final, failed, received)
 
 
 def encoded_data_set(path: Path) -> bytes:

@@ -46,6 +46,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     demo.add_argument(
         "--consortium", action="store_true", help="on a network of Fabric and Kubo, started for it (from a clone only)"
     )
+    demo.add_argument("--orthanc", action="store_true", help="with the plugin in this machine's Orthanc")
     demo.add_argument("--keep", action="store_true", help="keep the folder and say where it is")
     demo.set_defaults(run=_demo)
 
@@ -121,6 +122,6 @@ def _eraser(args: argparse.Namespace) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    options = [f"--{name}" for name in ("consortium", "keep") if getattr(args, name)]
+    options = [f"--{name}" for name in ("consortium", "orthanc", "keep") if getattr(args, name)]
     command = [sys.executable, "-m", "dicom_scp.demo", *options]
     os.execv(sys.executable, command)  # the demo becomes this process, so that a signal ends it and what it started
