@@ -20,6 +20,16 @@ _SCRIPT = PACKAGES / "orthanc_ledger" / "plugin" / "start" / "orthanc_ledger_plu
 _PYTHON = "/usr/bin/python3"
 _STAFF, _USER = "radiology", "ledger"
 
+# Explorer 2's button for the panel's own page (docs/orthanc.md).
+_BUTTON = {
+    "HttpMethod": "GET",
+    "Id": "ledger",
+    "Tooltip": "Chain of custody",
+    "Target": "_blank",
+    "Icon": "bi bi-shield-check",
+    "Url": "../../ledger/studies/{UUID}",
+}
+
 
 def prepare(directory: Path, organisation: Organisation, orthanc: Orthanc) -> None:
     """Write an Orthanc's configuration; its users' passwords are there and nowhere else."""
@@ -56,7 +66,8 @@ def _settings(party: Path, organisation: Organisation, orthanc: Orthanc) -> dict
 
 def _plugin(party: Path) -> dict[str, Any]:
     section = {"Configuration": str(party / "node" / CONFIG_NAME), "Python": _PYTHON, "Staff": [_STAFF], "User": _USER}
-    return {"PythonScript": str(_SCRIPT), "Ledger": section}
+    explorer = {"UiOptions": {"CustomButtons": {"study": [_BUTTON]}}}
+    return {"PythonScript": str(_SCRIPT), "OrthancExplorer2": explorer, "Ledger": section}
 
 
 def _destination() -> dict[str, Any]:

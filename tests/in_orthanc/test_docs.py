@@ -15,6 +15,8 @@ import yaml
 
 from orthanc_ledger.cli import build_parser
 from orthanc_ledger.config import load
+from orthanc_ledger.consortium import orthanc
+from orthanc_ledger.consortium.topology import trial
 from orthanc_ledger.plugin.settings import _KEYS, _NEEDED, SECTION, Settings
 from orthanc_ledger.setup_node import Plan, create_node
 from tests.in_orthanc.live import LEDGER, ROOT, SCRIPT, STAFF, USERS, LiveOrthanc, Version, python_of, trixie
@@ -25,9 +27,9 @@ NODE, INSTALLED, DEBIAN_S = "/var/lib/orthanc-ledger", "/opt/orthanc-ledger", Pa
 Orthancs = Callable[..., LiveOrthanc]
 
 
-def block(language: str) -> str:
-    """The page's first block of code in a language."""
-    return PAGE.split(f"```{language}\n", 1)[1].split("```", 1)[0]
+def block(language: str, number: int = 0) -> str:
+    """One of the page's blocks of code in a language, the first by default."""
+    return PAGE.split(f"```{language}\n")[1 + number].split("```", 1)[0]
 
 
 def lines_with(word: str) -> list[str]:
@@ -133,6 +135,15 @@ def test_the_ten_lines_of_the_page_give_debian_s_orthanc_the_plugin(
     running.start(etc)
     assert running.call("GET", "/system").status == 200
     assert running.call("GET", "/system", user="student").status == 403
+
+
+def test_the_containers_explorer_2_has_the_page_s_button(tmp_path: Path) -> None:
+    hospital = trial().organisations[0]
+    assert hospital.orthanc is not None
+    orthanc.prepare(tmp_path, hospital, hospital.orthanc)
+    content = json.loads(orthanc.configuration(tmp_path, hospital).read_text())
+    button = json.loads(block("json", 1))
+    assert {key: content[key] for key in button} == button
 
 
 def test_the_page_s_commands_are_commands() -> None:
