@@ -11,8 +11,9 @@ import orthanc
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.config import Config, load
 from orthanc_ledger.errors import ConfigError, ServiceAway
-from orthanc_ledger.plugin import changes, events, http_filter, ingest, processes
+from orthanc_ledger.plugin import changes, events, http_filter, ingest, moves, panel, processes
 from orthanc_ledger.plugin.checks import check
+from orthanc_ledger.plugin.research import Research
 from orthanc_ledger.plugin.settings import SECTION, Settings, read_settings
 from orthanc_ledger.serve import quiet_libraries
 from orthanc_ledger.sole import sole
@@ -48,10 +49,12 @@ def _node_config(settings: Settings) -> Config:
 def _register(whole: Mapping[str, Any], settings: Settings, node: Node) -> None:
     """Each part registers itself."""
     events.register()
+    moves.register(whole, settings, node, Research(node.config.peers))
     processes.register(settings, node.config)
     notes = changes.register(node)
     ingest.register(whole, settings, node, notes.stored)
     http_filter.register(whole, settings, node)
+    panel.register(settings, node.config)
 
 
 class _OrthancLog(logging.Handler):

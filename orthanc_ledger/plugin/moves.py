@@ -20,6 +20,7 @@ from orthanc_ledger.assemble import BESIDE, ENTRANCE, Node
 from orthanc_ledger.errors import ConfigError, CustodyError, DataError, OrthancAway
 from orthanc_ledger.plugin import beside
 from orthanc_ledger.plugin.beside import Beside
+from orthanc_ledger.plugin.lasting import lasting
 from orthanc_ledger.plugin.loopback import Loopback
 from orthanc_ledger.plugin.research import Research
 from orthanc_ledger.plugin.settings import SECTION, Settings
@@ -210,10 +211,10 @@ def register(whole: Mapping[str, Any], settings: Settings, node: Node, research:
     )
     if counts:
         orthanc.RegisterMoveCallback2(
-            lambda **asked: _Driver(moves.begin(asked)),
-            lambda driver: driver.sending.count,
-            lambda driver: driver.apply(),
-            lambda driver: driver.free(),
+            lasting(lambda **asked: _Driver(moves.begin(asked))),
+            lasting(lambda driver: driver.sending.count),
+            lasting(_Driver.apply),
+            lasting(_Driver.free),
         )
         return
 
@@ -225,7 +226,7 @@ def register(whole: Mapping[str, Any], settings: Settings, node: Node, research:
             if sent < sending.count:
                 raise NotMoved(f"C-MOVE: {sent} of {sending.count} objects were sent")
 
-    orthanc.RegisterMoveCallback(moved)
+    orthanc.RegisterMoveCallback(lasting(moved))
 
 
 def _advise(whole: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from orthanc_ledger.assemble import BESIDE
 from orthanc_ledger.config import Config
 from orthanc_ledger.errors import ServiceAway
 from orthanc_ledger.plugin.beside import Beside
+from orthanc_ledger.plugin.lasting import lasting
 from orthanc_ledger.plugin.settings import Settings
 
 _RESOURCE = "/ledger/(studies|series|instances)/([0-9a-f-]{44})"
@@ -33,9 +34,9 @@ _HEADERS = {
 def register(settings: Settings, config: Config) -> None:
     """Put it into the Explorer, and answer its calls."""
     panel = Panel(Beside(config.data_dir / BESIDE), settings.console or _console(config))
-    orthanc.RegisterRestCallback(_RESOURCE, panel.page)
-    orthanc.RegisterRestCallback(f"{_RESOURCE}/facts", panel.facts)
-    orthanc.RegisterRestCallback(f"/ledger/({'|'.join(_FILES)})", panel.file)
+    orthanc.RegisterRestCallback(_RESOURCE, lasting(panel.page))
+    orthanc.RegisterRestCallback(f"{_RESOURCE}/facts", lasting(panel.facts))
+    orthanc.RegisterRestCallback(f"/ledger/({'|'.join(_FILES)})", lasting(panel.file))
     orthanc.ExtendOrthancExplorer("\n".join(_read(name) for name in ("panel.js", "explorer.js")))
 
 

@@ -118,6 +118,7 @@ def pair(
             orthanc.start()
             store(orthanc, files)
         yield Pair(plain, made.orthanc, ward, scans_of(files))
+        assert made.orthanc.stop() == 0
 
 
 def keys_of(scan: Mapping[str, str], level: str) -> dict[str, Any]:
