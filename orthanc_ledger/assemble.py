@@ -37,7 +37,7 @@ from orthanc_ledger.outage import SignedAnew
 from orthanc_ledger.outbox import Outbox
 from orthanc_ledger.paced import PacedStore
 from orthanc_ledger.pacs import Pacs
-from orthanc_ledger.reconcile import Reconciler
+from orthanc_ledger.reconcile import Reconciler, has_let_go
 from orthanc_ledger.reindex import Loss, Reindex
 from orthanc_ledger.repair import Nearest, Repairs, Sealed
 from orthanc_ledger.retrieve import Retrieval
@@ -236,7 +236,11 @@ class Node:
         state = self.index, self.outbox, self.forwards, self.erasures
         locks = self.config.data_dir / _ERASER_LOCK, self.config.data_dir / _REPAIR_LOCK
         ledger, wait_s = SignedAnew(self.ledger), self.config.erasure_alarm_days * 86_400
-        return Eraser(ledger, *state, self.keyring, self.content, *locks, wait_s, system_clock)
+        return Eraser(ledger, *state, self.keyring, self.content, *locks, wait_s, system_clock, self.is_released)
+
+    def is_released(self, study_uid: str) -> bool:
+        """Whether nothing but this node has anything of an erased study. Raises OrthancAway."""
+        return not self.config.orthanc or has_let_go(self.orthanc, self.pacs, study_uid)
 
     @cached_property
     def rounds(self) -> Rounds:

@@ -58,6 +58,10 @@ class Fetcher:
         self._keyring = keyring
         self._ae_title = ae_title
 
+    def is_held(self, sop_uid: str) -> bool:
+        """Whether the node has an object of a SOP Instance UID, anchored or not yet."""
+        return self._spool.holder(sop_uid) is not None
+
     def take(self, id: str, origin: str, again: bool = False) -> Fetched:
         """Take an object, unless the node has one of its SOP Instance UID. ``again``: also then, as its content may be
         another now; that goes to the conflict queue.
@@ -65,7 +69,7 @@ class Fetcher:
         sop_uid, study_uid = self._orthanc.sop_uid(id), self._orthanc.study_uid_of(id)
         if sop_uid is None or study_uid is None:
             fetched = Fetched.GONE
-        elif again or self._spool.holder(sop_uid) is None:
+        elif again or not self.is_held(sop_uid):
             fetched = self._fetch(id, study_uid, origin)
         else:
             fetched = Fetched.HELD

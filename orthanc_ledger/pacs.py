@@ -160,6 +160,13 @@ class Pacs:
         with self._db.write() as db:
             db.executemany("INSERT OR IGNORE INTO earlier VALUES (?, ?)", [(id, study_uid) for id in ids])
 
+    def held(self, study_uid: str) -> int:
+        """How many objects of a study Orthanc holds, as far as known."""
+        tables = ("objects WHERE gone IS NULL AND", "earlier WHERE", "untaken WHERE")
+        sql = " + ".join(f"(SELECT COUNT(*) FROM {table} study_uid = ?1)" for table in tables)
+        [(count,)] = self._db.rows(f"SELECT {sql}", study_uid)
+        return int(count)
+
     def earlier(self, study_uid: str | None = None) -> int:
         """How many objects came before the plugin and were not taken, of a study or of all."""
         sql = "SELECT COUNT(*) FROM earlier WHERE study_uid = COALESCE(?, study_uid)"
@@ -208,6 +215,12 @@ class Pacs:
             for each in objects:
                 db.execute("UPDATE objects SET gone = COALESCE(gone, ?) WHERE id = ?", (now, each.id))
                 db.execute("DELETE FROM deleted WHERE id = ?", (each.id,))
+
+    def drop(self, objects: Iterable[Object]) -> None:
+        """Forget objects: neither Orthanc has them nor the node."""
+        with self._db.write() as db:
+            for table in ("objects", "deleted"):
+                db.executemany(f"DELETE FROM {table} WHERE id = ?", [(each.id,) for each in objects])
 
     def keep_replaced(self, each: Object, id: str) -> None:
         """Keep that Orthanc deleted an object and has one with its UID again, under the same id or another."""

@@ -233,7 +233,9 @@ class Reconciler:
                     gone.append(each)
                 elif were_deleted or each.id not in ids:
                     self._pacs.keep_replaced(each, each.id if each.id in ids else ids[0])
-            self._pacs.keep_gone(gone)
+            held = {each.id for each in gone if self._fetcher.is_held(each.sop_uid)}
+            self._pacs.keep_gone(each for each in gone if each.id in held)
+            self._pacs.drop([each for each in gone if each.id not in held])
 
     def _tell_untaken(self) -> None:
         """Raise the alarm that something cannot be taken, or take it back."""
@@ -243,3 +245,14 @@ class Reconciler:
             self._outbox.alarm(UNTAKEN, UNTAKEN, text)
         elif is_told:
             self._outbox.settle(UNTAKEN, kind=UNTAKEN)
+
+
+def has_let_go(orthanc: Orthanc, pacs: Pacs, study_uid: str) -> bool:
+    """Whether Orthanc has nothing of an erased study any more; then pacs.db has nothing of it either.
+
+    Raises OrthancAway.
+    """
+    if orthanc.find(study_uid, "Study"):
+        return False
+    pacs.forget_study(study_uid)
+    return True

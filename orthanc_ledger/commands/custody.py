@@ -107,6 +107,8 @@ def _withdraw(args: argparse.Namespace) -> int:
             raise NotHeld(f"--instance: not in that study here: {', '.join(sorted(missing))}")
         asked["instances"] = sorted(tokens.instance_token(study.k_study, uid) for uid in set(args.instance))
     committed = submit(open_ledger(args), "Withdraw", asked, secrets.token_bytes(16))
+    if node.config.orthanc and "signed_file" not in args:
+        node.pacs.decided(args.study)
     what = counted(len(asked["instances"]), "object") if args.instance else "the whole study"
     withdrawn = f"{what} withdrawn from research; clinical peers still get it"
     tell(args, committed.result, f"{withdrawn}; to give it back: `reinstate {committed.result['id'].hex()}`")

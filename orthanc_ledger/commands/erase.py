@@ -24,7 +24,7 @@ from orthanc_ledger.errors import ConfigError, NotHeld
 from orthanc_ledger.ledger import Ledger, all_rows
 from orthanc_ledger.words import moment
 
-_COLUMNS = ("study", "study_instance_uid", "state", "since", "asked_by", "confirm_from", "missing")
+_COLUMNS = ("study", "study_instance_uid", "state", "since", "asked_by", "confirm_from", "missing", "waits_for")
 _TOKEN_DIGITS = 32
 
 
@@ -67,21 +67,31 @@ def _list(args: argparse.Namespace) -> int:
 
 def _erasures(ledger: Ledger, node: Node | None) -> Iterator[dict[str, Any]]:
     grace_s = ledger.query("GetPolicy", {})["erase_grace_s"]
+    here = {} if node is None else {each.token: each.study_uid for each in node.erasures.all()}
     events = all_rows(ledger, "Audit", {})
     for study in dict.fromkeys(event["args"]["study"] for event in events if event["function"] == "RequestErase"):
         record = last_record(ledger, f"erasure/{study.hex()}")
         state, confirmed = record["state"], last_record(ledger, f"erasureConfirmation/{study.hex()}")
         if state == "none":
             continue
+        uid = here.get(study) or (None if node is None else node.index.study_of_token(study))
         yield {
             "study": study,
-            "study_instance_uid": None if node is None else node.index.study_of_token(study),
+            "study_instance_uid": uid,
             "state": state,
             "since": moment((confirmed or record)["time"]),
             "asked_by": record["organisation"],
             "confirm_from": moment(record["time"] + grace_s) if state == "requested" else None,
             "missing": lacking(ledger, study) if confirmed else None,
+            "waits_for": _waits_for(node, uid) if confirmed else None,
         }
+
+
+def _waits_for(node: Node | None, study_uid: str | None) -> str | None:
+    """What a person has to do for the node to be able to say that a study is erased."""
+    if node is None or study_uid is None or not node.config.orthanc or not node.pacs.held(study_uid):
+        return None
+    return "Orthanc: delete the study there"
 
 
 def _request(args: argparse.Namespace) -> int:

@@ -114,7 +114,19 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _to_decide(node: Node) -> Iterator[dict[str, Any]]:
-    """Studies of which Orthanc lacks something, and objects of which it has other content than the node serves."""
+    """Erased studies that Orthanc still has; studies of which it lacks something; objects of which it has other content
+    than the node serves.
+    """
+    for erasure in node.erasures.all():
+        if erasure.study_uid is not None and (count := node.pacs.held(erasure.study_uid)):
+            yield {
+                "study_instance_uid": erasure.study_uid,
+                "what": "to be erased",
+                "objects": count,
+                "of": count,
+                "since": moment(erasure.time),
+                "detail": "delete the study in Orthanc",
+            }
     made = {each.source_uid: each for each in node.pacs.derived()}
     for gone in node.pacs.gone():
         into = made.get(gone.study_uid)

@@ -35,7 +35,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def _run(args: argparse.Namespace) -> int:
     node, losses = open_node(args), list[Loss]()
     data_dir = node.config.data_dir
-    used = ConfigError("the index is in use: stop the node, and wait for the end of other commands")
+    who = "Orthanc, and with it the node" if node.config.orthanc else "the node"
+    used = ConfigError(f"the index is in use: stop {who}, and wait for the end of other commands")
     with sole(data_dir / INDEX_LOCK, used), _fresh(data_dir) as path:
         index = Index(path)
         rebuilt = node.reindex(index, losses.append).run(_progress)

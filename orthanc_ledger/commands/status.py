@@ -83,10 +83,24 @@ def _facts(args: argparse.Namespace, node: Node) -> dict[str, Any]:
         "ledger_entries": entries,
         "final_entries": min((sink["covered"] for sink in checkpoints), default=None),
         "last_sweep": None if round_ is None else moment(round_.finished or round_.started),
+        **_orthanc(node),
         "forwards": backlog(node),
         "checkpoints": checkpoints,
         "alarm_sinks": _sinks(node, ALARM_SINK, node.config.alarm_sinks),
         "alarms": alarms,
+    }
+
+
+def _orthanc(node: Node) -> dict[str, Any]:
+    """What Orthanc has that is not under custody, and lacks that is."""
+    if not node.config.orthanc:
+        return {}
+    compared = node.pacs.place().compared
+    return {
+        "orthanc_earlier": node.pacs.earlier(),
+        "orthanc_untaken": len(node.pacs.untaken()),
+        "orthanc_to_decide": len(node.pacs.gone()),
+        "orthanc_compared": moment(compared) if compared else None,
     }
 
 
