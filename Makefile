@@ -1,6 +1,6 @@
 # On a fresh Debian 12 a person types `make demo` or `make test`; everything is installed into .venv/ of this clone.
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaincode torture bench caliper consortium consortium-down demo-consortium lint types lock clean
+.PHONY: help demo test chaincode torture bench caliper consortium consortium-down demo-consortium demo-orthanc lint types lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -51,6 +51,10 @@ consortium-down: $(INSTALLED) ## end that network's servers; what is on its ledg
 
 demo-consortium: $(INSTALLED) ## the demo on such a network, started for it and gone afterwards, two minutes at most
 	$(BIN)/orthanc-ledger demo --consortium
+
+demo-orthanc: $(INSTALLED) ## the demo with the plugin in this machine's Orthanc, a minute at most
+	scripts/debian-packages orthanc:Orthanc orthanc-python:/usr/share/orthanc/plugins/libOrthancPython.so
+	$(BIN)/orthanc-ledger demo --orthanc
 
 lint: $(INSTALLED) ## lint rules and formatting
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ behind it decides what research gets.
 import base64
 import http.client
 import json
+import os
 import shutil
 import sys
 import sysconfig
@@ -51,8 +52,9 @@ class OrthancNode(DemoNode):
     def running(self) -> AbstractContextManager[None]:
         """Run Orthanc, which runs the node."""
         program = shutil.which("Orthanc") or "/usr/sbin/Orthanc"
+        packages = [*filter(None, [os.environ.get("PYTHONPATH")]), sysconfig.get_path("purelib")]
         words = [program, str(self._orthanc_json)]
-        return self._started("orthanc", words, PYTHONPATH=sysconfig.get_path("purelib"), TCP_NODELAY="1")
+        return self._started("orthanc", words, PYTHONPATH=os.pathsep.join(packages), TCP_NODELAY="1")
 
     def call(self, method: str, path: str, body: str | None = None, user: str = _STAFF) -> tuple[int, Any]:
         """Status and JSON of an answer of Orthanc's to a user; None: it was no JSON."""
