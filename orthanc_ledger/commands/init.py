@@ -91,6 +91,8 @@ def _run(args: argparse.Namespace) -> int:
     )
     config = create_node(plan)
     path = args.directory / CONFIG_NAME
+    serve = f"`orthanc-ledger --config {path} serve`"
+    then = "name that file in Orthanc's configuration (docs/orthanc.md)" if args.orthanc else serve
     tell(
         args,
         {
@@ -100,7 +102,7 @@ def _run(args: argparse.Namespace) -> int:
             "key_backup": args.key_backup,
         },
         f"{path}: node {config.ae_title} of {config.organisation}; its key is backed up to {args.key_backup}\n"
-        f"next: name your peers in that file, then `orthanc-ledger --config {path} serve`",
+        f"next: name your peers in that file, then {then}",
     )
     return 0
 
