@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from orthanc_ledger.setup_node import Plan, create_node
+from tests.browser import chromium as chromium
+from tests.browser import pages as pages
 from tests.in_orthanc.live import LEDGER, STAFF, VERSIONS, LiveOrthanc, Version, python_of
 from tests.live_node import LiveNode
 

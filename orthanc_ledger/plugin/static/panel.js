@@ -149,8 +149,8 @@ const ledgerPanel = (() => {
       sign.setAttribute("aria-hidden", "true");
       const count = each.count > 1 ? ` (${each.count} times)` : "";
       const head = make("p", "", sign, make("strong", "", each.kind), `${count}, since `, when(each.since));
-      const text = make("p", "", each.text);
-      return make("div", `ledger-alarm ledger-${each.tone}`, head, text, make("p", "", each.what_to_do));
+      const said = make("p", "ledger-said", each.text);
+      return make("div", `ledger-alarm ledger-${each.tone}`, head, make("p", "", each.what_to_do), said);
     });
   }
 
