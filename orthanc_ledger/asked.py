@@ -35,6 +35,9 @@ COLUMNS = (
     "approved_by",
     "missing",
 )
+ASSURANCES = {"person": "person-key", "node": "node-asserted"}
+"""What it says about who signed: a person whose key it is, or a node for one of its people."""
+
 NOT_HELD = "not held here"
 _TOLD = {"reason": "reason", "manifestCid": "manifest", "oldManifest": "old", "newManifest": "new"}
 
@@ -70,20 +73,29 @@ def row_of(request: Mapping[str, Any], node: Node | None) -> dict[str, Any]:
 
 def request_in_words(ledger: Ledger, request: Mapping[str, Any], node: Node | None) -> str:
     """What an approval of the request would give, a line each."""
+    facts = request_facts(ledger, request)
+    facts[""] = [study_in_words(node, study) for study in request.get("studies", [])]
+    return _lines({name: facts[name] for name in ("to", "studies", "", *facts)})
+
+
+def request_facts(ledger: Ledger, request: Mapping[str, Any]) -> dict[str, str | list[str]]:
+    """What an approval of the request would give, but for which studies."""
     later = "also what is anchored later" if request["future"] else "only what is anchored when the last approval comes"
     digest = request.get("publicKeyDigest")
     keys = {"keys": f"given to whoever has the private key of {digest.hex()}"} if digest else {}
-    return _lines(
-        {
-            "to": f"{request['node']['organisation']}, its node {request['node']['aeTitle']}",
-            "studies": _studies(ledger, request),
-            "": [study_in_words(node, study) for study in request.get("studies", [])],
-            "classes": _classes(request["sopClasses"]),
-            "for": ", ".join(_purposes(request["duo"])) or "no purpose named",
-            "how": f"{request['release']}, {counted(request['days'], 'day')} at most, {later}",
-            **keys,
-        }
-    )
+    return {
+        "to": f"{request['node']['organisation']}, its node {request['node']['aeTitle']}",
+        "studies": _studies(ledger, request),
+        "classes": _classes(request["sopClasses"]),
+        "for": ", ".join(_purposes(request["duo"])) or "no purpose named",
+        "how": f"{request['release']}, {counted(request['days'], 'day')} at most, {later}",
+        **keys,
+    }
+
+
+def description_digest(salt: bytes, text: str) -> bytes:
+    """What the ledger has of a request's description."""
+    return hashlib.sha256(salt + text.encode()).digest()
 
 
 def policy_changes(policy: Mapping[str, Any], proposed: Mapping[str, Any]) -> list[str]:

@@ -1,14 +1,13 @@
 """request, requests, approve, deny, revoke: who may have which studies, for how long."""
 
 import argparse
-import hashlib
 import json
 import secrets
 import time
 from pathlib import Path
 from typing import Any
 
-from orthanc_ledger.asked import COLUMNS, IMAGES, request_in_words, row_of
+from orthanc_ledger.asked import COLUMNS, IMAGES, description_digest, request_in_words, row_of
 from orthanc_ledger.commands.terminal import (
     add_identity,
     add_json,
@@ -108,7 +107,7 @@ def _request(args: argparse.Namespace) -> int:
         "release": args.release,
         "future": args.future,
         **({"publicKeyDigest": read_public(args.public_key).digest} if args.public_key else {}),
-        "descriptionDigest": hashlib.sha256(salt + args.description.encode()).digest(),
+        "descriptionDigest": description_digest(salt, args.description),
     }
     committed = submit(ledger, "RequestAccess", asked, secrets.token_bytes(16))
     request_id = committed.result["id"]

@@ -178,6 +178,11 @@ def load_identity(path: Path, passphrase: bytes | None = None) -> Identity:
     return Identity(msp.msp_id, certificate.public_bytes(Encoding.DER), _key_in(msp, certificate, passphrase), ml_dsa)
 
 
+def certificate_of(path: Path) -> x509.Certificate:
+    """An identity's certificate; path as for `load_identity`. Raises ConfigError."""
+    return read_certificate(_read_msp(path).certificate)
+
+
 def is_encrypted(path: Path) -> bool:
     """Whether an identity's key lies under a passphrase; path as for `load_identity`. Raises ConfigError."""
     return all(encrypted_key.HEADER in _read(key) for key in _read_msp(path).keys)

@@ -95,7 +95,7 @@ def test_a_study_tells_its_state_and_where_it_is_on_the_ledger(staff: Client, wo
         "3 held; 3 anchored",
         batch.manifest,
         str(batch.position),
-        "addressed-ae",
+        "from MRI1",
         "Timeline",
     ):
         assert told in answer.text, told

@@ -18,7 +18,9 @@ _MOST_OFFERS = 20
 
 @dataclass(frozen=True)
 class Offer:
-    """A call that was shown to be signed, exactly so: ``seen`` is what it was shown about."""
+    """A call that was shown to be signed, exactly so. ``seen``: what it was shown about; ``until``: when it counts no
+    more, by the clock of `Session.used`.
+    """
 
     function: str
     args: Mapping[str, Any]

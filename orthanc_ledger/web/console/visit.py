@@ -44,7 +44,7 @@ class Route:
 
 def route(method: str, path: str, role: Role | None, answer: Handler, of_node: bool = False) -> Route:
     """A route; in its path stand ``{uid}`` and ``{series}`` for UIDs, ``{id}`` for hexadecimal digits, ``{unit}`` for a
-    unit of quarantine or conflict queue.
+    unit of quarantine or conflict queue, ``{action}`` for what is done about a request.
     """
     for name, pattern in _PARTS.items():
         path = path.replace(f"{{{name}}}", f"(?P<{name}>{pattern})")
@@ -55,5 +55,6 @@ _PARTS = {
     "uid": "[0-9.]{1,64}",
     "series": "[0-9.]{1,64}",
     "id": "(?:[0-9a-f]{2}){1,64}",
+    "action": "approve|deny|revoke",
     "unit": r"[0-9a-f]{64}\.[0-9a-z]{1,16}",
 }

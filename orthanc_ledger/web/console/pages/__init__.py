@@ -1,7 +1,9 @@
 """The console's pages."""
 
-from orthanc_ledger.web.console.pages import overview, queues, studies, study
+from orthanc_ledger.web.console.pages import approval, overview, queues, requests, studies, study
 from orthanc_ledger.web.console.visit import Route
 
-ROUTES: tuple[Route, ...] = (*overview.ROUTES, *studies.ROUTES, *study.ROUTES, *queues.ROUTES)
+_PAGES = (overview, studies, study, queues, requests, approval)
+
+ROUTES: tuple[Route, ...] = tuple(route for page in _PAGES for route in page.ROUTES)
 """Every page that somebody who is logged in may ask for; of several that fit the first counts."""
