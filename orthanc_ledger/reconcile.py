@@ -111,20 +111,22 @@ class Reconciler:
         ``wait`` is given seconds; what it returns as true ends the step. Raises OrthancAway, SpoolFull.
         """
         is_missing = bool(self._outbox.standing(MISSED, MISSED))
-        until, found = self._look(), Counter[Fetched]()
+        until, found = self._look(), dict[str, Fetched]()
         late = self.compare() if whole or self._is_comparison_due() else []
         if wait(self._settled_s):
-            return found
+            return Counter()
         self._follow(until, found)
         for id, origin in late:
-            self._take(id, origin, found)
+            if id not in found and self._pacs.object(id) is None:
+                found[id] = self._fetcher.take(id, origin)
         self._look_after(self._pacs.to_look_after(self._clock() - int(self._settled_s)), were_deleted=True)
         if is_missing:
             self._outbox.settle(MISSED, kind=MISSED)
-        if found[Fetched.TAKEN]:
-            LOGGER.warning("taken from Orthanc, as only that had them: %d objects", found[Fetched.TAKEN])
+        counts = Counter(found.values())
+        if counts[Fetched.TAKEN]:
+            LOGGER.warning("taken from Orthanc, as only that had them: %d objects", counts[Fetched.TAKEN])
         self._tell_untaken()
-        return found
+        return counts
 
     def compare(self) -> list[tuple[str, str]]:
         """Compare all that Orthanc holds with what is noted: keep what came before the plugin, look after what is gone.
@@ -184,8 +186,8 @@ class Reconciler:
         self._pacs.keep_earlier(set(unknown) - set(new), study_uid)
         return new
 
-    def _follow(self, until: int, found: Counter[Fetched]) -> None:
-        """Read Orthanc's changes up to a number."""
+    def _follow(self, until: int, found: dict[str, Fetched]) -> None:
+        """Read Orthanc's changes up to a number, and enter in ``found`` what became of objects."""
         place = self._pacs.place()
         while (sequence := place.sequence or 0) < until:
             rows = [change for change in self._orthanc.changes(sequence, _CHANGES).rows if change.sequence <= until]
@@ -194,20 +196,14 @@ class Reconciler:
             self._pacs.go_on(*((rows[-1].sequence, rows[-1].name) if rows else (until, None)))
             place = self._pacs.place()
 
-    def _see(self, change: Change, place: Place, found: Counter[Fetched]) -> None:
+    def _see(self, change: Change, place: Place, found: dict[str, Fetched]) -> None:
         if change.kind == "NewSeries":
             self._trace(change.id)
         if change.kind != "NewInstance" or change.time < place.installed:
             return
         known = self._pacs.object(change.id)
-        if known is None:
-            self._take(change.id, RECONCILED, found)
-        elif known.noted < change.time:  # it was deleted, or overwritten, and came again without its hook
-            found[self._fetcher.take(change.id, RECONCILED, again=True)] += 1
-
-    def _take(self, id: str, origin: str, found: Counter[Fetched]) -> None:
-        if self._pacs.object(id) is None:
-            found[self._fetcher.take(id, origin)] += 1
+        if known is None or known.noted < change.time:  # was it deleted, or overwritten, and its hook saw nothing?
+            found[change.id] = self._fetcher.take(change.id, RECONCILED, again=known is not None)
 
     def _trace(self, id: str) -> None:
         """Keep of which study a new series was made, where Orthanc made it."""
