@@ -170,19 +170,20 @@ class LiveNode:
     def children(self) -> list[int]:
         """Process ids of all that `serve` started."""
         assert self.process is not None
-        return _children(self.process.pid)
+        return children_of(self.process.pid)
 
     def processes(self) -> list[tuple[str, int]]:
         """What `serve` started and already is what it will be: each process's name in its command, and its id."""
-        return [(name, pid) for pid in sorted(self.children()) for name in _command(pid) if name in PROCESSES]
+        return [(name, pid) for pid in sorted(self.children()) for name in command_of(pid) if name in PROCESSES]
 
     def workers(self) -> list[int]:
         """Process ids of those that the anchorer has work for it."""
-        return [pid for name, anchorer in self.processes() if name == "anchorer" for pid in _children(anchorer)]
+        return [pid for name, anchorer in self.processes() if name == "anchorer" for pid in children_of(anchorer)]
 
     def all_processes(self) -> list[int]:
         """Process ids of whatever runs with this node's configuration, whoever started it."""
-        return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if str(self.config) in _command(pid)]
+        found = map(int, filter(str.isdigit, os.listdir("/proc")))
+        return [pid for pid in found if str(self.config) in command_of(pid)]
 
     def _as(self, role: str) -> Sequence[object]:
         return self.signers.get(role, ("--as", role))
@@ -221,7 +222,7 @@ def make_live_node(folder: Path, free_port: Callable[[], int], **settings: Any) 
     return node
 
 
-def _children(pid: int) -> list[int]:
+def children_of(pid: int) -> list[int]:
     """Process ids of a process's children; none when it has ended."""
     try:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
@@ -229,7 +230,7 @@ def _children(pid: int) -> list[int]:
         return []
 
 
-def _command(pid: int) -> list[str]:
+def command_of(pid: int) -> list[str]:
     """The words a process was started with; none when it has ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")

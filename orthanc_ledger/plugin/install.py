@@ -24,7 +24,9 @@ _held = ExitStack()
 
 def install() -> None:
     """Register the plugin. What this raises ends Orthanc's start; its log names the setting that is wrong."""
-    logging.getLogger("orthanc_ledger").addHandler(_OrthancLog())
+    log = logging.getLogger("orthanc_ledger")
+    log.addHandler(_OrthancLog())
+    log.setLevel(logging.INFO)
     quiet_libraries()
     whole = json.loads(orthanc.GetConfiguration())
     settings = read_settings(whole)
