@@ -44,7 +44,19 @@ def gone_from_orthanc(since: int, count: int) -> Advice:
         since=since,
         kind="deleted in Orthanc",
         text=f"{counted(count, 'object')} kept here and not in Orthanc any more",
-        what_to_do="Decide with `orthanc-ledger pacs`: take it from research (`withdraw`), or keep it as it is.",
+        what_to_do="Decide: take it from research (`orthanc-ledger withdraw`), or not (`orthanc-ledger pacs keep`).",
         tone=Tone.NEUTRAL,
+        count=count,
+    )
+
+
+def not_taken(since: int, count: int, reason: str) -> Advice:
+    """About objects that Orthanc has and the node cannot take from it; ``reason``: of the first."""
+    return Advice(
+        since=since,
+        kind="not taken from Orthanc",
+        text=f"{counted(count, 'object')} cannot be taken: {reason}",
+        what_to_do="Have it sent again by its sender; `orthanc-ledger pacs untaken` lists all.",
+        tone=Tone.ATTENTION,
         count=count,
     )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from orthanc_ledger import tokens
-from orthanc_ledger.alarm_advice import advice_on, gone_from_orthanc
+from orthanc_ledger.alarm_advice import advice_on, gone_from_orthanc, not_taken
 from orthanc_ledger.arrival import read_head
 from orthanc_ledger.clock import Clock
 from orthanc_ledger.courier import ROLLED_BACK
@@ -21,7 +21,7 @@ from orthanc_ledger.ledger import Ledger
 from orthanc_ledger.outage import ANCHORS_WAIT, CONTENT_AWAY
 from orthanc_ledger.outbox import Alarm, Outbox
 from orthanc_ledger.pacs import Pacs
-from orthanc_ledger.provenance import TONES, Advice, Anchored, Check, Counts, Event, Level, Provenance, State
+from orthanc_ledger.provenance import Advice, Anchored, Check, Counts, Event, Level, Provenance, State
 from orthanc_ledger.repair import DAMAGED
 from orthanc_ledger.spool import CONFLICTS, Spool, claim_of
 from orthanc_ledger.sweep import Rounds
@@ -76,7 +76,7 @@ class Chronicle:
         counts = self._counts(held, alarms, trail)
         if level == "study":
             counts = replace(counts, earlier=len(self._earlier(study_uid)))
-        advice = advice_on(alarms)
+        advice = (*advice_on(alarms), *self._in_orthanc(level, study_uid, orthanc_id))
         state = state_of(counts, "none" if trail is None else trail.erasure)
         anchors = anchored(batches, trail)
         begun = since(state, held, alarms, trail, anchors)
@@ -85,7 +85,7 @@ class Chronicle:
             uid=uid,
             study_uid=study_uid,
             state=state,
-            tone=tone_of(state, begun, self._clock(), bool(advice)),
+            tone=tone_of(state, begun, self._clock(), advice),
             since=begun,
             counts=counts,
             object=held[0].object if level == "instance" else None,
@@ -95,7 +95,7 @@ class Chronicle:
             releases=()
             if trail is None
             else trail.releases(None if level == "study" else {batch.manifest for batch in batches}),
-            alarms=(*advice, *self._gone(study_uid)) if level == "study" else advice,
+            alarms=advice,
             ledger_away=away,
         )
 
@@ -158,16 +158,26 @@ class Chronicle:
             counts, since, state = Counts(held=len(arrived), waiting=len(arrived)), min(arrived), State.WAITING
         elif earlier := self._earlier(study_uid) if level == "study" else self._earlier(study_uid) & {orthanc_id}:
             counts, state = Counts(earlier=len(earlier)), State.BEFORE_INSTALLATION
-        return Provenance(level, uid, study_uid, state, TONES[state], since, counts, ledger_away=away)
+        advice = () if state is State.ERASED else self._in_orthanc(level, study_uid, orthanc_id)
+        tone = tone_of(state, since, self._clock(), advice)
+        return Provenance(level, uid, study_uid, state, tone, since, counts, alarms=advice, ledger_away=away)
 
     def _earlier(self, study_uid: str) -> set[str]:
         """Orthanc's ids of what came before the plugin."""
         return set() if self._pacs is None else set(self._pacs.earlier_ids(study_uid))
 
-    def _gone(self, study_uid: str) -> list[Advice]:
-        """What a person has to decide as Orthanc has it no more."""
-        gone = [] if self._pacs is None else self._pacs.gone(study_uid)
-        return [gone_from_orthanc(each.since, each.count) for each in gone]
+    def _in_orthanc(self, level: Level, study_uid: str, orthanc_id: str) -> tuple[Advice, ...]:
+        """What a person has to do as Orthanc has something no more, or has what cannot be taken from it."""
+        if self._pacs is None:
+            return ()
+        untaken = [each for each in self._pacs.untaken() if each.study_uid == study_uid]
+        if level != "study":
+            untaken = [each for each in untaken if each.id == orthanc_id]
+        gone = [each for each in self._pacs.gone() if each.study_uid == study_uid and level == "study"]
+        return (
+            *(not_taken(each.since, len(untaken), each.reason) for each in untaken[:1]),
+            *(gone_from_orthanc(each.since, each.count) for each in gone),
+        )
 
     def _arriving(self, level: Level, uid: str, study_uid: str) -> list[int]:
         """When those objects arrived that are in the inbox and not yet in the index; of a series, its study's."""

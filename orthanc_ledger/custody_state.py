@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from orthanc_ledger.index import Batch, Instance
 from orthanc_ledger.outbox import Alarm
-from orthanc_ledger.provenance import TONES, Anchored, Check, Counts, Origin, State, Tone
+from orthanc_ledger.provenance import TONES, Advice, Anchored, Check, Counts, Origin, State, Tone
 from orthanc_ledger.repair import DAMAGED
 from orthanc_ledger.sweep import Round
 from orthanc_ledger.trail import Trail
@@ -57,8 +57,9 @@ def since(
     return trail.last(_FUNCTIONS[state]) if trail is not None and state in _FUNCTIONS else None
 
 
-def tone_of(state: State, since: int | None, now: int, has_alarms: bool) -> Tone:
+def tone_of(state: State, since: int | None, now: int, advice: Iterable[Advice]) -> Tone:
     """How loudly a state is shown: what waits for long, or has alarms, is worth a look."""
+    has_alarms = any(each.tone is not Tone.NEUTRAL for each in advice)
     waits_long = state is State.WAITING and since is not None and now - since > _LONG_S
     is_quiet = TONES[state] in (Tone.GOOD, Tone.NEUTRAL)
     return Tone.ATTENTION if is_quiet and (waits_long or has_alarms) else TONES[state]

@@ -356,6 +356,17 @@ def test_what_staff_did_in_orthanc_is_told_and_alarms_nobody(world: World, pacs:
     assert [event.what for event in made.events("1.2.3")] == ["Orthanc made it: anonymized"]
 
 
+def test_what_cannot_be_taken_from_orthanc_is_told_with_the_reason(world: World, pacs: Pacs) -> None:
+    pacs.keep_untaken("0f-0f", "1.2.3", "reconciled", "no data set")
+    made = chronicle(world, pacs=pacs)
+    for found in (made.of("study", "1.2.3"), made.of("instance", "1.2.3.4", "1.2.3", "0f-0f")):
+        [advice] = found.alarms
+        assert (found.state, found.tone) == (State.NOT_HELD, Tone.ATTENTION)
+        assert (advice.kind, advice.text) == ("not taken from Orthanc", "1 object cannot be taken: no data set")
+    assert made.of("instance", "1.2.3.5", "1.2.3", "1f-1f").alarms == ()
+    assert made.of("study", world.study_uid).alarms == ()
+
+
 def test_the_last_check_is_the_sweep_that_came_to_all_of_it(world: World) -> None:
     assert told(world).checked is None
     sweep(world.node)
