@@ -4,7 +4,15 @@ from typing import Any
 
 import pytest
 
+from orthanc_ledger.config import Config, load
+from orthanc_ledger.errors import ConfigError
+from orthanc_ledger.plugin.checks import check
+from orthanc_ledger.plugin.settings import read_settings
+from orthanc_ledger.setup_node import Plan, create_node
 from tests.in_orthanc.conftest import Hospitals
+from tests.in_orthanc.live import LEDGER, STAFF, USERS
+
+WITHOUT = object()
 
 
 def test_orthanc_starts_with_the_plugin(hospital: Hospitals) -> None:
@@ -15,12 +23,9 @@ def test_orthanc_starts_with_the_plugin(hospital: Hospitals) -> None:
 
 WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"Configuratoin": "/x"}, {}, '"Configuratoin": unknown key'),
-    ({"Configuration": "orthanc-ledger.yaml"}, {}, '"Configuration": expected an absolute path'),
-    ({"Staff": ["staff", "nobody"]}, {}, "user 'nobody' is not among \"RegisteredUsers\""),
-    ({"Duplicate": "perhaps"}, {}, '"Duplicate": expected one of accept, refuse'),
     ({}, {"DicomAlwaysAllowStore": True}, '"DicomAlwaysAllowStore" is true'),
-    ({}, {"DicomCheckModalityHost": False}, '"DicomCheckModalityHost" is false'),
     ({}, {"RemoteAccessAllowed": True, "AuthenticationEnabled": False}, '"RemoteAccessAllowed" is true'),
+    ({}, {"DicomAlwaysAllowGet": True}, '"DicomAlwaysAllowGet": expected false'),
 ]
 
 
@@ -29,3 +34,87 @@ def test_a_wrong_setting_stops_the_start_and_is_named(
     hospital: Hospitals, ledger: dict[str, Any], settings: dict[str, Any], said: str
 ) -> None:
     assert said in hospital(ledger, settings).orthanc.refused()
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    folder = tmp_path_factory.mktemp("node")
+    create_node(Plan(folder / "node", folder / "node.key.backup", all_roles=True, orthanc=True))
+    return load(folder / "node" / "orthanc-ledger.yaml")
+
+
+def checked(config: Config, ledger: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Settings and checks over a configuration that is right. Raises ConfigError."""
+    section = {"Configuration": "/orthanc-ledger.yaml", "Staff": [STAFF], "User": LEDGER, **ledger}
+    whole = {
+        "AuthenticationEnabled": True,
+        "RegisteredUsers": USERS,
+        "DicomAlwaysAllowStore": False,
+        "DicomCheckModalityHost": True,
+        "Ledger": {key: value for key, value in section.items() if value is not WITHOUT},
+        **settings,
+    }
+    whole = {key: value for key, value in whole.items() if value is not WITHOUT}
+    check(whole, read_settings(whole), config)
+
+
+@pytest.mark.parametrize(
+    ("ledger", "settings", "said"),
+    [
+        ({}, {"Ledger": WITHOUT}, '"Ledger": expected a section'),
+        ({"Configuration": WITHOUT}, {}, '"Configuration": missing: the path'),
+        ({"Configuration": "orthanc-ledger.yaml"}, {}, '"Configuration": expected an absolute path'),
+        ({"User": WITHOUT}, {}, '"User": missing: who of "RegisteredUsers"'),
+        ({"User": ""}, {}, '"User": expected str'),
+        ({"User": "nobody"}, {}, "user 'nobody' is not among \"RegisteredUsers\""),
+        ({"Staff": ["staff", "nobody"]}, {}, "user 'nobody' is not among \"RegisteredUsers\""),
+        ({"Staff": ["staff", "Staff"]}, {}, "user 'Staff' is not among \"RegisteredUsers\""),
+        ({"Staff": [STAFF, LEDGER]}, {}, '\'ledger\' is both "User" and "Staff"'),
+        ({"Staff": "staff"}, {}, '"Staff": expected a list'),
+        ({"Duplicate": "perhaps"}, {}, '"Duplicate": expected one of accept, refuse'),
+        ({"Accept": ["DicomAlwaysAllowGet"]}, {}, '"Accept": expected one of DicomAlwaysAllowStore'),
+        ({}, {"RegisteredUsers": WITHOUT}, 'is not among "RegisteredUsers"'),
+        ({}, {"RegisteredUsers": {**USERS, "staff:of the": "house"}}, "must have no colon"),
+        ({}, {"AuthenticationEnabled": False}, '"AuthenticationEnabled": expected true'),
+        ({}, {"AuthenticationEnabled": WITHOUT}, '"AuthenticationEnabled": expected true'),
+        ({}, {"AuthenticationEnabled": False, "RemoteAccessAllowed": True}, '"RemoteAccessAllowed" is true'),
+        ({}, {"HttpServerEnabled": False}, '"HttpServerEnabled": expected true'),
+        ({}, {"SslEnabled": True, "SslVerifyPeers": True}, '"SslVerifyPeers": expected false'),
+        ({}, {"DicomAlwaysAllowStore": True}, '"DicomAlwaysAllowStore" is true'),
+        ({}, {"DicomAlwaysAllowStore": WITHOUT}, '"DicomAlwaysAllowStore" is true'),
+        ({}, {"DicomCheckModalityHost": False}, '"DicomCheckModalityHost" is false'),
+        ({}, {"DicomCheckModalityHost": WITHOUT}, '"DicomCheckModalityHost" is false'),
+        ({"Accept": ["DicomCheckModalityHost"]}, {"DicomAlwaysAllowStore": True}, '"DicomAlwaysAllowStore" is true'),
+        ({}, {"DicomAlwaysAllowFind": True}, '"DicomAlwaysAllowFind": expected false'),
+        ({}, {"DicomAlwaysAllowFindWorklist": True}, '"DicomAlwaysAllowFindWorklist": expected false'),
+        ({}, {"DicomAlwaysAllowGet": True}, '"DicomAlwaysAllowGet": expected false'),
+        ({}, {"MultitenantDicom": {"Servers": [{"Port": 1}]}}, '"MultitenantDicom": "Servers": expected none'),
+    ],
+)
+def test_each_wrong_setting_is_named(
+    config: Config, ledger: dict[str, Any], settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        checked(config, ledger, settings)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("ledger", "settings"),
+    [
+        ({}, {}),
+        ({"Staff": []}, {}),
+        ({}, {"AuthenticationEnabled": WITHOUT, "RemoteAccessAllowed": True}),
+        ({}, {"SslEnabled": True}),
+        ({}, {"SslVerifyPeers": True}),
+        ({}, {"MultitenantDicom": {}}),
+        (
+            {"Accept": ["DicomAlwaysAllowStore", "DicomCheckModalityHost"]},
+            {"DicomAlwaysAllowStore": True, "DicomCheckModalityHost": False},
+        ),
+    ],
+)
+def test_a_right_setting_is_none_of_the_checks_business(
+    config: Config, ledger: dict[str, Any], settings: dict[str, Any]
+) -> None:
+    checked(config, ledger, settings)
