@@ -33,7 +33,7 @@ _HEADERS = {
 
 def register(settings: Settings, config: Config) -> None:
     """Put it into the Explorer, and answer its calls."""
-    panel = Panel(Beside(config.data_dir / BESIDE), settings.console or _console(config))
+    panel = Panel(Beside(config.data_dir / BESIDE), (settings.console or _console(config) or "").rstrip("/"))
     orthanc.RegisterRestCallback(_RESOURCE, lasting(panel.page))
     orthanc.RegisterRestCallback(f"{_RESOURCE}/facts", lasting(panel.facts))
     orthanc.RegisterRestCallback(f"/ledger/({'|'.join(_FILES)})", lasting(panel.file))
@@ -43,7 +43,8 @@ def register(settings: Settings, config: Config) -> None:
 class Panel:
     """Answers GET; the callbacks wait for the node's processes, which holds up nobody else in Orthanc."""
 
-    def __init__(self, beside: Beside, console: str | None) -> None:
+    def __init__(self, beside: Beside, console: str) -> None:
+        """``console``: its URL, empty where there is none."""
         self._beside = beside
         self._console = console
 
@@ -81,15 +82,15 @@ class Panel:
         except ServiceAway:
             output.SendHttpStatusCode(503)
             return
-        console = self._console and f"{self._console}/studies/{asked['study_uid']}"
+        console = f"{self._console}/studies/{asked['study_uid']}" if self._console else None
         shown = {**found, "in_orthanc": count, "title": _title(study), "console": console}
         _answer(output, json.dumps(shown), "application/json")
 
 
 def _console(config: Config) -> str | None:
-    """Where the node's own console listens."""
+    """Where the node's own console listens; None where there is none, or nobody knows its port."""
     console = config.console
-    if console is None:
+    if console is None or not console.port:
         return None
     host = f"[{console.host}]" if ":" in console.host else console.host
     return f"{'https' if console.certificate else 'http'}://{host}:{console.port}"
