@@ -4,7 +4,8 @@ Where a `node` is given, what it holds is named by its UIDs; None: a copy of the
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydicom._uid_dict import UID_dictionary
@@ -12,6 +13,7 @@ from pydicom._uid_dict import UID_dictionary
 from orthanc_ledger import tokens
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.duo import label
+from orthanc_ledger.errors import NotHeld
 from orthanc_ledger.index import Instance
 from orthanc_ledger.ledger import Ledger, all_rows
 from orthanc_ledger.words import counted, moment
@@ -39,6 +41,7 @@ ASSURANCES = {"person": "person-key", "node": "node-asserted"}
 """What it says about who signed: a person whose key it is, or a node for one of its people."""
 
 NOT_HELD = "not held here"
+_TOKEN = re.compile("[0-9A-Fa-f]{32}")
 _TOLD = {"reason": "reason", "manifestCid": "manifest", "oldManifest": "old", "newManifest": "new"}
 
 
@@ -122,6 +125,16 @@ def object_in_words(node: Node | None, record: Mapping[str, Any]) -> str:
 def study_in_words(node: Node | None, study: bytes) -> str:
     """A study's token and UID."""
     return study.hex() if node is None else f"{study.hex()} {node.index.study_of_token(study) or NOT_HELD}"
+
+
+def study_token(node: Callable[[], Node], text: str) -> bytes:
+    """A study's token, given as it is or by the study's UID, which its node knows. Raises NotHeld."""
+    if _TOKEN.fullmatch(text):  # no UID: that has points (PS3.5 9.1)
+        return bytes.fromhex(text)
+    keys = node().keyring.study(text)
+    if keys is None:
+        raise NotHeld(f"study {text}: not held here; `orthanc-ledger studies` lists what is")
+    return keys.token
 
 
 def instances_in_words(node: Node | None, study: bytes, instances: Sequence[bytes] | None) -> list[str]:

@@ -3,13 +3,18 @@
 Nothing is added to what the ledger holds: a patient is named by the study's token only.
 """
 
+import csv
 import hashlib
+import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import dag_cbor
+
+from orthanc_ledger.ledger import Ledger
+from orthanc_ledger.words import moment
 
 CSV_COLUMNS = (
     "sequence",
@@ -24,6 +29,7 @@ CSV_COLUMNS = (
     "result",
 )
 
+_IDS = ("id", "request", "release", "dataset")
 _BALP = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."
 _DCM = "http://dicom.nema.org/resources/ontology/DCM"
 _TERMINOLOGY = "http://terminology.hl7.org/CodeSystem/"
@@ -31,6 +37,44 @@ _URN = "urn:x-orthanc-ledger:"
 _MACHINE_NAME, _URI = "1", "5"  # http://hl7.org/fhir/network-type
 
 Resource = dict[str, Any]
+
+
+def csv_lines(events: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Events as CSV (RFC 4180), the columns' names first."""
+    line = io.StringIO()
+    table = csv.DictWriter(line, CSV_COLUMNS)
+    table.writeheader()
+    for event in events:
+        yield _taken(line)
+        table.writerow(csv_row(event))
+    yield _taken(line)
+
+
+def fhir_lines(events: Iterable[Mapping[str, Any]], owner: str) -> Iterator[str]:
+    """Events as AuditEvents, one a line (NDJSON)."""
+    return (json.dumps(audit_event(event, owner)) + "\n" for event in events)
+
+
+def owner_of(ledger: Ledger) -> str:
+    """MSP ID of the owner. Raises as ``query``."""
+    organisations: Mapping[str, str] = ledger.query("GetPolicy", {})["organisations"]
+    return next(msp_id for msp_id, role in organisations.items() if role == "owner")
+
+
+def details(event: Mapping[str, Any]) -> str:
+    """What says something to a person: numbers, codes, nodes, of ids the beginning; no tokens."""
+    words = []
+    made = {name: value for name, value in (event["result"] or {}).items() if name in _IDS}
+    for name, value in {**event["args"], **made}.items():
+        if name in ("node", "peer"):
+            words.append(f"{name}={value['organisation']}/{value['aeTitle']}")
+        elif name == "until":
+            words.append(f"until={moment(value)}")
+        elif name in _IDS and isinstance(value, bytes):
+            words.append(f"{name}={value.hex()[:8]}")
+        elif isinstance(value, (str, int)):
+            words.append(f"{name}={value}")
+    return " ".join(words)
 
 
 def csv_row(event: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,6 +112,13 @@ def audit_event(event: Mapping[str, Any], owner: str) -> Resource:
         "outcome": "0",
         **resource,
     }
+
+
+def _taken(line: io.StringIO) -> str:
+    text = line.getvalue()
+    line.seek(0)
+    line.truncate()
+    return text
 
 
 def _disclosure(event: Mapping[str, Any]) -> Resource:

@@ -1,21 +1,15 @@
 """audit: what the ledger recorded, for people, spreadsheets and audit repositories."""
 
 import argparse
-import csv
-import json
-import re
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
-from orthanc_ledger.audit_export import CSV_COLUMNS, audit_event, csv_row
+from orthanc_ledger.asked import study_token
+from orthanc_ledger.audit_export import csv_lines, details, fhir_lines, owner_of
 from orthanc_ledger.commands.terminal import add_json, add_ledger, open_node, open_records, show
-from orthanc_ledger.errors import ConfigError, NotHeld
-from orthanc_ledger.ledger import Ledger, all_rows
-from orthanc_ledger.words import moment
-
-_IDS = ("id", "request", "release", "dataset")
+from orthanc_ledger.ledger import all_rows
+from orthanc_ledger.words import instant, moment
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -41,66 +35,24 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def _run(args: argparse.Namespace) -> int:
     question: dict[str, Any] = {}
     if args.study:
-        question["study"] = _token(args)
+        question["study"] = study_token(lambda: open_node(args), args.study)
     if args.organisation:
         question["organisation"] = args.organisation
     for name, text in (("from", args.start), ("until", args.until)):
         if text:
-            question[name] = _seconds(text)
+            question[name] = instant(text)
     ledger = open_records(args)
     events = list(all_rows(ledger, "Audit", question))
     if args.format == "csv":
-        table = csv.DictWriter(sys.stdout, CSV_COLUMNS)
-        table.writeheader()
-        table.writerows(csv_row(event) for event in events)
+        sys.stdout.writelines(csv_lines(events))
     elif args.format == "fhir":
-        owner = _owner(ledger)
-        for event in events:
-            print(json.dumps(audit_event(event, owner)))
+        sys.stdout.writelines(fhir_lines(events, owner_of(ledger)))
     else:
         show([_row(event) for event in events], args.json, ("sequence", "time", "function", "by", "details"))
     return 0
 
 
-def _token(args: argparse.Namespace) -> bytes:
-    if re.fullmatch("[0-9A-Fa-f]{32}", args.study):  # no UID: that has points (PS3.5 9.1)
-        return bytes.fromhex(args.study)
-    keys = open_node(args).keyring.study(args.study)
-    if keys is None:
-        raise NotHeld(f"--study {args.study}: not held here; `orthanc-ledger studies` lists what is")
-    return keys.token
-
-
-def _owner(ledger: Ledger) -> str:
-    organisations: Mapping[str, str] = ledger.query("GetPolicy", {})["organisations"]
-    return next(msp_id for msp_id, role in organisations.items() if role == "owner")
-
-
 def _row(event: Mapping[str, Any]) -> dict[str, Any]:
     by = event["by"]
     who = f"{by['organisation']} ({by['role']}, {by['assurance']})"
-    return {**event, "time": moment(event["time"]), "by": who, "details": _details(event)}
-
-
-def _details(event: Mapping[str, Any]) -> str:
-    """What says something to a person: numbers, codes, nodes, of ids the beginning; no tokens."""
-    words = []
-    made = {name: value for name, value in (event["result"] or {}).items() if name in _IDS}
-    for name, value in {**event["args"], **made}.items():
-        if name in ("node", "peer"):
-            words.append(f"{name}={value['organisation']}/{value['aeTitle']}")
-        elif name == "until":
-            words.append(f"until={moment(value)}")
-        elif name in _IDS and isinstance(value, bytes):
-            words.append(f"{name}={value.hex()[:8]}")
-        elif isinstance(value, (str, int)):
-            words.append(f"{name}={value}")
-    return " ".join(words)
-
-
-def _seconds(text: str) -> int:
-    try:
-        time = datetime.fromisoformat(text)
-        return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
-    except ValueError as error:
-        raise ConfigError(f"{text!r}: expected a time as 2026-01-31 or 2026-01-31T12:00 (UTC)") from error
+    return {**event, "time": moment(event["time"]), "by": who, "details": details(event)}

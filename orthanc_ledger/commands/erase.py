@@ -5,13 +5,12 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-from orthanc_ledger.asked import last_record, study_in_words
+from orthanc_ledger.asked import last_record, study_in_words, study_token
 from orthanc_ledger.assemble import Node
 from orthanc_ledger.commands.terminal import (
     add_identity,
     add_json,
     add_ledger,
-    hex_bytes,
     node_here,
     open_ledger,
     open_records,
@@ -20,12 +19,11 @@ from orthanc_ledger.commands.terminal import (
     tell,
 )
 from orthanc_ledger.erasure import lacking
-from orthanc_ledger.errors import ConfigError, NotHeld
+from orthanc_ledger.errors import ConfigError
 from orthanc_ledger.ledger import Ledger, all_rows
 from orthanc_ledger.words import moment
 
 _COLUMNS = ("study", "study_instance_uid", "state", "since", "asked_by", "confirm_from", "missing", "waits_for")
-_TOKEN_DIGITS = 32
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -144,14 +142,11 @@ def _ask(args: argparse.Namespace, study: bytes) -> None:
 
 def _study(args: argparse.Namespace) -> bytes:
     """The study's token, given or known here by its UID. Raises ConfigError, NotHeld."""
-    if len(args.study) == _TOKEN_DIGITS and "." not in args.study:
-        return hex_bytes(args.study)
-    node = node_here(args)
-    if node is None:
-        raise ConfigError(
-            f"{args.study!r}: expected a token of {_TOKEN_DIGITS} digits; only the hospital's node knows UIDs"
-        )
-    keys = node.keyring.study(args.study)
-    if keys is None:
-        raise NotHeld(f"{args.study}: nothing of it is anchored here; `orthanc-ledger studies` lists what is held")
-    return keys.token
+
+    def node() -> Node:
+        here = node_here(args)
+        if here is None:
+            raise ConfigError(f"{args.study!r}: expected a token of 32 digits; only the hospital's node knows UIDs")
+        return here
+
+    return study_token(node, args.study)

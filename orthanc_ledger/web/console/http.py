@@ -53,6 +53,12 @@ class Request:
     headers: Mapping[str, str] = field(repr=False)
     address: str
 
+    @property
+    def start(self) -> int:
+        """Where in a list a page of it begins."""
+        typed = self.query.get("from", "")
+        return int(typed) if typed.isdecimal() and len(typed) < 10 else 0
+
     def cookie(self, name: str) -> str | None:
         """A cookie's value; None also when there are several of that name, of which one is somebody else's."""
         header = self.headers.get("cookie", "")

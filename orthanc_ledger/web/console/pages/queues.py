@@ -36,8 +36,7 @@ _COLUMNS = ("Object", "Received", "From", "SOP Instance UID", "State")
 
 def _list(queue: str) -> Handler:
     def answer(visit: Visit, names: Mapping[str, str]) -> Response:
-        typed = visit.request.query.get("from", "0")
-        start = int(typed) if typed.isdecimal() and len(typed) < 10 else 0
+        start = visit.request.start
         found = decisions.waiting(visit.house.held, queue, start, PAGE + 1)
         shown = found[:PAGE]
         rows = [

@@ -176,8 +176,7 @@ def _objects(visit: Visit, names: Mapping[str, str]) -> Response:
     held = [each for each in node.index.select(series=[series]) if each.study_uid == study]
     if not held:
         raise NotHeld("This node has nothing of this series.")
-    typed = visit.request.query.get("from", "0")
-    start = int(typed) if typed.isdecimal() and len(typed) < 10 else 0
+    start = visit.request.start
     known = node.chronicle.of("series", series)
     rows = [
         (code(each.sop_uid), each.state, time(each.received_us // 1_000_000), code(each.object) if each.object else "–")
