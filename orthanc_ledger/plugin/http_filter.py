@@ -57,8 +57,10 @@ class Denials:
         _log.warning('denied over HTTP: user %r, who is not among "Staff": %s %s%s', user, method, path, more)
 
 
-def register(whole: Mapping[str, Any], settings: Settings, node: Node) -> None:
-    """Keep how the node gets in, and have Orthanc ask here. Raises OSError."""
+def register(whole: Mapping[str, Any], settings: Settings, node: Node, permits: Callable[[str, str], bool]) -> None:
+    """Keep how the node gets in, and have Orthanc ask here. ``permits``: whether staff may have a method and URI
+    answered, as far as it can be told from these. Raises OSError.
+    """
     access, denials = Access(settings.staff, settings.user, secrets.token_hex(32)), Denials()
     keep(node.config.data_dir / ENTRANCE, _entrance(whole, access))
 
@@ -67,7 +69,7 @@ def register(whole: Mapping[str, Any], settings: Settings, node: Node) -> None:
         if not access.admits(user, ip, headers.get(SECRET_HEADER.lower(), "")):
             denials.note(user, name, uri)
             return False
-        if is_upload(name, uri) and not _has_room(node.spool):
+        if (is_upload(name, uri) and not _has_room(node.spool)) or not permits(name, uri):
             return False
         request.begin(request.Request(name, uri, ip, user))
         return True

@@ -2,17 +2,30 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import orthanc
 
-from orthanc_ledger.assemble import Node
+from orthanc_ledger.assemble import BESIDE, ENTRANCE, Node
 from orthanc_ledger.config import Config, load
 from orthanc_ledger.errors import ConfigError, ServiceAway
-from orthanc_ledger.plugin import changes, events, http_filter, ingest, moves, panel, processes
+from orthanc_ledger.plugin import (
+    changes,
+    destinations,
+    events,
+    http_filter,
+    ingest,
+    moves,
+    panel,
+    processes,
+    virtual_modalities,
+)
+from orthanc_ledger.plugin.beside import Beside
 from orthanc_ledger.plugin.checks import check
+from orthanc_ledger.plugin.loopback import Loopback
 from orthanc_ledger.plugin.research import Research
 from orthanc_ledger.plugin.settings import SECTION, Settings, read_settings
 from orthanc_ledger.serve import quiet_libraries
@@ -51,12 +64,21 @@ def _node_config(settings: Settings) -> Config:
 def _register(whole: Mapping[str, Any], settings: Settings, node: Node) -> None:
     """Each part registers itself."""
     events.register()
-    moves.register(whole, settings, node, Research(node.config.peers))
+    permits = _register_sending(whole, settings, node)
     processes.register(settings, node.config)
     notes = changes.register(node)
     ingest.register(whole, settings, node, notes.stored)
-    http_filter.register(whole, settings, node)
+    http_filter.register(whole, settings, node, permits)
     panel.register(settings, node.config)
+
+
+def _register_sending(whole: Mapping[str, Any], settings: Settings, node: Node) -> Callable[[str, str], bool]:
+    """All that could lead to research; what is left for HTTP's filter to permit."""
+    data_dir, research = node.config.data_dir, Research(node.config.peers)
+    beside, loopback = Beside(data_dir / BESIDE), partial(Loopback, data_dir / ENTRANCE)
+    virtual_modalities.register(research, node.config.ae_title, beside, loopback)
+    moves.register(whole, settings, research, beside, loopback)
+    return destinations.register(whole, research, loopback).permits
 
 
 class _OrthancLog(logging.Handler):

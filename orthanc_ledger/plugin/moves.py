@@ -11,12 +11,10 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 import orthanc
 
-from orthanc_ledger.assemble import BESIDE, ENTRANCE, Node
 from orthanc_ledger.errors import ConfigError, CustodyError, DataError, OrthancAway
 from orthanc_ledger.plugin import beside
 from orthanc_ledger.plugin.beside import Beside
@@ -108,13 +106,13 @@ class Moves:
         self,
         research: Research,
         node: Beside,
-        entrance: Path,
+        loopback: Callable[[], Loopback],
         modalities: Callable[[], Mapping[str, Mapping[str, Any]]],
         same: Callable[[str, str], bool],
     ) -> None:
         self._research = research
         self._node = node
-        self._entrance = entrance
+        self._loopback = loopback
         self._modalities = modalities
         self._same = same
 
@@ -152,7 +150,7 @@ class Moves:
 
     def _by_orthanc(self, modality: str, asker: str, asked: Mapping[str, Any]) -> Sending:
         _, kind, keyword = _LEVELS[asked["Level"]]
-        loopback = Loopback(self._entrance)
+        loopback = self._loopback()
         find: Callable[[str], list[str]] = partial(loopback.find, kind=kind)
         if kind == "Study" and asked["AccessionNumber"]:  # goes before the UID, as Orthanc has it
             keyword, find = "AccessionNumber", loopback.numbered
@@ -186,7 +184,9 @@ class _Driver:
             LOGGER.warning("a move could not be ended: %s", error)
 
 
-def register(whole: Mapping[str, Any], settings: Settings, node: Node, research: Research) -> None:
+def register(
+    whole: Mapping[str, Any], settings: Settings, research: Research, node: Beside, loopback: Callable[[], Loopback]
+) -> None:
     """Answer C-MOVE, where the settings or this Orthanc have it so.
 
     Raises ConfigError for "DicomAlwaysAllowMove" where C-MOVE is not answered here.
@@ -201,11 +201,11 @@ def register(whole: Mapping[str, Any], settings: Settings, node: Node, research:
             )
         return
     _advise(whole)
-    data_dir, strict = node.config.data_dir, whole.get("StrictAetComparison", False)
+    strict = whole.get("StrictAetComparison", False)
     moves = Moves(
         research,
-        Beside(data_dir / BESIDE),
-        data_dir / ENTRANCE,
+        node,
+        loopback,
         lambda: json.loads(orthanc.RestApiGet("/modalities?expand")),
         lambda one, other: one == other or (not strict and one.upper() == other.upper()),
     )

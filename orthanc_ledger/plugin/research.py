@@ -15,7 +15,9 @@ Place = tuple[str, str, int]
 
 
 class Research:
-    """The node's research peers. AE titles are compared without regard to case, as Orthanc does."""
+    """The node's research peers; ``destinations`` are those that it can send to. AE titles are compared without regard
+    to case, as Orthanc does.
+    """
 
     def __init__(self, peers: Sequence[Peer]) -> None:
         self._by_title = {peer.ae_title.upper(): peer for peer in peers}
@@ -23,6 +25,7 @@ class Research:
         self._places = {(_machine(peer.host), peer.port) for peer in research if peer.host}
         hosts = {host for peer in research for host in (peer.host, *peer.hosts) if host}
         self._machines = {machine for machine in map(_machine, hosts) if not _is_here(machine)}
+        self.peers = tuple(research)
         self.destinations = tuple(peer for peer in research if peer.host)
 
     def peer(self, title: str) -> Peer | None:
