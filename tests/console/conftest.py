@@ -7,6 +7,8 @@ import pytest
 from gate_world import World, make_world
 
 from orthanc_ledger.config import Console
+from tests.browser import chromium as chromium
+from tests.browser import pages as pages
 from tests.console.world import Desk, custodian_of, opened
 
 
