@@ -33,9 +33,8 @@ class Entrance:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What each request has to carry (RFC 7617, in UTF-8)."""
-        credentials = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
-        return {"Authorization": f"Basic {credentials}", SECRET_HEADER: self.secret}
+        """What each request has to carry."""
+        return {"Authorization": credentials(self.user, self.password), SECRET_HEADER: self.secret}
 
     def connection(self, timeout_s: float) -> HTTPConnection:
         """A connection, made with the first request. Raises ConfigError when the certificate cannot be read."""
@@ -43,6 +42,11 @@ class Entrance:
         if self.certificate is None:
             return HTTPConnection(str(place.hostname), place.port, timeout=timeout_s)
         return HTTPSConnection(str(place.hostname), place.port, timeout=timeout_s, context=_pinned(self.certificate))
+
+
+def credentials(user: str, password: str) -> str:
+    """The header Authorization of a user (RFC 7617 2, in UTF-8)."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 def keep(path: Path, entrance: Entrance) -> None:

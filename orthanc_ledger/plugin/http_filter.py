@@ -1,5 +1,6 @@
 """The HTTP filter: Orthanc asks here, once it has found user and password right, about each request that it would
-answer; its pages, WebDAV and what other plugins serve are among them.
+answer; its pages, WebDAV and what other plugins serve are among them. Headers are named in lower case; of one that
+stands twice Orthanc looks at the first, and gives it on.
 """
 
 import logging
@@ -14,10 +15,10 @@ from typing import Any
 import orthanc
 
 from orthanc_ledger.assemble import ENTRANCE, Node
-from orthanc_ledger.entrance import SECRET_HEADER, Entrance, keep
+from orthanc_ledger.entrance import SECRET_HEADER, Entrance, credentials, keep
 from orthanc_ledger.errors import SpoolFull
 from orthanc_ledger.plugin import request
-from orthanc_ledger.plugin.access import Access, user_of
+from orthanc_ledger.plugin.access import Access
 from orthanc_ledger.plugin.settings import Settings
 from orthanc_ledger.plugin.uploads import is_upload
 from orthanc_ledger.spool import Spool
@@ -61,11 +62,12 @@ def register(whole: Mapping[str, Any], settings: Settings, node: Node, permits: 
     """Keep how the node gets in, and have Orthanc ask here. ``permits``: whether staff may have a method and URI
     answered, as far as it can be told from these. Raises OSError.
     """
-    access, denials = Access(settings.staff, settings.user, secrets.token_hex(32)), Denials()
+    users = {user: credentials(user, password) for user, password in whole["RegisteredUsers"].items()}
+    access, denials = Access(users, settings.staff, settings.user, secrets.token_hex(32)), Denials()
     keep(node.config.data_dir / ENTRANCE, _entrance(whole, access))
 
     def admits(uri: str, *, method: int, ip: str, headers: Mapping[str, str], **_: object) -> bool:
-        user, name = user_of(headers), _METHODS.get(int(method), str(method))
+        user, name = access.user(headers.get("authorization", "")), _METHODS.get(int(method), str(method))
         if not access.admits(user, ip, headers.get(SECRET_HEADER.lower(), "")):
             denials.note(user, name, uri)
             return False
