@@ -157,9 +157,15 @@ class LiveNode:
 
     def approve(self, study_uid: str, ae_title: str = "RESEARCH1", organisation: str = "ResearchMSP") -> str:
         """Register and confirm the node, ask for the study, approve as owner and custodian; the request's id."""
-        tokens = self.folder / "tokens.json"
         self.command("nodes", "register", ae_title, *self._as("research"))
         self.command("nodes", "confirm", organisation, ae_title, *self._as("custodian"))
+        return self.request_and_approve(study_uid, ae_title, organisation)
+
+    def request_and_approve(
+        self, study_uid: str, ae_title: str = "RESEARCH1", organisation: str = "ResearchMSP"
+    ) -> str:
+        """As `approve`, for a node that is confirmed."""
+        tokens = self.folder / "tokens.json"
         self.command("studies", "--study", study_uid, "--tokens", tokens, "--for", organisation)
         words = ["--studies", tokens, "--node", ae_title, "--duo", "DUO:0000042", *self._as("research")]
         request = self.rows("request", *words)[0]["id"]

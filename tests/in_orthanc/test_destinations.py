@@ -1,5 +1,6 @@
 """Orthanc has no way of its own to research: not in its lists, not over HTTP, not by scripts, not by jobs of before."""
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,14 @@ def test_entries_are_read_in_both_forms_that_orthanc_takes() -> None:
     assert modality_place(["A"]) == modality_place({"AET": "A"}) == ("A", "", 0)
     assert server_url(["http://h/", "user", "password"]) == server_url({"Url": "http://h/"}) == "http://h/"
     assert server_url([]) == server_url({}) == ""
+
+
+OPEN = {"DicomAlwaysAllowMove": True}
+
+
+def test_anybody_may_ask_for_a_move_only_where_the_plugin_answers(hospital: Hospitals) -> None:
+    made = hospital({"Move": False}, OPEN, {"peers": [peer(104)]})
+    assert '"DicomAlwaysAllowMove": expected false' in made.orthanc.refused()
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
@@ -235,24 +244,44 @@ def test_neither_a_script_nor_a_job_of_before_sends_to_research(
     clinical = {"DicomModalities": {"MRI1": ["MRI1", HERE, NOWHERE]}}
     made = hospital({"Serve": False}, clinical, {"peers": [peer(lab.port)]}).orthanc
     files = sorted((samples_dir / "siemens-skyra").rglob("*.dcm"))
-    before = {"DicomModalities": clinical["DicomModalities"] | {"lab": ["RESEARCH1", HERE, lab.port]}}
+    listed = clinical["DicomModalities"] | {"lab": ["RESEARCH1", HERE, lab.port]}
+    before = {"DicomModalities": listed, "ConcurrentJobs": 1}
     plain = LiveOrthanc(made.version, made.folder, made.http_port, made.dicom_port, settings=before)
     plain.start()
     store(plain, files[:1])
     asked = {"Resources": plain.call("GET", "/instances").json(), "Synchronous": False}
-    job = "/jobs/" + plain.call("POST", "/modalities/lab/store", asked).json()["ID"]
-    wait_until(lambda: plain.call("GET", job).json()["State"] == "Failure", WAIT_S, "nobody listens")
-    assert plain.stop() == 0
-    (made.folder / "send.lua").write_text(LUA)
-    made.settings = clinical | {"LuaScripts": [str(made.folder / "send.lua")]}
+    failed = begun(plain, asked)
+    wait_until(lambda: state(plain, failed) == "Failure", WAIT_S, "nobody listens")
     with lab.listening():
+        go_on = threading.Event()
+        lab.fresh(each=lambda _: go_on.wait(WAIT_S))
+        first, waiting = begun(plain, asked), begun(plain, asked)
+        assert plain.call("POST", f"{waiting}/pause", "").status == 200
+        go_on.set()
+        wait_until(lambda: state(plain, first) == "Success", WAIT_S, "the first has sent")
+        assert plain.stop() == 0
+        lab.fresh()
+        (made.folder / "send.lua").write_text(LUA)
+        made.settings = clinical | {"LuaScripts": [str(made.folder / "send.lua")]}
         made.start()
-        assert made.call("GET", job).json()["Content"]["RemoteAet"] == "RESEARCH1"
-        assert made.call("POST", f"{job}/resubmit", "").status == 403
+        for job in (failed, first, waiting):
+            assert made.call("GET", job).json()["Content"]["RemoteAet"] == "RESEARCH1"
+            assert made.call("POST", f"{job}/resubmit", "").status == 403
+            assert made.call("POST", f"{job}/resume", "").status == 403
+        wait_until(lambda: state(made, waiting) == "Failure", WAIT_S, "what waited is cancelled")
         store(made, files[1:])
         wait_until(lambda: "No modality with symbolic name" in said_by(made), WAIT_S, "the script has tried")
         assert made.stop() == 0
     assert lab.callers == []
+
+
+def begun(orthanc: LiveOrthanc, asked: dict[str, Any]) -> str:
+    """The address of a new job that sends to the modality `lab`."""
+    return "/jobs/" + str(orthanc.call("POST", "/modalities/lab/store", asked).json()["ID"])
+
+
+def state(orthanc: LiveOrthanc, job: str) -> str:
+    return str(orthanc.call("GET", job).json()["State"])
 
 
 def said_by(orthanc: LiveOrthanc) -> str:

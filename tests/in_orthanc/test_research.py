@@ -3,13 +3,16 @@
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import wait_until
 
+from orthanc_ledger.assemble import BESIDE
 from tests.in_orthanc.house import House, open_house, uid, uids
-from tests.in_orthanc.live import VERSIONS
+from tests.in_orthanc.live import VERSIONS, Answer
 from tests.in_orthanc.moving import WAIT_S
+from tests.test_outage import away
 
 SUCCESS, WARNING, REFUSED, CANCELLED = 0x0000, 0xB000, 0xC000, 0xFE00
 
@@ -98,3 +101,104 @@ def test_a_cancelled_move_ends_the_nodes_sending(house: House) -> None:
     over.set()
     assert responses[-1][0] == CANCELLED
     assert len(lab.arrived) < len(house.approved)
+
+
+def sent(house: House, asked: Any, title: str = "RESEARCH1") -> Answer:
+    """What staff are answered who send something from Orthanc to research, with nothing arrived before."""
+    house.fresh()
+    return house.hospital.orthanc.call("POST", f"/modalities/{title}/store", asked)
+
+
+def ids(house: House, kind: str, *paths: Path) -> list[str]:
+    """Orthanc's ids of what files belong to."""
+    keyword = {
+        "Patient": "PatientID",
+        "Study": "StudyInstanceUID",
+        "Series": "SeriesInstanceUID",
+        "Instance": "SOPInstanceUID",
+    }
+    values = dict.fromkeys(uid(path, keyword[kind]) for path in paths)
+    rows = [house.hospital.orthanc.call("POST", "/tools/lookup", value).json() for value in values]
+    return [row["ID"] for found in rows for row in found if row["Type"] == kind]
+
+
+@pytest.mark.parametrize("kind", ["Study", "Series", "Instance"])
+def test_staff_send_what_is_approved_through_the_node(house: House, kind: str) -> None:
+    named = ids(house, kind, *house.approved)
+    answer = sent(house, {"Resources": named, "Synchronous": False})
+    assert answer.status == 200
+    count = len(house.approved)
+    assert [answer.json()[f"{kind}InstancesCount"] for kind in ("", "Failed")] == [count, 0]
+    assert (answer.json()["RemoteAet"], answer.json()["ParentResources"]) == ("RESEARCH1", named)
+    lab = house.research["RESEARCH1"]
+    assert set(lab.arrived) == house.left == uids(house.approved)
+    assert set(lab.originators) == {(None, None)}
+    assert set(lab.callers) == {"NODE"}
+
+
+def test_what_staff_send_goes_to_research_as_far_as_it_is_approved(house: House) -> None:
+    (patient,) = ids(house, "Patient", house.approved[0])
+    answer = sent(house, patient)
+    total = len(house.approved) + len(house.others)
+    assert answer.status == 500
+    assert f"{len(house.approved)} of {total} objects were sent" in answer.json()["Message"]
+    answer = sent(house, {"Resources": [patient], "Permissive": True})
+    assert (answer.status, answer.json()["FailedInstancesCount"]) == (200, len(house.others))
+    assert house.left == uids(house.approved)
+
+
+@pytest.mark.parametrize("kind", ["Study", "Series", "Instance"])
+def test_what_is_not_approved_staff_cannot_send(house: House, kind: str) -> None:
+    before = house.denials()
+    named = ids(house, kind, *house.others)
+    for asked in (named[0], {"Resources": named, "Permissive": True}):
+        answer = sent(house, asked)
+        assert (answer.status, "no approval" in answer.json()["Message"]) == (403, True)
+    for title in ("RESEARCH2", "FOREIGN1"):
+        assert sent(house, ids(house, "Study", house.approved[0])[0], title).status == 403
+    assert house.left == set()
+    assert not any(each.callers for each in house.research.values())
+    wait_until(lambda: house.denials() == before + 4, WAIT_S, "each refusal is on the ledger")
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ("", 400),
+        ("nonsense", 400),
+        ({"Resources": [7]}, 400),
+        ({}, 400),
+        ("00000000-00000000-00000000-00000000-00000000", 404),
+    ],
+)
+def test_what_staff_cannot_mean_is_told_as_orthanc_does(house: House, asked: Any, status: int) -> None:
+    assert sent(house, asked).status == status
+
+
+def test_a_changed_object_is_withheld_from_whoever_asks(house: House) -> None:
+    node = house.hospital.node
+    node.request_and_approve(uid(house.others[0]))
+    stored = sorted((node.config.parent / "data" / "objects").rglob("*"), key=lambda path: path.stat().st_size)[-1]
+    raw = bytearray(stored.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    stored.chmod(0o600)
+    stored.write_bytes(raw)
+    assert house.move("RESEARCH1", "RESEARCH1", uid(house.others[0]))[-1][0] == WARNING
+    assert len(house.left) == len(house.others) - 1
+    answer = sent(house, ids(house, "Study", house.others[0])[0])
+    assert (answer.status, "withheld: integrity" in answer.json()["Message"]) == (500, True)
+    assert len(house.left) == len(house.others) - 1
+
+
+def test_ledger_away_sends_nothing(house: House) -> None:
+    with away(house.hospital.node.config.parent / "data" / "ledger.db"):
+        assert_refused(house, house.move("RESEARCH1", "RESEARCH1", uid(house.approved[0])))
+        assert house.move("WARD", "WARD", uid(house.others[0]))[-1][0] == SUCCESS
+
+
+def test_without_the_nodes_processes_nothing_is_sent(house: House) -> None:
+    (house.hospital.node.config.parent / "data" / BESIDE).unlink()  # the last test: nobody is heard any more
+    assert_refused(house, house.move("RESEARCH1", "RESEARCH1", uid(house.approved[0])))
+    assert sent(house, ids(house, "Study", house.approved[0])[0]).status == 503
+    assert house.left == set()
+    assert house.move("WARD", "WARD", uid(house.others[0]))[-1][0] == SUCCESS
