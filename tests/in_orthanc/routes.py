@@ -103,14 +103,21 @@ def _registered(log: Path) -> Iterator[str]:
 
 
 def _matching(pattern: str, held: Held) -> Iterator[str]:
-    """Paths that a plugin's pattern fits: one for each of its words, without what may be left out."""
-    if words := re.search(r"\(([\w.]+(?:\|[\w.]+)+)\)", pattern):
-        for word in words[1].split("|"):
-            yield from _matching(pattern.replace(words[0], word, 1), held)
+    """Paths that a plugin's pattern fits: one for each of its words, with and without what may be left out."""
+    if found := re.search(r"\(([\w.]+(?:\|[\w.]+)*)\)|(\(/\.\*\)\?)", pattern):
+        for word in found[1].split("|") if found[1] else ("", "/store"):
+            yield from _matching(pattern.replace(found[0], word, 1), held)
         return
     uids = dict(zip(("studies", "series", "instances"), held.uids, strict=True))
-    values = {"servers": PEER, "frames": "1", **vars(held), **(uids if pattern.startswith("/dicom-web") else {})}
-    path = re.sub(r"\([^()]*\)[?*]", "", pattern)
+    values = {
+        "servers": PEER,
+        "modalities": VIEWER,
+        "peers": PEER,
+        "frames": "1",
+        **vars(held),
+        **(uids if pattern.startswith("/dicom-web") else {}),
+    }
+    path = pattern
     while group := re.search(r"(\w+)/\([^()]*\)", path):
         path = path.replace(group[0], f"{group[1]}/{values.get(group[1], 'index.html')}", 1)
     assert re.fullmatch(pattern, path), f"{path} does not fit {pattern}"
