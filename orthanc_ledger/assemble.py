@@ -271,15 +271,16 @@ class Node:
 
     def reconciler(self) -> Reconciler:
         """What keeps up with Orthanc."""
-        return Reconciler(self.orthanc, self.pacs, self._fetcher, self.outbox, self._is_withdrawn, system_clock)
+        return Reconciler(self.orthanc, self.pacs, self.fetcher, self.outbox, self._is_withdrawn, system_clock)
 
     def backfill(self, rests: bool) -> Backfill:
         """What takes in what Orthanc held before; ``rests``: as for `Backfill`."""
         lock = self.config.data_dir / _BACKFILL_LOCK
-        return Backfill(self.pacs, self._fetcher, self.spool, self.reconciler().compare, lock, rests)
+        return Backfill(self.pacs, self.fetcher, self.spool, self.reconciler().compare, lock, rests)
 
-    @property
-    def _fetcher(self) -> Fetcher:
+    @cached_property
+    def fetcher(self) -> Fetcher:
+        """What takes objects from Orthanc into the spool."""
         return Fetcher(self.orthanc, self.pacs, self.spool, self.keyring, self.config.ae_title)
 
     def _is_withdrawn(self, study_uid: str) -> bool:

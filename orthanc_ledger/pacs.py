@@ -20,7 +20,8 @@ How = Literal["modified", "anonymized"]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS place (
-    one INTEGER PRIMARY KEY CHECK (one = 1), installed INTEGER NOT NULL, sequence INTEGER, change TEXT,
+    one INTEGER PRIMARY KEY CHECK (one = 1), installed INTEGER NOT NULL, started INTEGER NOT NULL, sequence INTEGER,
+    change TEXT,
     compared INTEGER NOT NULL DEFAULT 0, doubted INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS objects (
     id TEXT PRIMARY KEY, study_uid TEXT NOT NULL, sop_uid TEXT NOT NULL, noted INTEGER NOT NULL, gone INTEGER,
@@ -52,13 +53,14 @@ class Untaken(NamedTuple):
 
 @dataclass(frozen=True)
 class Place:
-    """How far Orthanc's changes were read. ``installed``: the plugin's first start, seconds of UTC; ``sequence``: of
-    the last change read, None before the first look; ``change``: what that change was, None when Orthanc has none
-    there; ``compared``: when all that Orthanc holds was last compared; ``doubted``: whether something may have been
-    missed since.
+    """How far Orthanc's changes were read. ``installed``, ``started``: the plugin's first and last start, seconds of
+    UTC; ``sequence``: of the last change read, None before the first look; ``change``: what that change was, None when
+    Orthanc has none there; ``compared``: when all that Orthanc holds was last compared; ``doubted``: whether something
+    may have been missed since.
     """
 
     installed: int
+    started: int
     sequence: int | None = None
     change: str | None = None
     compared: int = 0
@@ -104,16 +106,24 @@ class Pacs:
 
     # How far it is known
 
-    def begin(self, sequence: int | None = None, change: str | None = None) -> None:
-        """Keep that the plugin is there from now on, and Orthanc's last change before; what is kept already stays."""
+    def start(self) -> None:
+        """Keep that the plugin starts, and when it did first."""
+        now = self._clock()
         with self._db.write() as db:
-            db.execute("INSERT OR IGNORE INTO place (one, installed) VALUES (1, ?)", (self._clock(),))
+            sql = (
+                "INSERT INTO place (one, installed, started) VALUES (1, ?1, ?1) ON CONFLICT DO UPDATE SET started = ?1"
+            )
+            db.execute(sql, (now,))
+
+    def begin(self, sequence: int, change: str | None) -> None:
+        """Keep Orthanc's last change before the plugin, unless a place is kept already."""
+        with self._db.write() as db:
             db.execute("UPDATE place SET sequence = ?, change = ? WHERE sequence IS NULL", (sequence, change))
 
     def place(self) -> Place:
         """How far Orthanc's changes were read."""
-        rows = self._db.rows("SELECT installed, sequence, change, compared, doubted FROM place")
-        return Place(*rows[0]) if rows else Place(self._clock())
+        rows = self._db.rows("SELECT installed, started, sequence, change, compared, doubted FROM place")
+        return Place(*rows[0]) if rows else Place(self._clock(), self._clock())
 
     def go_on(self, sequence: int, change: str | None) -> None:
         """Read on behind this change."""
@@ -228,6 +238,7 @@ class Pacs:
             db.execute("DELETE FROM deleted WHERE id = ?", (each.id,))
             if id != each.id:
                 db.execute("DELETE FROM objects WHERE id = ?", (each.id,))
+                db.execute(f"INSERT OR IGNORE INTO objects ({OBJECT}) VALUES (?, ?, ?, ?)", each._replace(id=id))
             db.execute("UPDATE objects SET replaced = ? WHERE id = ?", (self._clock(), id))
 
     def replaced(self, sop_uid: str) -> int | None:

@@ -19,7 +19,7 @@ from orthanc_ledger.keyring import ERASED
 from orthanc_ledger.orthanc_rest import Change, Changes, Series
 from orthanc_ledger.outage import Outage
 from orthanc_ledger.outbox import MISSED, Outbox
-from orthanc_ledger.pacs import Derived, How, Pacs, Place
+from orthanc_ledger.pacs import Derived, How, Pacs
 from orthanc_ledger.pacs_comparison import Object
 
 LOGGER = logging.getLogger(__name__)
@@ -110,17 +110,17 @@ class Reconciler:
 
         ``wait`` is given seconds; what it returns as true ends the step. Raises OrthancAway, SpoolFull.
         """
-        is_missing = bool(self._outbox.standing(MISSED, MISSED))
+        has_missed = bool(self._outbox.standing(MISSED, MISSED))
         until, found = self._look(), dict[str, Fetched]()
         late = self.compare() if whole or self._is_comparison_due() else []
         if wait(self._settled_s):
             return Counter()
-        self._follow(until, found)
+        self._follow(until, has_missed, found)
         for id, origin in late:
             if id not in found and self._pacs.object(id) is None:
                 found[id] = self._fetcher.take(id, origin)
         self._look_after(self._pacs.to_look_after(self._clock() - int(self._settled_s)), were_deleted=True)
-        if is_missing:
+        if has_missed:
             self._outbox.settle(MISSED, kind=MISSED)
         counts = Counter(found.values())
         if counts[Fetched.TAKEN]:
@@ -186,23 +186,27 @@ class Reconciler:
         self._pacs.keep_earlier(set(unknown) - set(new), study_uid)
         return new
 
-    def _follow(self, until: int, found: dict[str, Fetched]) -> None:
-        """Read Orthanc's changes up to a number, and enter in ``found`` what became of objects."""
+    def _follow(self, until: int, has_missed: bool, found: dict[str, Fetched]) -> None:
+        """Read Orthanc's changes up to a number, and enter in ``found`` what became of objects. ``has_missed``: whether
+        a hook has failed.
+        """
         place = self._pacs.place()
         while (sequence := place.sequence or 0) < until:
             rows = [change for change in self._orthanc.changes(sequence, _CHANGES).rows if change.sequence <= until]
             for change in rows:
-                self._see(change, place, found)
+                if change.kind == "NewSeries":
+                    self._trace(change.id)
+                if change.kind == "NewInstance" and change.time >= place.installed:
+                    self._see(change, has_missed or change.time < place.started, found)
             self._pacs.go_on(*((rows[-1].sequence, rows[-1].name) if rows else (until, None)))
             place = self._pacs.place()
 
-    def _see(self, change: Change, place: Place, found: dict[str, Fetched]) -> None:
-        if change.kind == "NewSeries":
-            self._trace(change.id)
-        if change.kind != "NewInstance" or change.time < place.installed:
-            return
+    def _see(self, change: Change, may_be_missed: bool, found: dict[str, Fetched]) -> None:
+        """Take what is new. What is known may have been overwritten, or deleted and sent again, without its hook; only
+        then: what Orthanc has is not always what came ("IngestTranscoding"), and would be a conflict.
+        """
         known = self._pacs.object(change.id)
-        if known is None or known.noted < change.time:  # was it deleted, or overwritten, and its hook saw nothing?
+        if known is None or (may_be_missed and known.noted < change.time):
             found[change.id] = self._fetcher.take(change.id, RECONCILED, again=known is not None)
 
     def _trace(self, id: str) -> None:

@@ -173,6 +173,7 @@ class World:
 
     def install(self) -> None:
         """The plugin starts."""
+        self.pacs.start()
         latest = self.orthanc.last_change()
         self.pacs.begin(latest.last, latest.rows[0].name if latest.rows else None)
 

@@ -61,9 +61,18 @@ class TestWhatTheHooksMissed:
         world.hooked(slice_of(1))
         world.orthanc.now += 10
         world.orthanc.store(slice_of(1, PatientComments="corrected"))
+        world.orthanc.now += 10
+        world.install()  # it was not there
         assert world.step() == {Fetched.TAKEN: 1}
         assert len(world.node.spool.names(CONFLICTS)) == 1
         assert not world.step()
+
+    def test_what_its_hook_saw_and_is_still_to_be_noted_is_not_fetched_as_orthanc_made_it(self, world: World) -> None:
+        world.hooked(slice_of(1))
+        world.orthanc.now += 10
+        world.orthanc.store(slice_of(1, PatientComments="as transcoded"))
+        assert not world.step()
+        assert not world.orthanc.fetched
 
     def test_what_cannot_be_read_goes_to_quarantine(self, world: World) -> None:
         id = world.orthanc.store(slice_of(1))

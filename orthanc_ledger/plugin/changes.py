@@ -44,6 +44,7 @@ class Notes:
         self._pacs = pacs
         self._most = most
         self._waiting: deque[_Note] = deque()
+        self._is_started = False
         self._last: tuple[int, str | None] | None = None
         self._is_missing = False
         self._news, self._stopped = threading.Event(), threading.Event()
@@ -97,7 +98,9 @@ class Notes:
     def _write(self) -> None:
         self._news.clear()
         pacs = self._pacs()
-        pacs.begin()
+        if not self._is_started:
+            pacs.start()
+            self._is_started = True
         if self._last is not None:
             pacs.begin(*self._last)
             self._last = None
