@@ -16,7 +16,7 @@ from orthanc_ledger.entrance import SECRET_HEADER, Entrance, read
 from orthanc_ledger.ledger.identity import create_organisation, issue_server
 from orthanc_ledger.plugin.access import Access
 from tests.in_orthanc.conftest import Hospital, Hospitals, new_hospital
-from tests.in_orthanc.live import LEDGER, STAFF, STUDENT, USERS, VERSIONS, basic
+from tests.in_orthanc.live import LEDGER, STAFF, STUDENT, USERS, VERSIONS, LiveOrthanc, basic
 
 SECRET = "0f" * 32
 ANSWER_S = 20.0
@@ -193,17 +193,10 @@ def test_a_restart_makes_another_secret(house: Hospital) -> None:
 
 
 def test_a_second_orthanc_on_the_same_node_does_not_start_and_takes_nothing_from_the_first(
-    house: Hospital, tmp_path: Path, free_port: Callable[[], int]
+    house: Hospital, orthancs: Callable[..., LiveOrthanc]
 ) -> None:
-    kept = entrance(house)
-    second = type(house.orthanc)(
-        house.orthanc.version,
-        tmp_path,
-        free_port(),
-        free_port(),
-        ledger=house.orthanc.ledger,
-        shared=house.orthanc.shared,
-    )
+    kept, first = entrance(house), house.orthanc
+    second = orthancs(first.version, ledger=first.ledger, shared=first.shared)
     assert "another Orthanc runs with this node" in second.refused()
     assert entrance(house) == kept
 
