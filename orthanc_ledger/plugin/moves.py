@@ -7,25 +7,23 @@ refused is 0xC000; the first failure ends the move with 0xB000. Plugin 4.0 has n
 
 import json
 import logging
-import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import orthanc
 
 from orthanc_ledger.errors import ConfigError, CustodyError, DataError, OrthancAway
-from orthanc_ledger.plugin import beside
 from orthanc_ledger.plugin.beside import Beside
 from orthanc_ledger.plugin.lasting import lasting
 from orthanc_ledger.plugin.loopback import Loopback
 from orthanc_ledger.plugin.research import Research
+from orthanc_ledger.plugin.sending import JobSending, NodeSending, Sending
 from orthanc_ledger.plugin.settings import SECTION, Settings
 
 LOGGER = logging.getLogger(__name__)
 
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.005, 0.1  # between two looks at a job
 # Orthanc's word for a level -> DICOM's, what kind of resource that is, and its unique key.
 _LEVELS = {
     "PATIENT": ("PATIENT", "Patient", "PatientID"),
@@ -38,63 +36,6 @@ _LEAST_JOBS, _LEAST_HISTORY = 8, 10  # of Orthanc's jobs: at once; that have end
 
 class NotMoved(DataError):
     """Nothing is moved, or no more; the message says why."""
-
-
-class Sending(Protocol):
-    """A move that is going on. ``count``: how many objects it is about."""
-
-    count: int
-
-    def next(self) -> bool:
-        """Wait until one more was sent; False when no more will be."""
-
-    def close(self) -> None:
-        """Begin nothing more."""
-
-
-class NodeSending:
-    """What the node sends."""
-
-    def __init__(self, move: beside.Move) -> None:
-        self.count = self._left = move.count
-        self._move = move
-
-    def next(self) -> bool:
-        while self._left:
-            self._left -= 1
-            if self._move.next().sent:
-                return True
-        return False
-
-    def close(self) -> None:
-        self._move.close()
-
-
-class JobSending:
-    """What a job of Orthanc's sends, over one association."""
-
-    def __init__(self, loopback: Loopback, id: str) -> None:
-        self._loopback = loopback
-        self._id = id
-        self._job = loopback.job(id)
-        self._taken = 0
-        self.count = self._job.count
-
-    def next(self) -> bool:
-        self._taken += 1
-        pause_s = _FIRST_PAUSE_S
-        while self._job.sent < self._taken and not self._job.ended:
-            time.sleep(pause_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-            self._job = self._loopback.job(self._id)
-        return self._job.sent >= self._taken
-
-    def close(self) -> None:
-        try:
-            if not self._job.ended:
-                self._loopback.cancel(self._id)
-        finally:
-            self._loopback.close()
 
 
 class Moves:
@@ -120,14 +61,16 @@ class Moves:
         """Begin a move that was asked for by Orthanc's keys, up to the first object sent. Raises NotMoved."""
         asker, target = str(asked["OriginatorAET"]).strip(), str(asked["TargetAET"]).strip()
         try:
-            sending = self._begin(asker, target, asked)
-            if not sending.next():
-                sending.close()
-                raise NotMoved("nothing could be sent")
+            with ExitStack() as stack:
+                sending = self._begin(asker, target, asked)
+                stack.enter_context(closing(sending))
+                if not sending.next():
+                    raise NotMoved("nothing could be sent")
+                stack.pop_all()
+                return sending
         except CustodyError as error:
             LOGGER.warning("C-MOVE by %r to %r: %s", asker, target, error)
             raise NotMoved(f"C-MOVE: {error}") from None
-        return sending
 
     def _begin(self, asker: str, target: str, asked: Mapping[str, Any]) -> Sending:
         by, to = self._research.peer(asker), self._research.peer(target)
