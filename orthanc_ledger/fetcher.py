@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import BinaryIO, Protocol
 
-from orthanc_ledger.errors import SpoolFull
+from orthanc_ledger.errors import DataError, SpoolFull
 from orthanc_ledger.keyring import ERASED, Keyring
 from orthanc_ledger.pacs import Pacs
 from orthanc_ledger.part10 import read_part10
@@ -44,7 +44,7 @@ class Source(Protocol):
         """What Orthanc keeps about an instance."""
 
     def copy(self, id: str, sink: BinaryIO) -> bool:
-        """Write an instance's Part 10 file; False: it is gone."""
+        """Write an instance's Part 10 file; False: it is gone. Raises DataError when Orthanc cannot read it."""
 
 
 class Fetcher:
@@ -85,13 +85,13 @@ class Fetcher:
         self._spool.check_room()
         metadata = self._orthanc.metadata(id)
         with tempfile.TemporaryFile(dir=self._spool.folder / TEMPORARY) as file:
-            if metadata is None or not self._orthanc.copy(id, file):
-                return Fetched.GONE
-            size = file.tell()
-            file.flush()
             try:
+                if metadata is None or not self._orthanc.copy(id, file):
+                    return Fetched.GONE
+                size = file.tell()
+                file.flush()
                 self._spool.check_room(size)
-            except SpoolFull as error:
+            except (DataError, SpoolFull) as error:
                 self._spool.check_room()  # else it is the object that is too large, and stays so
                 return self._leave(id, study_uid, origin, str(error))
             if not size:

@@ -13,7 +13,7 @@ from time import strptime
 from typing import Any, BinaryIO, NamedTuple
 
 from orthanc_ledger import entrance
-from orthanc_ledger.errors import OrthancAway
+from orthanc_ledger.errors import DataError, OrthancAway
 
 TIMEOUT_S = 60.0
 """Without a byte from Orthanc for so long, it counts as away."""
@@ -131,13 +131,17 @@ class OrthancRest:
             return [row["ID"] for row in found if row["Type"] == kind]
 
     def copy(self, id: str, sink: BinaryIO) -> bool:
-        """Write an instance's Part 10 file; False when it is gone. Raises what the sink raises, too."""
-        answer = self._ask("GET", f"/instances/{id}/file")
+        """Write an instance's Part 10 file; False when it is gone. Raises DataError when Orthanc itself cannot read it,
+        and what the sink raises.
+        """
+        answer = self._ask("GET", f"/instances/{id}/file", None, http.client.INTERNAL_SERVER_ERROR)
         while data := self._read(answer, _COPIED_AT_ONCE):
             if answer.status == http.client.OK:
                 sink.write(data)
         if answer.length:
             raise OrthancAway(f"Orthanc: instance {id} broke off, {answer.length} bytes are missing")
+        if answer.status == http.client.INTERNAL_SERVER_ERROR:
+            raise DataError("Orthanc cannot read it: its log says why")
         return answer.status == http.client.OK
 
     def _changes(self, path: str) -> Changes:
@@ -159,9 +163,9 @@ class OrthancRest:
         with _as_expected():
             return json.loads(text) if answer.status == http.client.OK else None
 
-    def _ask(self, method: str, path: str, body: bytes | None = None) -> http.client.HTTPResponse:
-        """An answer, 200 or 404, to be read to its end. Asked a second time where a kept connection, or the way in, was
-        of before a restart of Orthanc.
+    def _ask(self, method: str, path: str, body: bytes | None = None, *more: int) -> http.client.HTTPResponse:
+        """An answer, 200, 404 or one of ``more``, to be read to its end. Asked a second time where a kept connection, or
+        the way in, was of before a restart of Orthanc.
         """
         kept = self._connection is not None
         try:
@@ -173,7 +177,7 @@ class OrthancRest:
         if answer.status in _REFUSED and kept:
             self.close()
             answer = self._sent(method, path, body)
-        if answer.status in (http.client.OK, http.client.NOT_FOUND):
+        if answer.status in (http.client.OK, http.client.NOT_FOUND, *more):
             return answer
         self.close()
         if answer.status in _REFUSED:

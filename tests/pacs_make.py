@@ -12,7 +12,7 @@ from node_make import make_node, part10, variant
 from pydicom.dataset import Dataset
 
 from orthanc_ledger.assemble import Node
-from orthanc_ledger.errors import OrthancAway
+from orthanc_ledger.errors import DataError, OrthancAway
 from orthanc_ledger.fetcher import Fetched, Fetcher
 from orthanc_ledger.orthanc_rest import Change, Changes, Series
 from orthanc_ledger.pacs import Pacs
@@ -46,7 +46,7 @@ class Stored:
 @dataclass
 class MemoryOrthanc:
     """Answers as Orthanc. ``now``: seconds of UTC; ``away``: it does not answer; ``fetched``: whose files were asked
-    for.
+    for; ``lost``: whose files it has no more.
     """
 
     now: int = INSTALLED
@@ -55,6 +55,7 @@ class MemoryOrthanc:
     log: list[Change] = field(default_factory=list)
     last: int = 0
     fetched: Counter[str] = field(default_factory=Counter)
+    lost: set[str] = field(default_factory=set)
 
     def store(self, ds: Dataset, **metadata: str) -> str:
         """Keep an object that came, in the place of one with its UIDs; its id."""
@@ -130,6 +131,8 @@ class MemoryOrthanc:
         self._answer()
         if id not in self.instances:
             return False
+        if id in self.lost:
+            raise DataError("Orthanc cannot read it")
         self.fetched[id] += 1
         sink.write(self.instances[id].content)
         return True

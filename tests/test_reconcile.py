@@ -336,6 +336,15 @@ class TestTrouble:
         assert not world.node.outbox.alarms()
         assert held(world) == {f"{STUDY}.1.1": "reconciled"}
 
+    def test_what_orthanc_cannot_read_keeps_nothing_else_from_being_taken(self, world: World) -> None:
+        ids = [world.orthanc.store(slice_of(number)) for number in (1, 2)]
+        world.orthanc.lost.add(ids[0])
+        assert world.step() == {Fetched.LEFT: 1, Fetched.TAKEN: 1}
+        assert [alarm.kind for alarm in world.node.outbox.alarms()] == [UNTAKEN]
+        world.deleted(ids[0])
+        world.step()
+        assert not world.node.outbox.alarms()
+
     def test_an_erased_study_is_not_brought_back(self, world: World) -> None:
         world.node.keyring.mark_erased(STUDY)
         world.orthanc.store(slice_of(1))
