@@ -6,7 +6,7 @@ var (
 	roles        = []string{"owner", "custodian", "research"}
 	releaseForms = []string{"identified", "deidentified"}
 	anchorKinds  = []string{"original", "derived"}
-	origins      = []string{"tls-modality", "addressed-ae", "rest-user", "stow", "backfill", "research"}
+	origins      = []string{"tls-modality", "addressed-ae", "rest-user", "stow", "reconciled", "backfill", "research"}
 	states       = []string{"open", "approved", "expired", "denied", "revoked"}
 
 	nodeRoles      = map[string][]string{"owner": {"modality", "clinical"}, "research": {"research"}}

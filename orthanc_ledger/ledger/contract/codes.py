@@ -4,7 +4,7 @@ ROLES = ("owner", "custodian", "research")
 NODE_ROLES = {"owner": ("modality", "clinical"), "research": ("research",)}
 RELEASE_FORMS = ("identified", "deidentified")
 ANCHOR_KINDS = ("original", "derived")
-ORIGINS = ("tls-modality", "addressed-ae", "rest-user", "stow", "backfill", "research")
+ORIGINS = ("tls-modality", "addressed-ae", "rest-user", "stow", "reconciled", "backfill", "research")
 
 DENIAL_REASONS = ("purpose", "consent", "ethics", "scope", "duplicate", "incomplete", "other")
 REVOCATION_REASONS = ("completed", "consent-withdrawn", "breach", "error", "other")

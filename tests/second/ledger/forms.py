@@ -10,7 +10,7 @@ from tests.second.ledger.cbor import Value
 Form = Callable[[Value], bool]
 
 ROLES = "owner custodian research"
-ORIGINS = "tls-modality addressed-ae rest-user stow backfill research"
+ORIGINS = "tls-modality addressed-ae rest-user stow reconciled backfill research"
 DUO = [f"DUO:00000{n:02d}" for n in (4, 6, 7, 11, 42, 12, 15, 16, *range(18, 23), *range(24, 30), *range(43, 47))]
 DENIALS = """no approval|approval expired|ledger unavailable|withheld: integrity|withdrawn|release form not available|\
 destination not permitted|spool full|not readable|uid mismatch|duplicate uid|bad identifier"""
@@ -247,7 +247,7 @@ POLICY: dict[str, Form] = {
     "require_stored": lambda value: type(value) is bool,
     "erase_grace_s": number(0, 365 * 86_400),
     "max_clock_skew_s": number(0, 86_400),
-    "excluded_origins": listed(words(*ORIGINS.split()), 0, 6),
+    "excluded_origins": listed(words(*ORIGINS.split()), 0, 7),
     "certificates": lambda value: (
         type(value) is dict
         and len(value) <= 256
