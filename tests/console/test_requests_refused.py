@@ -173,6 +173,8 @@ def test_one_address_does_not_take_all_connections(own: Desk) -> None:
     held = [socket.create_connection(("127.0.0.1", own.port), 20) for _ in range(server.EACH + 5)]
     try:
         assert [connection.recv(1) for connection in held[server.EACH :]] == [b""] * 5
+        held[0].sendall(f"GET /login HTTP/1.1\r\nHost: 127.0.0.1:{own.port}\r\n\r\n".encode())
+        assert held[0].recv(12) == b"HTTP/1.1 200", "who came first is served"
     finally:
         for connection in held:
             connection.close()

@@ -1,6 +1,7 @@
 """Staff find studies and see all that is known of one; what scanners wrote is text, whatever it says."""
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -29,18 +30,24 @@ HOSTILE = {
 }
 
 
+OURS = (
+    " html head meta title link body header nav ul ol li main h1 h2 div p footer a span strong code bdi time dl dt dd "
+    "form input button label table caption thead tbody tr th td "
+)
+"""Elements that these pages are made of."""
+
+
 class Markup(HTMLParser):
     """Counts what a browser would act on."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__()
-        self.scripts = self.handlers = self.styles = 0
+        self.foreign = self.handlers = 0
         self.feed(answer.html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.scripts += tag == "script"
-        self.styles += tag == "style" or any(name == "style" for name, _ in attrs)
-        self.handlers += any(name.startswith("on") for name, _ in attrs)
+        self.foreign += f" {tag} " not in OURS
+        self.handlers += any(name.startswith("on") or name == "style" for name, _ in attrs)
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +162,7 @@ def test_what_a_scanner_wrote_is_text(hostile: tuple[Client, dict[str, str]], na
     for answer in pages:
         assert answer.status == 200
         markup = Markup(answer)
-        assert (markup.scripts, markup.handlers, markup.styles) == (0, 0, 0)
+        assert (markup.foreign, markup.handlers) == (0, 0)
         assert not set(answer.html) & set("\u202e\u202c\u2066\u2069\u200b\ufeff\x00\x07\x1b\x7f\x85\r")
         assert len(answer.html) < 60_000
         assert "stolen" not in answer.headers.get("Set-Cookie", "")
@@ -196,14 +203,12 @@ def fill(path: Path, count: int) -> None:
 
 
 def test_pages_of_a_hundred_thousand_studies_follow_one_another(many: Client) -> None:
-    answer, seen = found(many, first="2003-01-01", last="2003-12-31"), 0
-    for _ in range(3):
-        uids = set(answer.html.split('href="/studies/')[1:])
-        assert len(uids) == PAGE
-        seen += len(uids)
+    answer, seen = found(many, first="2003-01-01", last="2003-12-31"), set[str]()
+    for number in range(1, 4):
+        seen |= set(re.findall(r'href="/studies/([0-9.]+)"', answer.html))
+        assert len(seen) == number * PAGE, "each page has others"
         after = answer.html.split('">Go on</a>')[0].rpartition('href="')[2].replace("&amp;", "&")
         answer = many.get(after)
-    assert seen == 3 * PAGE
 
 
 def test_of_a_hundred_thousand_studies_a_patients_are_found_by_name_and_id(many: Client) -> None:

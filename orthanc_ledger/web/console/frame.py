@@ -8,9 +8,11 @@ from orthanc_ledger.web.console.accounts import Role
 from orthanc_ledger.web.console.html import Element, document, foreign, h
 from orthanc_ledger.web.console.http import HTML, Response, address_of
 from orthanc_ledger.web.console.visit import Visit
-from orthanc_ledger.words import moment
+from orthanc_ledger.words import day, moment, spoken
 
 LANGUAGE = "en"
+_SHORT = 24
+"""Characters of an identifier that is not broken into lines."""
 STYLE, ICON = "/console.css", "/icon.svg"
 
 _HEAD = (
@@ -103,18 +105,18 @@ def badge(text: str, tone: Tone | str = Tone.NEUTRAL) -> Element:
 
 def time(seconds: int) -> Element:
     """A moment in UTC."""
-    text = moment(seconds)
-    return h("time", text.replace("T", " ").replace("+00:00", " UTC"), datetime=text)
+    return h("time", spoken(seconds), datetime=moment(seconds))
 
 
-def date(text: str) -> str:
-    """A DA value as ISO 8601 has it (PS3.5 6.2); anything else as it is."""
-    return f"{text[:4]}-{text[4:6]}-{text[6:]}" if len(text) == 8 and text.isdecimal() else text
+def date(text: str) -> Element:
+    """A DA value; anything else as it is."""
+    shown = day(text)
+    return foreign(text) if shown == text else h("time", shown, datetime=shown)
 
 
 def code(text: str) -> Element:
     """An identifier, whole: to be read and compared."""
-    return h("code", foreign(text))
+    return h("code", foreign(text), class_="long" if len(text) > _SHORT else None)
 
 
 def link(text: Any, path: str, **query: Any) -> Element:

@@ -104,8 +104,6 @@ def _sign(visit: Visit, names: Mapping[str, str]) -> Response:
     if not visit.account.fits(given.get("password", "")):
         visit.wrong.failed(visit.account.name)
         return _to_sign(visit, request, offer, name, "The password is wrong.")
-    if session.offers.pop(name, None) is None:  # the same form, sent twice at once
-        return _refused(visit, names["id"], _GONE)
     return _signed(visit, request, offer, name, given.get("passphrase", ""))
 
 
@@ -116,14 +114,13 @@ def _signed(visit: Visit, request: Request, offer: Offer, name: str, passphrase:
         committed = sign(visit.house, visit.account, passphrase, offer)
     except WrongPassphrase:
         visit.wrong.failed(visit.account.name)
-        visit.session.offers[name] = offer
         return _to_sign(visit, request, offer, name, "The passphrase does not open your key.")
     except ContractError as error:
         return _refused(visit, here, f"The ledger refused it: {error}.")
     except LedgerAway as error:
-        visit.session.offers[name] = offer
         problem = f"No answer from the ledger, it may count all the same: look at the request. {error}."
         return _to_sign(visit, request, offer, name, problem, 503)
+    visit.session.offers.pop(name, None)
     LOGGER.info("%s called %s of %s, %s", visit.account.name, offer.function, here, signer.assurance)
     where = f"on the ledger at {committed.position}, signed with {signer.assurance}"
     visit.session.said = f"The request is {_DONE[offer.function]} by {signer.organisation}: {where}."

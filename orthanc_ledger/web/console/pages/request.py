@@ -73,7 +73,7 @@ def _studies(visit: Visit, request: Request) -> Element | None:
         attributes = held.get(uid or "", {})
         name = foreign(attributes.get("StudyDescription") or uid or "not held here")
         shown = link(name, f"/studies/{uid}") if uid and visit.account.may("staff") else name
-        rows.append((shown, foreign(date(attributes.get("StudyDate", ""))), code(uid or ""), code(token.hex())))
+        rows.append((shown, date(attributes.get("StudyDate", "")), code(uid or ""), code(token.hex())))
     return table("Studies", ("Study", "Date", "Study Instance UID", "Token"), rows)
 
 

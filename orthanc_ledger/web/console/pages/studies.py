@@ -16,8 +16,8 @@ _ASKED = (
     ("patient_id", "Patient ID", "text"),
     ("patient_name", "Patient name", "text"),
     ("accession", "Accession number", "text"),
-    ("first", "Study date from", "date"),
-    ("last", "to", "date"),
+    ("first", "Study date, from", "date"),
+    ("last", "Study date, to", "date"),
     ("study", "Study Instance UID", "text"),
 )
 
@@ -53,7 +53,7 @@ def _lines(found: Found, states: Mapping[str, State]) -> Iterator[tuple[Element,
         yield (
             foreign(row["PatientName"] or _NOT_SAID),
             foreign(row["PatientID"]),
-            foreign(date(row["StudyDate"])),
+            date(row["StudyDate"]),
             link(foreign(row["StudyDescription"] or uid), f"/studies/{uid}"),
             foreign(row["AccessionNumber"]),
             badge(state, TONES[state]),

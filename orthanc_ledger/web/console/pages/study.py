@@ -15,7 +15,6 @@ from orthanc_ledger.web.console.visit import Visit, route
 _MOST_EVENTS = 200
 _SHOWN = (
     ("Patient ID", "PatientID"),
-    ("Birth date", "PatientBirthDate"),
     ("Sex", "PatientSex"),
     ("Accession number", "AccessionNumber"),
     ("Referring physician", "ReferringPhysicianName"),
@@ -35,8 +34,9 @@ def _study(visit: Visit, names: Mapping[str, str]) -> Response:
         facts(
             [
                 ("Patient", foreign(attributes["PatientName"]) if attributes.get("PatientName") else None),
+                ("Birth date", _date(attributes.get("PatientBirthDate"))),
                 *((label, _text(attributes.get(keyword))) for label, keyword in _SHOWN),
-                ("Study date", _text(date(attributes.get("StudyDate", "")))),
+                ("Study date", _date(attributes.get("StudyDate"))),
                 ("Study Instance UID", code(uid)),
                 ("Objects", _counts(known)),
                 ("Last check", _last_check(known)),
@@ -53,7 +53,7 @@ def _study(visit: Visit, names: Mapping[str, str]) -> Response:
 
 def _state(known: Provenance) -> Element:
     since = (" since ", time(known.since)) if known.since is not None else None
-    return h("p", badge(known.state, known.tone), since, ". ", MEANING[known.state])
+    return h("p", badge(known.state, known.tone), since, ". ", MEANING[known.state], class_="state")
 
 
 def _counts(known: Provenance) -> str:
@@ -162,8 +162,8 @@ def _timeline(events: list[Event]) -> Any:
             time(each.time),
             h("strong", each.what),
             f" by {each.who}" if each.who else None,
-            (": ", foreign(each.detail)) if each.detail else None,
-            (" (ledger position ", code(str(each.position)), ")") if each.position is not None else None,
+            (", ledger position ", code(str(each.position))) if each.position is not None else None,
+            h("div", foreign(each.detail)) if each.detail else None,
             class_=each.tone,
         )
         for each in latest
@@ -197,6 +197,10 @@ def _objects(visit: Visit, names: Mapping[str, str]) -> Response:
 def _number(series: Row) -> tuple[bool, int, str]:
     text = series["SeriesNumber"].strip()
     return (not text.isdecimal(), int(text) if text.isdecimal() and len(text) < 13 else 0, text)
+
+
+def _date(text: str | None) -> Element | None:
+    return date(text) if text else None
 
 
 def _text(text: str | None) -> Element | None:
