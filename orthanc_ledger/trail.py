@@ -9,7 +9,7 @@ from orthanc_ledger.code_labels import code_label
 from orthanc_ledger.duo import label
 from orthanc_ledger.ledger import Ledger, all_rows
 from orthanc_ledger.provenance import Event, Released, Tone
-from orthanc_ledger.words import counted, moment
+from orthanc_ledger.words import counted, spoken
 
 Row = Mapping[str, Any]
 
@@ -139,7 +139,7 @@ class Trail:
             case "RequestAccess":
                 return [_node_of(args), _purposes_of(args)]
             case "Approve":
-                return [_node_of(self._requests[args["id"]]), f"until {moment(args['until'])}"]
+                return [_node_of(self._requests[args["id"]]), f"until {spoken(args['until'])}"]
             case "Deny" | "Revoke":
                 return [_node_of(self._requests[args["id"]]), code_label(function, args["reason"])]
             case "LogRelease":

@@ -15,6 +15,7 @@ from orthanc_ledger.errors import ServiceAway
 from orthanc_ledger.plugin.beside import Beside
 from orthanc_ledger.plugin.lasting import lasting
 from orthanc_ledger.plugin.settings import Settings
+from orthanc_ledger.words import day
 
 _RESOURCE = "/ledger/(studies|series|instances)/([0-9a-f-]{44})"
 _LEVELS = {"studies": "study", "series": "series", "instances": "instance"}
@@ -108,7 +109,8 @@ def _get(uri: str) -> Any:
 
 def _title(study: Mapping[str, Any]) -> str:
     tags = {**study["PatientMainDicomTags"], **study["MainDicomTags"]}
-    return ", ".join(tags[name] for name in _TITLE if tags.get(name))
+    told = {**tags, "StudyDate": day(tags.get("StudyDate", ""))}
+    return ", ".join(told[name] for name in _TITLE if told.get(name))
 
 
 def _is_get(output: orthanc.RestOutput, request: Mapping[str, Any]) -> bool:

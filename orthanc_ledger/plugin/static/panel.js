@@ -164,7 +164,7 @@ const ledgerPanel = (() => {
         "",
         make("td", "", when(each.time)),
         make("td", "", each.what),
-        make("td", "", each.detail),
+        make("td", "ledger-detail", each.detail),
         make("td", "", each.who),
         make("td", "", each.position === null ? "" : String(each.position)),
       ),
