@@ -164,8 +164,8 @@ class OrthancRest:
             return json.loads(text) if answer.status == http.client.OK else None
 
     def _ask(self, method: str, path: str, body: bytes | None = None, *more: int) -> http.client.HTTPResponse:
-        """An answer, 200, 404 or one of ``more``, to be read to its end. Asked a second time where a kept connection, or
-        the way in, was of before a restart of Orthanc.
+        """An answer, 200, 404 or one of ``more``, to be read to its end. Asked a second time where a kept connection,
+        or the way in, was of before a restart of Orthanc.
         """
         kept = self._connection is not None
         try:

@@ -1,7 +1,7 @@
 """The plugin's notes of what Orthanc stores and deletes: none is lost or written in another order, no hook waits."""
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import pytest
 from conftest import wait_until
 
 from orthanc_ledger.pacs import Pacs
+from orthanc_ledger.plugin import notes as plugin_notes
 from orthanc_ledger.plugin.notes import Notes
 
 NOW, WAIT_S = 1_800_000_000, 20.0
@@ -69,22 +70,21 @@ def test_what_cannot_be_written_now_is_written_later(pacs: Pacs) -> None:
     assert [each.id for each in pacs.to_look_after(NOW)] == ["first"]
 
 
-def test_what_fails_in_the_middle_keeps_its_order(pacs: Pacs, monkeypatch: pytest.MonkeyPatch) -> None:
-    deleted = pacs.deleted
-    faults = iter([sqlite3.OperationalError("disk full")])
+def test_what_failed_is_written_before_what_came_behind_it(pacs: Pacs, monkeypatch: pytest.MonkeyPatch) -> None:
+    note, faults = pacs.note, iter([sqlite3.OperationalError("disk full")])
 
-    def failing(ids: Iterator[str]) -> None:
+    def failing(seen: Iterable[tuple[str, str, str]]) -> None:
         for fault in faults:
             raise fault
-        deleted(ids)
+        note(seen)
 
-    monkeypatch.setattr(pacs, "deleted", failing)
+    monkeypatch.setattr(pacs, "note", failing)
+    monkeypatch.setattr(plugin_notes, "_AT_ONCE", 1)
     notes = Notes(lambda: pacs, retry_s=0.0)
     notes.stored("first", STUDY, f"{STUDY}.1")
     notes.deleted("first")
-    notes.stored("second", STUDY, f"{STUDY}.2")
     with running(notes):
-        wait_until(lambda: pacs.object("second"), WAIT_S, "all is noted")
+        wait_until(lambda: pacs.to_look_after(NOW), WAIT_S, "all is noted")
     assert [each.id for each in pacs.to_look_after(NOW)] == ["first"]
 
 
