@@ -61,6 +61,7 @@ class PlainScu:
         abstract_syntaxes: Sequence[str],
         storage: str | None = None,
         timeout_s: float = 30,
+        called: str = "NODE",
     ) -> None:
         """``storage``: the SOP class that is received by C-GET. Raises OSError."""
         contexts = [*abstract_syntaxes, *([storage] if storage else [])]
@@ -69,10 +70,11 @@ class PlainScu:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout_s)
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._socket.sendall(_associate_rq(calling, self._contexts, storage))
+            self._socket.sendall(_associate_rq(calling, called, self._contexts, storage))
             kind, content = self._pdu()
             if kind != _ASSOCIATE_AC:
                 raise ConnectionRefusedError(f"expected A-ASSOCIATE-AC, got PDU {kind}: {content[:4].hex()}")
+            self._most = _taken(content)
         except BaseException:
             self._socket.close()
             raise
@@ -144,8 +146,9 @@ class PlainScu:
         elements = b"".join(
             struct.pack("<HHL", 0, element, len(value)) + value for element, value in sorted(command.items())
         )
-        pdus = _p_data(context_id, struct.pack("<HHLL", 0, 0, 4, len(elements)) + elements, _COMMAND)
-        self._socket.sendall(pdus if data is None else pdus + _p_data(context_id, data, 0))
+        group = struct.pack("<HHLL", 0, 0, 4, len(elements)) + elements
+        pdus = _p_data(context_id, group, _COMMAND, self._most)
+        self._socket.sendall(pdus if data is None else pdus + _p_data(context_id, data, 0, self._most))
 
     def _receive(self) -> _Message:
         """The next message, whole."""
@@ -177,7 +180,7 @@ class PlainScu:
         return b"".join(chunks)
 
 
-def _associate_rq(calling: str, contexts: Mapping[str, int], storage: str | None) -> bytes:
+def _associate_rq(calling: str, called: str, contexts: Mapping[str, int], storage: str | None) -> bytes:
     items = _item(0x10, _APPLICATION_CONTEXT)
     for abstract_syntax, context_id in contexts.items():
         syntaxes = _item(0x30, abstract_syntax.encode()) + _item(0x40, EXPLICIT.encode())
@@ -185,9 +188,8 @@ def _associate_rq(calling: str, contexts: Mapping[str, int], storage: str | None
     user = _item(0x51, struct.pack(">L", _MAXIMUM_PDU)) + _item(0x52, b"1.2.826.0.1.3680043.10.9")
     if storage:  # SCP/SCU Role Selection (PS3.7 D.3.3.4)
         user += _item(0x54, struct.pack(">H", len(storage)) + storage.encode() + b"\0\1")
-    content = (
-        struct.pack(">HH16s16s32x", 1, 0, b"NODE".ljust(16), calling.encode().ljust(16)) + items + _item(0x50, user)
-    )
+    titles = (title.encode().ljust(16) for title in (called, calling))
+    content = struct.pack(">HH16s16s32x", 1, 0, *titles) + items + _item(0x50, user)
     return struct.pack(">BBL", 1, 0, len(content)) + content
 
 
@@ -195,9 +197,15 @@ def _item(kind: int, content: bytes) -> bytes:
     return struct.pack(">BBH", kind, 0, len(content)) + content
 
 
-def _p_data(context_id: int, content: bytes, header: int) -> bytes:
+def _taken(accepted: bytes) -> int:
+    """The bytes of a PDU that the acceptor takes: the Maximum Length Sub-Item of its A-ASSOCIATE-AC (PS3.8 D.1.1)."""
+    start = accepted.index(b"\x51\0\0\4") + 4
+    return min(_MAXIMUM_PDU, int.from_bytes(accepted[start : start + 4], "big") or _MAXIMUM_PDU)
+
+
+def _p_data(context_id: int, content: bytes, header: int, pdu: int) -> bytes:
     """The P-DATA-TF PDUs of a command set or data set, of one PDV each."""
-    most, pdus = _MAXIMUM_PDU - 6, []
+    most, pdus = pdu - 6, []
     for start in range(0, len(content), most):
         value = content[start : start + most]
         last = _LAST if start + most >= len(content) else 0

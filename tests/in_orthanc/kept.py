@@ -1,5 +1,7 @@
 """Objects that are sent to an Orthanc, and what the node behind it keeps of them."""
 
+import contextlib
+import hashlib
 import io
 import subprocess
 import uuid
@@ -10,10 +12,9 @@ from typing import Any
 
 import dicom_make
 from conftest import wait_until
+from plain_scu import PlainScu
 from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
-from pynetdicom import AE
-from pynetdicom.presentation import build_context
 
 from orthanc_ledger.arrival import Arrival, read_head
 from orthanc_ledger.assemble import Node
@@ -81,18 +82,14 @@ def send(
 
 def store(orthanc: LiveOrthanc, scans: Sequence[Scan], aet: str = "MRI1") -> list[int]:
     """C-STORE them over one association; the statuses that were answered, fewer when it ended before."""
+    answered: list[int] = []
     opened = [open_instance(io.BytesIO(each.content)) for each in scans]
-    contexts = {(each.sop_class_uid, each.transfer_syntax_uid) for each in opened}
-    ae = AE(aet)
-    ae.requested_contexts = [build_context(sop_class, [syntax]) for sop_class, syntax in sorted(contexts)]
-    assoc = ae.associate("127.0.0.1", orthanc.dicom_port, ae_title=AE_TITLE)
-    answered = []
-    for each in scans:
-        if assoc.is_established:
-            status = assoc.send_c_store(dcmread(io.BytesIO(each.content))).get("Status")
-            answered += [] if status is None else [status]
-    if assoc.is_established:
-        assoc.release()
+    with contextlib.suppress(OSError):
+        classes = sorted({each.sop_class_uid for each in opened})
+        with PlainScu(orthanc.dicom_port, aet, classes, called=AE_TITLE) as scu:
+            for each in opened:
+                data_set = each.reader.read(each.data_set_offset, each.reader.size - each.data_set_offset)
+                answered.append(scu.store(each.sop_class_uid, each.sop_instance_uid, data_set))
     return answered
 
 
@@ -126,6 +123,10 @@ class Kept:
     def claim(self, sop_uid: str) -> str:
         """The name of a UID in the spool."""
         return claim_name(self.node.keyring.k_lookup, sop_uid)
+
+    def holds(self, each: Scan) -> bool:
+        """Whether the spool or the index has an object as it was sent."""
+        return self.node.spool.holder(each.sop_uid) == hashlib.sha256(data_set_of(each.content)).digest()
 
     def conflicts(self, sop_uid: str) -> list[Arrival]:
         """How what lies in the conflict queue under a UID came."""

@@ -180,7 +180,8 @@ class LiveOrthanc:
             f"mount --rbind /dev {system}/dev",
             f"mount -t tmpfs tmpfs {system}/tmp",
         ]
-        environment = f"PYTHONPATH={packages_313}:{ROOT} TCP_NODELAY=1 PYTHONDONTWRITEBYTECODE=1"
+        compiled = f"PYTHONPYCACHEPREFIX={packages_313}/__pycache__ PYTHONDONTWRITEBYTECODE="  # once, not at each start
+        environment = f"PYTHONPATH={packages_313}:{ROOT} TCP_NODELAY=1 {compiled}"
         run = f"exec chroot {system} /usr/bin/env {environment} {' '.join(_sbin(words))}"
         return ["unshare", "--mount", "--propagation", "private", "sh", "-ec", "; ".join([*mounts, *binds, run])]
 

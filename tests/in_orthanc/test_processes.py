@@ -4,11 +4,15 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from conftest import wait_until
 
 from tests.in_orthanc.conftest import Hospital, Hospitals
+from tests.in_orthanc.kept import Kept, send, study
+from tests.in_orthanc.test_ingest import MODALITIES
 from tests.live_node import children_of, command_of
 
 START_S = 60.0
@@ -54,14 +58,20 @@ def test_they_start_with_orthanc_come_again_when_killed_and_end_with_it(hospital
     assert made.node.all_processes() == []
 
 
-def test_they_end_with_an_orthanc_that_is_killed_and_run_with_the_next_at_once(hospital: Hospitals) -> None:
-    made = hospital().start()
+def test_they_end_with_an_orthanc_that_is_killed_and_the_next_ones_anchor_what_it_had_answered_for(
+    hospital: Hospitals, samples_dir: Path, dcmtk: Callable[[str], str], tmp_path: Path
+) -> None:
+    made = hospital(settings={"DicomModalities": MODALITIES}).start()
     wait_running(made)
-    before = serves(made)
+    before, sent = serves(made), study(sorted(samples_dir.rglob("*.dcm")))
+    assert send(dcmtk, made.orthanc, tmp_path / "sent", sent) == ""
     made.orthanc.kill()
+    kept = Kept(made.node)
+    assert all(kept.holds(each) for each in sent)
     made.orthanc.start()
     wait_until(lambda: serves(made) and not set(serves(made)) & set(before), END_S, "the first serve ended")
-    wait_running(made)
+    kept.anchored(sent)
+    assert [kept.fingerprint(each.sop_uid) for each in sent] == [each.fingerprint for each in sent]
     made.orthanc.kill()
     wait_until(lambda: not made.node.all_processes(), END_S, "all processes ended")
 
