@@ -1,4 +1,4 @@
-"""Consoles for tests: the hospital's, and the custodian's of the same ledger."""
+"""Consoles for tests."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ from gate_world import World, make_world
 from orthanc_ledger.config import Console
 from tests.browser import chromium as chromium
 from tests.browser import pages as pages
-from tests.console.world import Desk, custodian_of, opened
+from tests.console.world import Desk, opened
 
 
 @pytest.fixture(scope="module")
@@ -27,15 +27,6 @@ def desk(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Des
         made.account("approver", "approver")
         made.account("auditor", "auditor")
         made.account("chief", "staff", "approver", "auditor")
-        yield made
-
-
-@pytest.fixture(scope="module")
-def custodian(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    """The custodian's console, with an approver."""
-    folder = tmp_path_factory.mktemp("custodian")
-    with opened(custodian_of(world.node.config, folder / "party"), Console(folder / "console.accounts")) as made:
-        made.account("approver", "approver", "auditor")
         yield made
 
 

@@ -15,13 +15,13 @@ from gate_world import World, make_world
 from node_make import ledger_of
 
 from orthanc_ledger.asked import description_digest
-from orthanc_ledger.config import Console, Party
+from orthanc_ledger.config import Console
 from orthanc_ledger.ledger import all_rows
 from orthanc_ledger.ledger.identity import issue
 from orthanc_ledger.web.console.server import WRONG_AT_SIGNING
 from orthanc_ledger.web.console.sessions import OFFER_S
 from orthanc_ledger.words import moment
-from tests.console.world import PASSWORD, Answer, Client, Desk, custodian_of, opened
+from tests.console.world import PASSWORD, Answer, Client, Desk, key_of, opened, party_of
 
 PASSPHRASE = "four words that nobody guesses"
 
@@ -50,15 +50,14 @@ class Consoles:
 def consoles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consoles]:
     folder = tmp_path_factory.mktemp("consoles")
     world = make_world(folder / "hospital")
-    party = custodian_of(world.node.config, folder / "custodian")
+    party = party_of(world.node.config, "custodian", folder / "custodian")
     with (
         opened(world.node.config, Console(folder / "owner.accounts")) as owner,
         opened(party, Console(folder / "custodian.accounts")) as custodian,
     ):
         made = Consoles(world, owner, custodian)
         for who, desk in (("owner", owner), ("custodian", custodian)):
-            key = issue(made.organisation(who), "approver-1", "person", passphrase=PASSPHRASE.encode())
-            desk.account("own", "approver", identity=key)
+            desk.account("own", "approver", identity=key_of(made.organisation(who), "approver-1", PASSPHRASE))
             desk.account("named", "approver", "staff")
         yield made
 
@@ -201,7 +200,7 @@ def test_guessing_the_password_of_who_is_logged_in_ends_soon(consoles: Consoles)
 
 @pytest.mark.parametrize("who", ["custodian", "research"])
 def test_nobody_signs_for_another_organisation(consoles: Consoles, who: str) -> None:
-    key = issue(consoles.organisation(who), "lent-to-the-hospital", "person", passphrase=PASSPHRASE.encode())
+    key = key_of(consoles.organisation(who), "lent-to-the-hospital", PASSPHRASE)
     consoles.owner.account(f"of-{who}", "approver", identity=key)
     request = consoles.asked()
     client = consoles.owner.client(f"of-{who}")
@@ -304,9 +303,7 @@ def test_who_has_another_role_sees_and_signs_nothing(consoles: Consoles) -> None
 
 
 def test_research_revokes_its_own_request_in_its_own_console(consoles: Consoles, tmp_path: Path) -> None:
-    owner = custodian_of(consoles.world.node.config, tmp_path / "research")
-    identity = consoles.organisation("research") / "identities" / "node"
-    party = Party("ResearchMSP", "RESEARCH1", owner.data_dir, identity, owner.content, owner.ledger)
+    party = party_of(consoles.world.node.config, "research", tmp_path / "research")
     request = consoles.asked()
     with opened(party, Console(tmp_path / "accounts")) as desk:
         desk.account("asker", "approver")

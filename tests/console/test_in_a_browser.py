@@ -23,7 +23,7 @@ from orthanc_ledger.config import load
 from orthanc_ledger.ledger.identity import issue
 from orthanc_ledger.web.console.accounts import Accounts
 from tests.browser import Pages, screenshot
-from tests.console.world import PASSWORD, Client, custodian_of
+from tests.console.world import PASSWORD, Client, party_of
 
 PASSPHRASE = "four words that nobody guesses"
 DESCRIPTION = "Lesions of the knee"
@@ -62,7 +62,7 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
         of_owner, of_custodian = next(ports), next(ports)
         node = make_live_node(folder, ports.__next__, console={"accounts": "console.accounts", "port": of_owner})
         organisations = node.config.parent / "organisations"
-        party = custodian_of(load(node.config), folder / "custodian")
+        party = party_of(load(node.config), "custodian", folder / "custodian")
         path = party.data_dir.parent / "party.yaml"
         console = {"console": {"accounts": "console.accounts", "port": of_custodian}}
         path.write_text(path.read_text() + yaml.safe_dump(console))

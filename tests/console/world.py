@@ -3,19 +3,24 @@
 import contextlib
 import http.client
 import re
+import shutil
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import yaml
 from conftest import wait_until
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from orthanc_ledger.config import Config, Console, Party, load_party
+from orthanc_ledger.ledger.encrypted_key import encrypted
+from orthanc_ledger.ledger.identity import load_identity
 from orthanc_ledger.web.console.accounts import Accounts, Role
 from orthanc_ledger.web.console.house import open_house
 from orthanc_ledger.web.console.server import Server
@@ -164,25 +169,29 @@ def opened(config: Config | Party, console: Console, secure: ssl.SSLContext | No
         assert not thread.is_alive()
 
 
-def custodian_of(node: Config, folder: Path) -> Party:
-    """The custodian's configuration, of a trial with all organisations' keys."""
+def party_of(node: Config, who: str, folder: Path) -> Party:
+    """The configuration of custodian or research centre, of a trial with all organisations' keys."""
     (folder / "data").mkdir(parents=True)
-    path = folder / "party.yaml"
+    path, organisation = folder / "party.yaml", node.data_dir.parent / "organisations" / who
+    scheme, _, location = node.ledger.partition(":")
     keys = {
-        "organisation": "CustodianMSP",
+        "organisation": load_identity(organisation / "identities" / "node").msp_id,
         "ae_title": "KEEPER",
         "data_dir": "data",
-        "identity": str(node.data_dir.parent / "organisations" / "custodian" / "identities" / "node"),
+        "identity": str(organisation / "identities" / "node"),
         "content": "local:objects",
-        "ledger": node.ledger,
+        "ledger": f"fabric:{organisation / Path(location).name}" if scheme == "fabric" else node.ledger,
     }
     path.write_text(yaml.safe_dump(keys))
     return load_party(path)
 
 
-def locate(answer: Answer) -> str:
-    """The path that an answer leads to."""
-    return urlsplit(answer.headers["Location"]).path
-
-
-Opened = Callable[..., Desk]
+def key_of(organisation: Path, name: str, passphrase: str) -> Path:
+    """The identity of the organisation's person, under another name, its key under a passphrase."""
+    folder = organisation / "identities" / name
+    shutil.copytree(organisation / "identities" / "person", folder)
+    [key] = (folder / "keystore").iterdir()
+    plain = load_pem_private_key(key.read_bytes(), None)
+    assert isinstance(plain, ec.EllipticCurvePrivateKey)
+    key.write_bytes(encrypted(plain, passphrase.encode()))
+    return folder
