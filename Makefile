@@ -1,6 +1,6 @@
 # On a fresh Debian 12 a person types `make demo` or `make test`; everything is installed into .venv/ of this clone.
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaincode torture bench caliper consortium consortium-down demo-consortium demo-orthanc lint types lock clean
+.PHONY: help demo test chaincode torture bench caliper consortium consortium-down demo-consortium demo-orthanc screenshots lint types lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -55,6 +55,14 @@ demo-consortium: $(INSTALLED) ## the demo on such a network, started for it and 
 demo-orthanc: $(INSTALLED) ## the demo with the plugin in this machine's Orthanc, a minute at most
 	scripts/debian-packages orthanc:Orthanc orthanc-python:/usr/share/orthanc/plugins/libOrthancPython.so
 	$(BIN)/orthanc-ledger demo --orthanc
+
+screenshots: $(INSTALLED) ## panel and console in Chromium, into build/screenshots/; those of the README anew
+	scripts/debian-packages chromium:chromium optipng:optipng
+	ORTHANC_LEDGER_SCREENSHOTS=build/screenshots $(BIN)/python -m pytest -q tests/in_orthanc/test_story.py
+	mkdir -p docs/images
+	cp build/screenshots/story-1.12.7-panel.png docs/images/panel.png
+	cp build/screenshots/story-1.12.7-sign.png docs/images/console.png
+	optipng -quiet -o5 docs/images/panel.png docs/images/console.png
 
 lint: $(INSTALLED) ## lint rules and formatting
 	$(BIN)/ruff check .

@@ -51,11 +51,11 @@ def pages(chromium: Browser) -> Iterator[Pages]:
     assert not wrong, "\n".join(wrong)
 
 
-def screenshot(page: Page, name: str) -> Path:
-    """Keep how a page looks now, whole."""
+def screenshot(page: Page, name: str, whole: bool = True) -> Path:
+    """Keep how a page looks now, or what the window shows of it."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     path = SCREENSHOTS / f"{name}.png"
-    page.screenshot(path=path, full_page=True)
+    page.screenshot(path=path, full_page=whole)
     return path
 
 
