@@ -80,9 +80,12 @@ def test_a_restarted_orthanc_is_asked_with_its_new_secret(stub: Stub, place: Pat
     stub.answers[f"/instances/{ID}"] = 200, json.dumps({"MainDicomTags": {"SOPInstanceUID": "1.2.3"}}).encode()
     assert orthanc.sop_uid(ID) == "1.2.3"
     stub.secret = "second"
+    keep(place, Entrance(f"http://127.0.0.1:{stub.port}", "ledger", "password", "second"))
+    assert orthanc.sop_uid(ID) == "1.2.3", "without having been away"
+    stub.secret = "third"
     with pytest.raises(OrthancAway, match="does not let the node in"):
         orthanc.sop_uid(ID)
-    keep(place, Entrance(f"http://127.0.0.1:{stub.port}", "ledger", "password", "second"))
+    keep(place, Entrance(f"http://127.0.0.1:{stub.port}", "ledger", "password", "third"))
     assert orthanc.sop_uid(ID) == "1.2.3"
 
 
