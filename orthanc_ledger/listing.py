@@ -84,6 +84,8 @@ class Listing:
         if _ONE_OF in where:
             values = [json.dumps(values)]
         width = order.count(", study_uid") + 1
+        if narrowing is not None and narrowing.attribute == "StudyDate" and len(after) == width:
+            values = max(values[0], after[0]), values[1]  # SQLite enters an index of an expression by this alone
         rows = self._db.rows(
             f"SELECT study_uid, attributes, {order} FROM studies "
             f"WHERE {where} AND ({order}) > ({', '.join('?' * width)}) ORDER BY {order} LIMIT ?",

@@ -1,5 +1,6 @@
 """C-FIND over the index and the gate: what each peer is told at each level, and what is never read for it."""
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from orthanc_ledger.database import Database
 from orthanc_ledger.errors import LedgerAway
 from orthanc_ledger.find import KEYS, RESEARCH_KEYS, Catalogue, supported
 from orthanc_ledger.index import Index, Instance
+from orthanc_ledger.listing import Narrowing, Place
 from orthanc_ledger.matching import matcher
 from orthanc_ledger.peer import Peer
 from orthanc_ledger.retrieve import UNIQUE_KEYS, Level, Query
@@ -384,6 +386,24 @@ def test_pages_join_without_a_seam(index: Index, monkeypatch: pytest.MonkeyPatch
     whole = [find(index, level, uids, **keys) for level, uids, keys in queries]
     monkeypatch.setattr(listing, "_PAGE", size)
     assert [find(index, level, uids, **keys) for level, uids, keys in queries] == whole
+
+
+def test_no_page_reads_again_what_came_before_it(tmp_path: Path) -> None:
+    index = Index(tmp_path / "index.db")
+    rows = [(f"1.{n}", f"P{n}", json.dumps({"StudyDate": f"20{n % 100:02}0101"})) for n in range(2000)]
+    with index.listing._db.write() as db:
+        db.executemany("INSERT INTO studies VALUES (?, NULL, ?, ?)", rows)
+    steps: list[None] = []
+    index.listing._db.connection().set_progress_handler(lambda: steps.append(None), 100)
+    costs: dict[str, list[int]] = {}
+    for narrowing in (None, Narrowing("StudyDate", ("19000101", "99991231"))):
+        place: Place = ()
+        cost = costs[narrowing.attribute if narrowing else "all"] = []
+        for _ in range(20):
+            steps.clear()
+            place = index.listing.page(narrowing, place, 100)[-1][1]
+            cost.append(len(steps))
+    assert {name: max(cost) < 3 * cost[0] for name, cost in costs.items()} == {"all": True, "StudyDate": True}, costs
 
 
 def test_what_clinical_peers_ask_is_answered_from_indexes(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
