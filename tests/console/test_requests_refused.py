@@ -9,7 +9,19 @@ from conftest import wait_until
 
 from orthanc_ledger.web.console import server
 from orthanc_ledger.web.console.http import HEADERS, LARGEST_BODY
-from tests.console.world import FORM, PASSWORD, Desk
+from tests.console.world import FORM, PASSWORD, Client, Desk
+
+
+@pytest.fixture(scope="module")
+def staff(desk: Desk) -> Client:
+    """A browser that stays logged in."""
+    return desk.client("staff")
+
+
+@pytest.fixture(scope="module")
+def chief(desk: Desk) -> Client:
+    """One that may see every page."""
+    return desk.client("chief")
 
 
 def test_every_answer_tells_browsers_to_keep_to_it(desk: Desk) -> None:
@@ -45,11 +57,10 @@ def test_every_answer_tells_browsers_to_keep_to_it(desk: Desk) -> None:
     ],
     ids=str,
 )
-def test_a_form_of_another_page_changes_nothing(desk: Desk, path: str, headers: dict[str, str | None]) -> None:
-    client = desk.client("staff")
-    answer = client.post(path, headers, name="staff", password=PASSWORD)
+def test_a_form_of_another_page_changes_nothing(staff: Client, path: str, headers: dict[str, str | None]) -> None:
+    answer = staff.post(path, headers, name="staff", password=PASSWORD)
     assert (answer.status, "Set-Cookie" in answer.headers) == (403, False)
-    assert client.get("/").status == 200
+    assert staff.get("/").status == 200
 
 
 @pytest.mark.parametrize("headers", [{}, {"Origin": "null"}, {"Sec-Fetch-Site": None}, {"Origin": None}], ids=str)
@@ -60,22 +71,19 @@ def test_a_form_of_our_own_page_is_taken_whatever_of_the_two_the_browser_sends(
 
 
 @pytest.mark.parametrize("token", ["", "x", "\u00e9", "0" * 43])
-def test_a_form_without_the_sessions_token_changes_nothing(desk: Desk, token: str) -> None:
-    client = desk.client("staff")
-    assert client.post("/logout", token=token).status == 403
-    assert client.get("/").status == 200
+def test_a_form_without_the_sessions_token_changes_nothing(staff: Client, token: str) -> None:
+    assert staff.post("/logout", token=token).status == 403
+    assert staff.get("/").status == 200
 
 
-def test_another_sessions_token_is_none(desk: Desk) -> None:
-    client, other = desk.client("staff"), desk.client("staff")
-    assert client.post("/logout", token=other.token).status == 403
+def test_another_sessions_token_is_none(staff: Client, chief: Client) -> None:
+    assert staff.post("/logout", token=chief.token).status == 403
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "127.0.0.1:1", "", "localhost", "console.example"])
-def test_a_foreign_name_leads_nowhere(desk: Desk, host: str) -> None:
-    client = desk.client("staff")
-    assert client.send("GET", "/", headers={"Host": host}).status == 421
-    assert client.send("GET", "/login", headers={"Host": host}).status == 421
+def test_a_foreign_name_leads_nowhere(staff: Client, host: str) -> None:
+    assert staff.send("GET", "/", headers={"Host": host}).status == 421
+    assert staff.send("GET", "/login", headers={"Host": host}).status == 421
 
 
 def test_this_machines_names_lead_here(desk: Desk) -> None:
@@ -100,27 +108,27 @@ def test_this_machines_names_lead_here(desk: Desk) -> None:
         "*",
     ],
 )
-def test_paths_that_are_no_pages_are_not_found(desk: Desk, path: str) -> None:
-    assert desk.client("chief").send("GET", path).status == 404
+def test_paths_that_are_no_pages_are_not_found(chief: Client, path: str) -> None:
+    assert chief.send("GET", path).status == 404
 
 
-def test_a_whole_address_in_the_request_line_is_no_page(desk: Desk) -> None:
-    assert desk.client("chief").send("GET", f"http://127.0.0.1:{desk.port}/").status == 404
+def test_a_whole_address_in_the_request_line_is_no_page(desk: Desk, chief: Client) -> None:
+    assert chief.send("GET", f"http://127.0.0.1:{desk.port}/").status == 404
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get"])
-def test_other_methods_do_nothing(desk: Desk, method: str) -> None:
-    assert desk.client("chief").send(method, "/", headers={"X-HTTP-Method-Override": "GET"}).status in (400, 405)
+def test_other_methods_do_nothing(chief: Client, method: str) -> None:
+    assert chief.send(method, "/", headers={"X-HTTP-Method-Override": "GET"}).status in (400, 405)
 
 
-def test_a_page_may_be_asked_for_without_its_body(desk: Desk) -> None:
-    answer = desk.client("chief").send("HEAD", "/")
+def test_a_page_may_be_asked_for_without_its_body(chief: Client) -> None:
+    answer = chief.send("HEAD", "/")
     assert (answer.status, answer.body) == (200, b"")
 
 
 @pytest.mark.parametrize("size", [LARGEST_BODY + 1, 10 * LARGEST_BODY])
-def test_a_form_that_is_too_large_is_not_read(desk: Desk, size: int) -> None:
-    assert desk.client("staff").send("POST", "/logout", b"a" * size).status == 413
+def test_a_form_that_is_too_large_is_not_read(staff: Client, size: int) -> None:
+    assert staff.send("POST", "/logout", b"a" * size).status == 413
 
 
 def test_a_form_or_head_without_an_end_is_cut_off(desk: Desk) -> None:
@@ -152,10 +160,9 @@ def is_cut_off(connection: socket.socket, more: bytes) -> bool:
         (b"__class__=x", FORM, 400),
     ],
 )
-def test_a_form_that_no_page_sends_is_refused(desk: Desk, body: bytes, media_type: str, status: int) -> None:
-    client = desk.client("staff")
-    assert client.send("POST", "/logout", body, {"Content-Type": media_type}).status == status
-    assert client.get("/").status == 200
+def test_a_form_that_no_page_sends_is_refused(staff: Client, body: bytes, media_type: str, status: int) -> None:
+    assert staff.send("POST", "/logout", body, {"Content-Type": media_type}).status == status
+    assert staff.get("/").status == 200
 
 
 def test_who_is_slow_is_cut_off_and_holds_up_nobody(own: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
