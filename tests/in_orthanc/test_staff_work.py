@@ -14,6 +14,7 @@ from erase_make import confirm, no_grace
 from pydicom import dcmread
 
 from orthanc_ledger.assemble import Node
+from orthanc_ledger.cli import main
 from orthanc_ledger.clock import system_clock
 from orthanc_ledger.pacs import Derived
 from orthanc_ledger.reconcile import Reconciler
@@ -208,6 +209,11 @@ def test_what_orthanc_recycles_waits_for_a_person(ward: Ward) -> None:
         ward.has(PatientID=f"newer {number}")
     ward.look(lambda: ward.gone(uid) == (3, 0), "the oldest is gone")
     assert ward.node.pacs.decided(uid) == 3
+
+
+def test_the_index_is_not_made_anew_under_a_running_orthanc(ward: Ward, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config", str(ward.hospital.node.config), "reindex"]) == 2
+    assert "the index is in use: stop Orthanc" in capsys.readouterr().err
 
 
 def traces(ward: Ward, *words: str) -> set[str]:
