@@ -5,7 +5,7 @@ of writers and no answer needs memory for everything.
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from orthanc_ledger.attributes import INSTANCE, PATIENT, SERIES, STUDY
 from orthanc_ledger.database import Database

@@ -341,7 +341,17 @@ def _proposals() -> Story:
         {"certificates": {OWNER: bytes(4096)}},
         {"certificates": {f"Lab{number}MSP": b"a" for number in range(256)}},
         {"excluded_origins": []},
-        {"excluded_origins": ["tls-modality", "addressed-ae", "rest-user", "stow", "reconciled", "backfill", "research"]},
+        {
+            "excluded_origins": [
+                "tls-modality",
+                "addressed-ae",
+                "rest-user",
+                "stow",
+                "reconciled",
+                "backfill",
+                "research",
+            ]
+        },
         {"release_forms": ["identified", "deidentified"]},
     ):
         story.does(CUSTODIAN, "ProposePolicy", {"policy": POLICY | fields})
