@@ -119,7 +119,7 @@ def code(text: str) -> Element:
     return h("code", foreign(text), class_="long" if len(text) > _SHORT else None)
 
 
-def link(text: Any, path: str, **query: Any) -> Element:
+def link(text: Any, path: str, /, **query: Any) -> Element:
     """To another page of the console."""
     return h("a", text, href=address_of(path, **query))
 

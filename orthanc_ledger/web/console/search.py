@@ -59,7 +59,8 @@ def place_of(text: str) -> Place:
     """A place as a page's address has it; the beginning for anything else."""
     try:
         found = json.loads(text)
-    except ValueError:
+        json.dumps(found, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
         return ()
     is_place = isinstance(found, list) and len(found) <= 3 and all(isinstance(each, str) for each in found)
     return tuple(found) if is_place else ()
