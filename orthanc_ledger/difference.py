@@ -22,6 +22,7 @@ LARGEST = 256 << 20
 """Bytes of a data set that is compared: both are kept in memory, as no clear bytes touch a disk."""
 
 _LIMIT_S = 60
+_PATIENCE_S = 5
 _CHUNK = 1 << 20
 _ONE = threading.Lock()
 
@@ -29,17 +30,27 @@ _ONE = threading.Lock()
 def difference(node: Node, name: str) -> list[Difference]:
     """Where a unit differs from the first content, as `compare` names it; empty when both are equal.
 
-    Raises NotHeld, IntegrityError, ContentAway; Unreadable when they cannot be compared.
+    Raises NotHeld, IntegrityError, ContentAway; Unreadable when they cannot be compared, or others are, for long.
     """
     first = node.index.instance(claim_of(name))
     if first is None:
         raise NotHeld("the first content is not in the index yet: try again in a moment")
-    with _ONE, contextlib.ExitStack() as stack:
+    with _alone(), contextlib.ExitStack() as stack:
         data_set = stack.enter_context(node.near_library.open(first))
         held = stack.enter_context(_in_memory(data_set, first.transfer_syntax))
         unit = stack.enter_context(node.spool.open(name, CONFLICTS))
         came = stack.enter_context(_in_memory(unit, read_head(unit).arrival.transfer_syntax))
         return _compared(held, came)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    if not _ONE.acquire(timeout=_PATIENCE_S):
+        raise Unreadable("others are being compared: try again in a minute")
+    try:
+        yield
+    finally:
+        _ONE.release()
 
 
 @contextlib.contextmanager

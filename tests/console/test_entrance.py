@@ -1,12 +1,15 @@
 """Who gets in: by password only, slowly, into a session that nobody chose and that ends."""
 
 import ssl
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from gate_world import World
 
+from orthanc_ledger import decisions
 from orthanc_ledger.config import Console
 from orthanc_ledger.ledger.identity import ca_certificate, issue_server
 from orthanc_ledger.web.console import accounts, login, pages
@@ -79,6 +82,13 @@ def test_two_cookies_of_the_name_are_nobody(desk: Desk) -> None:
     client = desk.client("staff")
     client.cookie = f"console=tossed; {client.cookie}"
     assert client.get("/").status == 303
+
+
+@pytest.mark.parametrize("foreign", ['settings={"a":1}', 'x="unfinished', "a b=c d", "a=b,c", "=", ";"])
+def test_other_applications_cookies_for_this_host_keep_nobody_out(desk: Desk, foreign: str) -> None:
+    client = desk.client("staff")
+    for cookies in (f"{foreign}; {client.cookie}", f"{client.cookie}; {foreign}"):
+        assert client.send("GET", "/", headers={"Cookie": cookies}).status == 200
 
 
 def test_whoever_logs_out_is_out(desk: Desk) -> None:
@@ -158,6 +168,36 @@ def test_guessing_many_names_from_one_address_ends_too(own: Desk, monkeypatch: p
     client = own.client()
     statuses = [guess(client, f"name-{number}", 1)[0][0] for number in range(login.WRONG_OF_ADDRESS + 1)]
     assert statuses == [403] * login.WRONG_OF_ADDRESS + [429]
+
+
+def test_guessing_from_many_addresses_keeps_nobody_out_who_has_been_in(
+    own: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own.account("staff", "staff")
+    own.client("staff")
+    with monkeypatch.context() as patched:
+        patched.setattr(accounts, "stretched", lambda secret, salt: secret)
+        for number in range(login.WRONG_OF_NAME // login.WRONG_OF_PAIR):
+            assert guess(Client(own.port, address=f"127.0.0.{number + 2}"), "staff", 1 + login.WRONG_OF_PAIR)
+    elsewhere = Client(own.port, address="127.0.0.100").post("/login", name="staff", password=PASSWORD)
+    assert elsewhere.status == 429
+    assert own.client().post("/login", name="staff", password=PASSWORD).status == 303
+
+
+def test_who_waits_for_a_page_keeps_nobody_out(own: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    own.account("staff", "staff")
+    staff, goes_on = own.client("staff"), threading.Event()
+    monkeypatch.setattr(decisions, "waiting", lambda *_: goes_on.wait(60) and [])
+    with ThreadPoolExecutor(12) as pool:
+        pages_asked = [pool.submit(Client(own.port, cookie=staff.cookie).get, "/conflicts") for _ in range(12)]
+        try:
+            client = own.client()
+            assert (client.get("/login").status, client.get("/console.css").status) == (200, 200)
+            assert client.post("/login", name="staff", password=PASSWORD).status == 303
+            assert not any(page.done() for page in pages_asked)
+        finally:
+            goes_on.set()
+        assert [page.result().status for page in pages_asked] == [200] * 12
 
 
 def test_the_cookie_is_for_this_host_over_tls_and_for_no_script(secure: Desk) -> None:

@@ -115,6 +115,14 @@ def test_an_object_that_hangs_a_codec_ends_its_own_process_only(world: World, mo
         differs(world.node, name)
 
 
+def test_who_opens_many_conflicts_that_take_long_waits_for_none_of_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(difference, "_PATIENCE_S", 0.1)
+    with difference._ONE, pytest.raises(Unreadable, match="try again"):
+        differs(world.node, only(world, CONFLICTS))
+
+
 def test_what_is_too_large_is_not_brought_into_memory(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(difference, "LARGEST", 1000)
     with pytest.raises(Unreadable, match="too large"):

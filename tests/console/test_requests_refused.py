@@ -116,6 +116,20 @@ def test_a_whole_address_in_the_request_line_is_no_page(desk: Desk, chief: Clien
     assert chief.send("GET", f"http://127.0.0.1:{desk.port}/").status == 404
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/?path=x",
+        f"/studies?patient_id=x&after={'%5B' * 5000}",
+        "/studies?patient_name=x&after=%5B%22%5Cud800%22%5D",
+    ],
+)
+@pytest.mark.parametrize("site", ["same-origin", "cross-site"])
+def test_no_address_makes_it_fail(desk: Desk, address: str, site: str) -> None:
+    for client in (desk.client(), desk.client("staff")):
+        assert client.send("GET", address, headers={"Sec-Fetch-Site": site}).status in (200, 303)
+
+
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get"])
 def test_other_methods_do_nothing(chief: Client, method: str) -> None:
     assert chief.send(method, "/", headers={"X-HTTP-Method-Override": "GET"}).status in (400, 405)
@@ -174,6 +188,21 @@ def test_who_is_slow_is_cut_off_and_holds_up_nobody(own: Desk, monkeypatch: pyte
     for connection in slow:
         with closing(connection):
             assert connection.recv(1) == b""
+
+
+def test_many_addresses_that_ask_nothing_do_not_take_all_connections(own: Desk) -> None:
+    held: list[socket.socket] = []
+    for number in range(5):
+        source = f"127.0.0.{number + 2}", 0
+        held += [socket.create_connection(("127.0.0.1", own.port), 20, source) for _ in range(server.EACH)]
+    for connection in held[-server.SILENT :]:
+        connection.sendall(b"GET /login HTTP/1.1\r\n")
+    try:
+        assert own.client().get("/login").status == 200
+        assert held[0].recv(1) == b"", "who says nothing for the longest is cut off"
+    finally:
+        for connection in held:
+            connection.close()
 
 
 def test_one_address_does_not_take_all_connections(own: Desk) -> None:

@@ -70,13 +70,14 @@ class _Reader(HTMLParser):
 
 @dataclass
 class Client:
-    """Somebody's browser: one cookie, and the headers that browsers send by themselves."""
+    """Somebody's browser: one cookie, and the headers that browsers send by themselves. ``address``: where it runs."""
 
     port: int
     secure: ssl.SSLContext | None = None
     cookie: str | None = None
     token: str = ""
     host: str = ""
+    address: str = "127.0.0.1"
 
     def __post_init__(self) -> None:
         self.host = self.host or f"127.0.0.1:{self.port}"
@@ -111,7 +112,7 @@ class Client:
 
     def connect(self) -> http.client.HTTPConnection:
         if self.secure is None:
-            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=20, source_address=(self.address, 0))
         return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=20, context=self.secure)
 
     def get(self, path: str, **query: str) -> Answer:

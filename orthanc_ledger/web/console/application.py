@@ -35,7 +35,9 @@ from orthanc_ledger.web.console.visit import Route, Visit
 LOGGER = logging.getLogger(__name__)
 
 _WORKERS = 8
+_LOGINS = 2
 _STATIC = {STYLE: ("console.css", "text/css; charset=utf-8"), ICON: ("icon.svg", "image/svg+xml")}
+_OF_ANYBODY = frozenset({"/login", *_STATIC})
 _PART = 65_536  # bytes of a body that is sent as it is made
 _AWAY = "A service is away"
 
@@ -50,12 +52,15 @@ class Guard:
 
 
 class Application:
-    """The ASGI application. Pages are made in threads of its own."""
+    """The ASGI application. Pages are made in threads of its own, what needs no session in others: who guesses
+    passwords holds up nobody who is in, and pages that wait keep nobody out.
+    """
 
     def __init__(self, house: House, guard: Guard) -> None:
         self._house = house
         self._guard = guard
         self._threads = ThreadPoolExecutor(_WORKERS, "console")
+        self._logins = ThreadPoolExecutor(_LOGINS, "login")
         self._static = {path: _read_static(name, kind) for path, (name, kind) in _STATIC.items()}
 
     async def __call__(
@@ -64,14 +69,15 @@ class Application:
         """ASGI 3."""
         body = await read_body(receive, LARGEST_BODY)
         loop = asyncio.get_running_loop()
-        response = await loop.run_in_executor(self._threads, self.answer, scope, body)
+        threads = self._logins if scope["path"] in _OF_ANYBODY else self._threads
+        response = await loop.run_in_executor(threads, self.answer, scope, body)
         headers = {"Content-Type": response.media_type, **HEADERS}
         parts = iter([response.body]) if isinstance(response.body, bytes) else _gathered(response.body)
         if isinstance(response.body, bytes):
             headers["Content-Length"] = str(len(response.body))
         raw = [(name.encode(), value.encode("latin-1")) for name, value in (*headers.items(), *response.headers)]
         await send({"type": "http.response.start", "status": response.status, "headers": raw})
-        while (part := await loop.run_in_executor(self._threads, next, parts, None)) is not None:
+        while (part := await loop.run_in_executor(threads, next, parts, None)) is not None:
             await send({"type": "http.response.body", "body": part, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 

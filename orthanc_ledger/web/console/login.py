@@ -3,7 +3,7 @@
 import logging
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from orthanc_ledger.web.console.accounts import Accounts
 from orthanc_ledger.web.console.frame import bare_page, button, field
@@ -18,7 +18,9 @@ WRONG = "Name or password is wrong."
 TOO_OFTEN = "Too many attempts: wait a quarter of an hour, or ask whoever keeps the accounts."
 
 WRONG_OF_PAIR, WRONG_OF_NAME, WRONG_OF_ADDRESS = 5, 50, 50
-"""How often a login may fail in a quarter of an hour: by a name from an address, by a name, from an address."""
+"""How often a login may fail in a quarter of an hour: by a name from an address, by a name, from an address.
+For a name that has got in from an address only the first counts there, or anybody could keep its owner out.
+"""
 
 _OWN_PATH = re.compile(r"/(?![/\\])[!-~]{0,500}")
 _LONGEST_NAME = 64
@@ -33,6 +35,7 @@ class Entrance:
         self._of_pair, self._of_name, self._of_address = (
             Throttle(limit, monotonic) for limit in (WRONG_OF_PAIR, WRONG_OF_NAME, WRONG_OF_ADDRESS)
         )
+        self._known: set[tuple[str, str]] = set()  # name and address, once in
         self._secure = secure
         # With this prefix no other host and no path can set it (RFC 6265bis 4.1.3.2).
         self.cookie = "__Host-console" if secure else "console"
@@ -50,7 +53,9 @@ class Entrance:
         """Check name and password. Whoever is let in gets a new session, whatever cookie came."""
         name, password = request.form.get("name", "")[:_LONGEST_NAME], request.form.get("password", "")
         to, address = request.form.get("to", "/"), request.address
-        counted = ((self._of_pair, (name, address)), (self._of_name, name), (self._of_address, address))
+        counted: list[tuple[Throttle, Hashable]] = [(self._of_pair, (name, address))]
+        if (name, address) not in self._known:
+            counted += [(self._of_name, name), (self._of_address, address)]
         if not all(throttle.allows(key) for throttle, key in counted):
             LOGGER.warning("too many logins failed, the last from %s", address)
             return _form(to, TOO_OFTEN, 429)
@@ -61,6 +66,7 @@ class Entrance:
             LOGGER.warning("a login failed from %s", address)
             return _form(to, WRONG, 403)
         self._of_pair.succeeded((name, address))
+        self._known.add((name, address))
         self._end(request)
         secret, _ = self._sessions.begin(account)
         LOGGER.info("%s logged in from %s", account.name, address)

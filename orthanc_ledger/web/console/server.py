@@ -30,6 +30,9 @@ ANSWER_S = 600.0
 EACH = 30
 """Connections of one address at once."""
 
+SILENT = 60
+"""Connections at once from which a request is still to come; of more, the longest silent is cut off."""
+
 WRONG_AT_SIGNING = 5
 """How often somebody who is logged in may give a wrong password or passphrase in a quarter of an hour."""
 
@@ -37,21 +40,50 @@ _REFUSED_S = 1.0  # to read the answer to what was too large, of which the rest 
 _HTTPS, _HTTP = 443, 80
 
 
+class _Crowd:
+    """Who is connected: how often each address, and from where a request is still to come, the longest silent first."""
+
+    def __init__(self) -> None:
+        self.strangers = Strangers()
+        self._each: Counter[str] = Counter()
+        self._silent: dict[asyncio.Transport, None] = {}
+
+    def enter(self, address: str) -> bool:
+        """Count one more; whether its address has not more than it may."""
+        self._each[address] += 1
+        return self._each[address] <= EACH
+
+    def leave(self, address: str, transport: asyncio.Transport) -> None:
+        """Count one less."""
+        self.heard(transport)
+        self._each[address] -= 1
+        self._each += Counter()  # forgets who has none
+
+    def await_request(self, transport: asyncio.Transport) -> None:
+        """Note that a request is to come; others wait no longer where too many do."""
+        self._silent[transport] = None
+        if len(self._silent) > SILENT:
+            next(iter(self._silent)).abort()
+            self.heard(next(iter(self._silent)))
+
+    def heard(self, transport: asyncio.Transport) -> None:
+        """Note that a request has come, or never will."""
+        self._silent.pop(transport, None)
+
+
 class _Connection(H11Protocol):
     """A connection that ends in time, one of not too many."""
 
-    def __init__(self, strangers: Strangers, each: "Counter[str]", *args: Any, **options: Any) -> None:
+    def __init__(self, crowd: _Crowd, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._strangers = strangers
-        self._each = each
+        self._crowd = crowd
         self._end: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn itself
         super().connection_made(transport)
         peer = transport.get_extra_info("peername")
-        self._strangers.known(peer)
+        self._crowd.strangers.known(peer)
         self._address = str(peer[0])
-        self._each[self._address] += 1
         app: App = self.app
 
         async def timed(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -62,22 +94,28 @@ class _Connection(H11Protocol):
                 message = await receive()
                 if not message.get("more_body"):
                     next_s = REQUEST_S
+                    self._crowd.heard(self.transport)
                     self._end_in(ANSWER_S)
                 return message
 
             try:
                 await app(scope, received, send)
             finally:
-                self._end_in(next_s)
+                self._await_request(next_s)
 
         self.app = timed
-        self._end_in(0 if self._each[self._address] > EACH else REQUEST_S)
+        self._await_request(REQUEST_S if self._crowd.enter(self._address) else 0)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._end is not None:
             self._end.cancel()
-        self._each[self._address] -= 1
+        self._crowd.leave(self._address, self.transport)
         super().connection_lost(exc)
+
+    def _await_request(self, seconds: float) -> None:
+        self._end_in(seconds)
+        if self._end is not None:
+            self._crowd.await_request(self.transport)
 
     def _end_in(self, seconds: float) -> None:
         if self._end is not None:
@@ -101,12 +139,12 @@ class Server:
 
     def run(self, stop: threading.Event) -> None:
         """Serve until ``stop`` is set. Raises ServiceAway when the port cannot be listened on now."""
-        strangers, each = Strangers(), Counter[str]()
-        doors = listen("console", self._console.host, self._console.port, strangers)
+        crowd = _Crowd()
+        doors = listen("console", self._console.host, self._console.port, crowd.strangers)
         port = doors[0].getsockname()[1]
         doorman = Doorman(hosts(self._console, port), self._context is not None)
         application = Application(self._house, Guard(doorman, self._entrance, self._wrong))
-        server = make_server(application, partial(_Connection, strangers, each), self._context)
+        server = make_server(application, partial(_Connection, crowd), self._context)
 
         def attend() -> None:
             while not stop.wait(0.1):
