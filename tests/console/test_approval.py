@@ -5,6 +5,7 @@ person who gives the password again.
 import hashlib
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,6 +197,27 @@ def test_guessing_the_password_of_who_is_logged_in_ends_soon(consoles: Consoles)
     assert statuses == [403] * WRONG_AT_SIGNING
     assert sign(client, shown, request).status == 429
     assert consoles.state(request)["approvals"] == {}
+
+
+def test_guesses_at_once_are_not_more_than_one_after_the_other(consoles: Consoles) -> None:
+    request = consoles.asked()
+    consoles.owner.account("guessed-at-once", "approver")
+    client = consoles.owner.client("guessed-at-once")
+    shown = show(client, request)
+
+    def guess(number: int) -> int:
+        browser = Client(client.port, cookie=client.cookie, token=client.token)
+        return sign(browser, shown, request, password=f"guess {number}").status
+
+    with ThreadPoolExecutor(24) as pool:
+        statuses = list(pool.map(guess, range(24)))
+    assert statuses.count(403) <= WRONG_AT_SIGNING
+    assert set(statuses) <= {403, 409, 429}
+
+
+@pytest.mark.parametrize("days", ["00000199999", "000001" + "9" * 5000, "-1", "²"])
+def test_days_beyond_the_request_are_refused(consoles: Consoles, days: str) -> None:
+    assert show(consoles.owner.client("named"), consoles.asked(), days=days).status == 409
 
 
 @pytest.mark.parametrize("who", ["custodian", "research"])

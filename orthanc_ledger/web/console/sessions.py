@@ -30,7 +30,9 @@ class Offer:
 
 @dataclass
 class Session:
-    """One login. ``token`` stands in each of its forms; ``said`` is shown on its next page."""
+    """One login. ``token`` stands in each of its forms; ``said`` is shown on its next page; ``signing`` is held while
+    something is signed, or tried to be.
+    """
 
     account: Account
     began: float
@@ -38,6 +40,7 @@ class Session:
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
     said: str | None = None
     offers: dict[str, Offer] = field(default_factory=dict, repr=False)
+    signing: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def offer(self, offer: Offer) -> str:
         """Keep what is offered to be signed; its name in the form."""

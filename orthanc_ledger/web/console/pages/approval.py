@@ -28,8 +28,10 @@ LOGGER = logging.getLogger(__name__)
 _REASONS = {"Deny": DENIAL_REASONS, "Revoke": REVOCATION_REASONS}
 _FUNCTIONS = {"approve": "Approve", "deny": "Deny", "revoke": "Revoke"}
 _DONE = {"Approve": "approved", "Deny": "denied, for good", "Revoke": "revoked, for good"}
+_MOST_DIGITS = 6
 _CHANGED = "The request has changed since it was shown: look at it again before you sign."
 _GONE = "What was shown to be signed counts no more: look at the request again."
+_BUSY = "Something else is being signed: look at the request again."
 _TOO_OFTEN = "Too many wrong passwords: wait a quarter of an hour."
 
 
@@ -77,7 +79,7 @@ def _look(visit: Visit, names: Mapping[str, str]) -> Response:
     args: dict[str, Any] = {"id": request["id"]}
     if function == "Approve":
         days = visit.request.query.get("days", "")
-        if not days.isdecimal() or not 1 <= int(days[:6]) <= request["days"]:
+        if not days.isdecimal() or len(days) > _MOST_DIGITS or not 1 <= int(days) <= request["days"]:
             return _refused(visit, names["id"], f"Days: expected 1 to {request['days']}.")
         args |= {"until": system_clock() + int(days) * DAY_S, "release": request["release"]}
     else:
@@ -90,6 +92,16 @@ def _look(visit: Visit, names: Mapping[str, str]) -> Response:
 
 
 def _sign(visit: Visit, names: Mapping[str, str]) -> Response:
+    """One at a time: several at once would be more guesses than one may make, or sign twice."""
+    if not visit.session.signing.acquire(blocking=False):
+        return _refused(visit, names["id"], _BUSY)
+    try:
+        return _sign_offered(visit, names)
+    finally:
+        visit.session.signing.release()
+
+
+def _sign_offered(visit: Visit, names: Mapping[str, str]) -> Response:
     given, session = visit.request.form, visit.session
     name = given.get("offer", "")
     offer = session.offers.get(name)
