@@ -128,18 +128,17 @@ def _guard(destinations: Destinations, kind: str) -> Callable[..., None]:
         method, body = request["method"], request.get("body", b"")
         if method == "POST":
             output.SendMethodNotAllowed("GET,PUT,DELETE")
-        elif method == "PUT" and _is_refused(destinations, kind, request["groups"][0], body):
-            message = f"{request['groups'][0]} would lead to research; {_INSTEAD}"
-            refuse(output, HTTPStatus.FORBIDDEN, method, uri, message)
-        else:
-            pass_on(output, method, uri, body, request.get("get") or {})
+            return
+        if method == "PUT":
+            try:
+                entry = json.loads(body)
+                body = json.dumps(entry).encode()  # just what is looked at: Orthanc's own reader takes more than JSON
+            except ValueError:
+                entry, body = None, b""
+            name = request["groups"][0]
+            if isinstance(entry, (list, dict)) and destinations.leads_to_research(kind, name, entry):
+                refuse(output, HTTPStatus.FORBIDDEN, method, uri, f"{name} would lead to research; {_INSTEAD}")
+                return
+        pass_on(output, method, uri, body, request.get("get") or {})
 
     return answered
-
-
-def _is_refused(destinations: Destinations, kind: str, name: str, body: bytes) -> bool:
-    try:
-        entry = json.loads(body)
-    except ValueError:
-        return False  # Orthanc refuses it
-    return isinstance(entry, (list, dict)) and destinations.leads_to_research(kind, name, entry)

@@ -22,9 +22,9 @@ class Research:
     def __init__(self, peers: Sequence[Peer]) -> None:
         self._by_title = {peer.ae_title.upper(): peer for peer in peers}
         research = [peer for peer in peers if peer.role == "research"]
-        self._places = {(_machine(peer.host), peer.port) for peer in research if peer.host}
+        self._places = {(machine, peer.port) for peer in research if peer.host for machine in _machines(peer.host)}
         hosts = {host for peer in research for host in (peer.host, *peer.hosts) if host}
-        self._machines = {machine for machine in map(_machine, hosts) if not _is_here(machine)}
+        self._machines = {machine for host in hosts for machine in _machines(host) if not _is_here(machine)}
         self.peers = tuple(research)
         self.destinations = tuple(peer for peer in research if peer.host)
 
@@ -38,14 +38,15 @@ class Research:
         node knows the AE title as a clinical one. Everything on this machine shares a host, which then says nothing.
         """
         title, host, port = place
-        if self.peer(title) is not None or (_machine(host), port) in self._places:
+        machines = _machines(host)
+        if self.peer(title) is not None or any((machine, port) in self._places for machine in machines):
             return True
-        return title.strip().upper() not in self._by_title and _machine(host) in self._machines
+        return title.strip().upper() not in self._by_title and not self._machines.isdisjoint(machines)
 
     def is_machine(self, url: str) -> bool:
         """Whether an HTTP address is on a machine of research's."""
         host = urlsplit(url if "//" in url else f"//{url}").hostname
-        return host is not None and _machine(host) in self._machines
+        return host is not None and not self._machines.isdisjoint(_machines(host))
 
 
 def modality_place(entry: Any) -> Place:
@@ -70,14 +71,18 @@ def _port(raw: Any) -> int:
         return 0
 
 
-def _machine(host: str) -> str:
-    """A host's IP address, so that a name and its address are one; a name that is not known now stays a name."""
+def _machines(host: str) -> set[str]:
+    """A host's IP addresses, so that a name and each of its addresses are one; a name that is not known now stays a
+    name. What follows a colon or a space in an IPv4 host is left out, as DCMTK reads it.
+    """
+    words = host.split() or [""]
+    name = words[0].partition(":")[0] if words[0].count(":") == 1 else words[0]
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0]
-        address = ipaddress.ip_address(str(found).partition("%")[0])
+        found = {row[4][0] for row in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)}
+        addresses = [ipaddress.ip_address(str(each).partition("%")[0]) for each in found]
     except (OSError, ValueError):
-        return host.lower()
-    return str(getattr(address, "ipv4_mapped", None) or address)
+        return {name.lower()}
+    return {str(getattr(address, "ipv4_mapped", None) or address) for address in addresses}
 
 
 def _is_here(machine: str) -> bool:

@@ -1,5 +1,6 @@
 """Orthanc has no way of its own to research: not in its lists, not over HTTP, not by scripts, not by jobs of before."""
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,6 +39,8 @@ CLINIC = {"WS": ["WARD", HERE, NOWHERE]}
         (("OTHER", ELSEWHERE, 7), True),
         (("OTHER", "192.0.2.21", 7), True),
         (("OTHER", "192.0.2.99", 7), False),
+        (("OTHER", f"{ELSEWHERE} ", 7), True),
+        (("OTHER", f"{ELSEWHERE}:104", 7), True),
         (("WARD", ELSEWHERE, 7), False),
         (("WARD", ELSEWHERE, 104), True),
     ],
@@ -66,6 +69,19 @@ def test_research_is_known_by_title_or_place(place: tuple[str, str, int], is_res
 )
 def test_research_is_known_by_its_machine(url: str, is_research: bool) -> None:
     assert Research([Peer("R", "research", "R", host=ELSEWHERE, port=104)]).is_machine(url) is is_research
+
+
+def test_any_address_of_a_machine_of_research_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {"lab": ["2001:db8::20", ELSEWHERE], "dicom.lab": [ELSEWHERE]}
+
+    def resolved(host: str, *_: Any, **__: Any) -> list[Any]:
+        return [(None, None, 0, "", (address, 0)) for address in known.get(host, [host])]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+    research = Research([Peer("R", "research", "R", host=ELSEWHERE, port=104)])
+    assert research.is_machine("http://lab/")
+    assert research.is_place(("OTHER", "dicom.lab", 7))
+    assert Research([Peer("R", "research", "R", host="lab", port=104)]).is_place(("OTHER", ELSEWHERE, 7))
 
 
 def test_entries_are_read_in_both_forms_that_orthanc_takes() -> None:
@@ -156,6 +172,14 @@ def test_staff_cannot_add_research(clinic: Hospital, path: str, entry: Any) -> N
     assert (answer.status, "would lead to research" in answer.json()["Message"]) == (403, True)
     (_, kind, name) = path.split("/")
     assert name not in clinic.orthanc.call("GET", f"/{kind}").json()
+
+
+@pytest.mark.parametrize(
+    "body", ['/* */ ["RESEARCH1", "192.0.2.9", 104]', '["RESEARCH1", "192.0.2.9", 104] x', '["RESEARCH1", "h", 104,]']
+)
+def test_what_only_orthanc_can_read_adds_no_research(clinic: Hospital, body: str) -> None:
+    assert clinic.orthanc.call("PUT", "/modalities/x", body).status == 400
+    assert "x" not in clinic.orthanc.call("GET", "/modalities").json()
 
 
 def test_staff_add_change_and_remove_others_as_ever(clinic: Hospital, orthancs: Callable[..., LiveOrthanc]) -> None:
