@@ -7,6 +7,7 @@ refused is 0xC000; the first failure ends the move with 0xB000. Plugin 4.0 has n
 
 import json
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from functools import partial
@@ -32,6 +33,7 @@ _LEVELS = {
     "INSTANCE": ("IMAGE", "Instance", "SOPInstanceUID"),
 }
 _LEAST_JOBS, _LEAST_HISTORY = 8, 10  # of Orthanc's jobs: at once; that have ended and are still known
+_DICOM_THREADS = 4  # of Orthanc's, where "DicomThreadsCount" says nothing: each serves one association
 
 
 class NotMoved(DataError):
@@ -40,7 +42,7 @@ class NotMoved(DataError):
 
 class Moves:
     """Answers C-MOVE. ``modalities``: gives Orthanc's own, as /modalities?expand; ``same``: whether two AE titles are
-    one to Orthanc.
+    one to Orthanc; ``most``: how many moves of research's may go on at once.
     """
 
     def __init__(
@@ -50,12 +52,14 @@ class Moves:
         loopback: Callable[[], Loopback],
         modalities: Callable[[], Mapping[str, Mapping[str, Any]]],
         same: Callable[[str, str], bool],
+        most: int,
     ) -> None:
         self._research = research
         self._node = node
         self._loopback = loopback
         self._modalities = modalities
         self._same = same
+        self._places = threading.BoundedSemaphore(most)
 
     def begin(self, asked: Mapping[str, Any]) -> Sending:
         """Begin a move that was asked for by Orthanc's keys, up to the first object sent. Raises NotMoved."""
@@ -85,11 +89,21 @@ class Moves:
             keys = {keyword: str(asked[keyword]) for *_, keyword in _LEVELS.values() if asked[keyword]}
             keys["QueryRetrieveLevel"] = _LEVELS[asked["Level"]][0]
             names = by.ae_title if by else asker, to.ae_title if to else target
-            return NodeSending(self._node.move(names[0], asked["OriginatorID"], names[1], keys))
+            return self._by_node(names[0], asked["OriginatorID"], names[1], keys)
         names_of_target = [name for name, entry in listed.items() if self._same(entry["AET"], target)]
         if not names_of_target:
             raise NotMoved("the destination is not known")
         return self._by_orthanc(names_of_target[0], asker, asked)
+
+    def _by_node(self, asker: str, message_id: int, target: str, keys: Mapping[str, str]) -> Sending:
+        # While one goes on, as slowly as research takes it, it holds a thread that modalities need for C-STORE.
+        if not self._places.acquire(blocking=False):
+            raise NotMoved("as many of research's as may be go on: ask again later")
+        try:
+            return NodeSending(self._node.move(asker, message_id, target, keys), self._places.release)
+        except BaseException:
+            self._places.release()
+            raise
 
     def _by_orthanc(self, modality: str, asker: str, asked: Mapping[str, Any]) -> Sending:
         _, kind, keyword = _LEVELS[asked["Level"]]
@@ -151,6 +165,7 @@ def register(
         loopback,
         lambda: json.loads(orthanc.RestApiGet("/modalities?expand")),
         lambda one, other: one == other or (not strict and one.upper() == other.upper()),
+        max(1, whole.get("DicomThreadsCount", _DICOM_THREADS) // 2),
     )
     if counts:
         orthanc.RegisterMoveCallback2(

@@ -1,6 +1,7 @@
 """A move that is going on, whoever sends: the node, or Orthanc."""
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from orthanc_ledger.plugin.beside import Move
@@ -22,11 +23,12 @@ class Sending(Protocol):
 
 
 class NodeSending:
-    """What the node sends."""
+    """What the node sends. ``ended`` is called once it is closed."""
 
-    def __init__(self, move: Move) -> None:
+    def __init__(self, move: Move, ended: Callable[[], object]) -> None:
         self.count = self._left = move.count
         self._move = move
+        self._ended = ended
 
     def next(self) -> bool:
         while self._left:
@@ -37,6 +39,7 @@ class NodeSending:
 
     def close(self) -> None:
         self._move.close()
+        self._ended()
 
 
 class JobSending:

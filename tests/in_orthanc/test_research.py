@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from conftest import wait_until
 from orthanc_ledger.assemble import BESIDE
 from tests.in_orthanc.house import House, open_house, uid, uids
 from tests.in_orthanc.live import VERSIONS, Answer
-from tests.in_orthanc.moving import WAIT_S
+from tests.in_orthanc.moving import WAIT_S, move, store
 from tests.test_outage import away
 
 SUCCESS, WARNING, REFUSED, CANCELLED = 0x0000, 0xB000, 0xC000, 0xFE00
@@ -101,6 +102,24 @@ def test_a_cancelled_move_ends_the_nodes_sending(house: House) -> None:
     over.set()
     assert responses[-1][0] == CANCELLED
     assert len(lab.arrived) < len(house.approved)
+
+
+def test_research_that_takes_its_time_keeps_no_modality_waiting(house: House) -> None:
+    go_on, lab, orthanc = threading.Event(), house.research["RESEARCH1"], house.hospital.orthanc
+    keys = {"QueryRetrieveLevel": "STUDY", "StudyInstanceUID": uid(house.approved[0])}
+    house.fresh()
+    lab.each = lambda number: go_on.wait(WAIT_S)
+    with ThreadPoolExecutor(3) as pool:
+        slow = [pool.submit(move, orthanc, "RESEARCH1", "RESEARCH1", keys) for _ in range(3)]
+        try:
+            wait_until(lambda: len(lab.originators) == 2, WAIT_S, "two wait for it")
+            wait_until(lambda: sum(each.done() for each in slow) == 1, WAIT_S, "the third is refused")
+            store(orthanc, house.others[:1])
+        finally:
+            go_on.set()
+        ends = sorted(each.result()[-1][0] for each in slow)
+    assert ends == [SUCCESS, SUCCESS, REFUSED if counts(house) else WARNING]
+    assert house.move("RESEARCH1", "RESEARCH1", uid(house.approved[0]))[-1][0] == SUCCESS
 
 
 def sent(house: House, asked: Any, title: str = "RESEARCH1") -> Answer:
