@@ -17,8 +17,10 @@ from node_make import ledger_of
 
 from orthanc_ledger.asked import description_digest
 from orthanc_ledger.config import Console
+from orthanc_ledger.errors import LedgerAway
 from orthanc_ledger.ledger import all_rows
 from orthanc_ledger.ledger.identity import issue
+from orthanc_ledger.web.console.pages import approval
 from orthanc_ledger.web.console.server import WRONG_AT_SIGNING
 from orthanc_ledger.web.console.sessions import OFFER_S
 from orthanc_ledger.words import moment
@@ -334,6 +336,23 @@ def test_research_revokes_its_own_request_in_its_own_console(consoles: Consoles,
         assert ("Approve…" in page, "Deny…" in page, "Revoke…" in page) == (False, False, True)
         assert sign(client, show(client, request, "revoke", revoke_reason="completed"), request).status == 303
     assert consoles.state(request)["state"] == "revoked"
+
+
+def test_who_had_no_answer_is_told_that_it_may_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world(tmp_path / "hospital")
+    request = world.request().hex()
+    ledger = Path(world.node.config.ledger.partition(":")[2])
+
+    def unanswered(*_: object) -> None:
+        ledger.rename(ledger.with_suffix(".away"))
+        raise LedgerAway("no answer")
+
+    monkeypatch.setattr(approval, "sign", unanswered)
+    with opened(world.node.config, Console(tmp_path / "accounts")) as desk:
+        desk.account("named", "approver")
+        client = desk.client("named")
+        answer = sign(client, show(client, request), request)
+        assert (answer.status, "it may count all the same" in answer.text) == (503, True)
 
 
 def test_a_ledger_that_is_away_is_said_and_signs_nothing(tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def _signed(visit: Visit, request: Request, offer: Offer, name: str, passphrase:
         return _refused(visit, here, f"The ledger refused it: {error}.")
     except LedgerAway as error:
         problem = f"No answer from the ledger, it may count all the same: look at the request. {error}."
-        return _to_sign(visit, request, offer, name, problem, 503)
+        return _refused(visit, here, problem, 503)
     visit.session.offers.pop(name, None)
     LOGGER.info("%s called %s of %s, %s", visit.account.name, offer.function, here, signer.assurance)
     where = f"on the ledger at {committed.position}, signed with {signer.assurance}"
@@ -139,9 +139,7 @@ def _signed(visit: Visit, request: Request, offer: Offer, name: str, passphrase:
     return redirect(f"/requests/{here}")
 
 
-def _to_sign(
-    visit: Visit, request: Request, offer: Offer, name: str, problem: str | None = None, status: int = 403
-) -> Response:
+def _to_sign(visit: Visit, request: Request, offer: Offer, name: str, problem: str | None = None) -> Response:
     signer = signer_of(visit.house, visit.account)
     own_key = visit.account.identity is not None
     here = f"/requests/{request['id'].hex()}"
@@ -163,7 +161,7 @@ def _to_sign(
             class_="card",
         ),
         h("p", h("a", "Do not sign", href=here)),
-        status=status if problem else 200,
+        status=403 if problem else 200,
         problem=problem,
     )
 
