@@ -2,7 +2,7 @@
 
 import mmap
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import BinaryIO, Protocol
 
@@ -43,8 +43,10 @@ class Source(Protocol):
     def metadata(self, id: str) -> Mapping[str, str] | None:
         """What Orthanc keeps about an instance."""
 
-    def copy(self, id: str, sink: BinaryIO) -> bool:
-        """Write an instance's Part 10 file; False: it is gone. Raises DataError when Orthanc cannot read it."""
+    def copy(self, id: str, sink: BinaryIO, check_size: Callable[[int], object]) -> bool:
+        """Write an instance's Part 10 file, of whose bytes ``check_size`` is told first; False: it is gone. Raises
+        DataError when Orthanc cannot read it, and what ``check_size`` raises.
+        """
 
 
 class Fetcher:
@@ -86,11 +88,10 @@ class Fetcher:
         metadata = self._orthanc.metadata(id)
         with tempfile.TemporaryFile(dir=self._spool.folder / TEMPORARY) as file:
             try:
-                if metadata is None or not self._orthanc.copy(id, file):
+                if metadata is None or not self._orthanc.copy(id, file, self._check_size):
                     return Fetched.GONE
                 size = file.tell()
                 file.flush()
-                self._spool.check_room(size)
             except (DataError, SpoolFull) as error:
                 self._spool.check_room()  # else it is the object that is too large, and stays so
                 return self._leave(id, study_uid, origin, str(error))
@@ -105,6 +106,9 @@ class Fetcher:
             ):
                 self._spool.keep(arrival, data_set)
         return Fetched.TAKEN
+
+    def _check_size(self, size: int) -> None:
+        self._spool.check_room(size, copies=2)  # this file and the spool's: C-STORE's room is not for them
 
     def _sender(self, metadata: Mapping[str, str], origin: str) -> Sender:
         """Who sent it once, as far as Orthanc knows. What the plugin missed of what came over HTTP keeps the origin by

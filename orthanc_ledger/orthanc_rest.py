@@ -7,7 +7,7 @@ import contextlib
 import http.client
 import json
 from calendar import timegm
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import strptime
 from typing import Any, BinaryIO, NamedTuple
@@ -130,11 +130,17 @@ class OrthancRest:
             found = self._json("POST", "/tools/lookup", uid.encode())
             return [row["ID"] for row in found if row["Type"] == kind]
 
-    def copy(self, id: str, sink: BinaryIO) -> bool:
+    def copy(self, id: str, sink: BinaryIO, check_size: Callable[[int], object]) -> bool:
         """Write an instance's Part 10 file; False when it is gone. Raises DataError when Orthanc itself cannot read it,
-        and what the sink raises.
+        what ``check_size`` raises, which is told the file's bytes first, and what the sink raises.
         """
         answer = self._ask("GET", f"/instances/{id}/file", None, http.client.INTERNAL_SERVER_ERROR)
+        if answer.status == http.client.OK:
+            try:
+                check_size(answer.length or 0)
+            except BaseException:
+                self.close()  # it is not read to its end
+                raise
         while data := self._read(answer, _COPIED_AT_ONCE):
             if answer.status == http.client.OK:
                 sink.write(data)

@@ -105,9 +105,11 @@ class Spool:
         finally:
             incoming.discard()
 
-    def check_room(self, size: int = 0) -> None:
-        """Raises SpoolFull when less than the reserve is free, or ``size`` bytes are more than an object may have."""
-        self._check_free(self._reserve_bytes)
+    def check_room(self, size: int = 0, copies: int = 0) -> None:
+        """Raises SpoolFull when less than the reserve is free, or would be with so many copies of an object of ``size``
+        bytes, or these are more than an object may have.
+        """
+        self._check_free(self._reserve_bytes, size * copies)
         if size > self._largest_bytes:
             raise SpoolFull(f"spool: an object of {size} bytes is not accepted: raise largest_object_mb")
 
@@ -140,12 +142,13 @@ class Spool:
             self._now_us,
         )
 
-    def _check_free(self, reserve_bytes: int) -> None:
+    def _check_free(self, reserve_bytes: int, size: int = 0) -> None:
         disk = os.statvfs(self.folder)
         free = disk.f_bavail * disk.f_frsize
-        if free < reserve_bytes:
+        if free - size < reserve_bytes:
+            wanted = f", {size} are wanted" if size else ""
             raise SpoolFull(
-                f"spool {self.folder}: {free} bytes free, reserve is {reserve_bytes}: free space or add a disk"
+                f"spool {self.folder}: {free} bytes free{wanted}, reserve is {reserve_bytes}: free space or add a disk"
             )
 
     def names(self, queue: str = INBOX, but: Container[str] = ()) -> list[str]:

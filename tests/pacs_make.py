@@ -3,7 +3,7 @@
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -127,12 +127,13 @@ class MemoryOrthanc:
             return sorted({stored.study for stored in self.instances.values() if stored.study_uid == uid})
         return [id for id, stored in self.instances.items() if stored.sop_uid == uid]
 
-    def copy(self, id: str, sink: BinaryIO) -> bool:
+    def copy(self, id: str, sink: BinaryIO, check_size: Callable[[int], object]) -> bool:
         self._answer()
         if id not in self.instances:
             return False
         if id in self.lost:
             raise DataError("Orthanc cannot read it")
+        check_size(len(self.instances[id].content))
         self.fetched[id] += 1
         sink.write(self.instances[id].content)
         return True

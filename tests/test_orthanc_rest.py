@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from orthanc_ledger.entrance import SECRET_HEADER, Entrance, keep
-from orthanc_ledger.errors import DataError, OrthancAway, ServiceAway
+from orthanc_ledger.errors import DataError, OrthancAway, ServiceAway, SpoolFull
 from orthanc_ledger.orthanc_rest import OrthancRest
 
 ID = "0fe7a8d7-9c3b6a7b-1d0cf3c4-6d8f7f3c-1d0cf3c4"
@@ -26,6 +26,10 @@ class Stub:
     cut: int = 0
     answers: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+
+
+def any_size(size: int) -> None:
+    """Takes a file of any size."""
 
 
 @pytest.fixture
@@ -94,25 +98,40 @@ def test_what_is_not_there_is_none(stub: Stub, orthanc: OrthancRest) -> None:
     assert orthanc.study_uid(ID) is None
     assert orthanc.one_series(ID) is None
     assert orthanc.metadata(ID) is None
-    assert not orthanc.copy(ID, io.BytesIO())
+    assert not orthanc.copy(ID, io.BytesIO(), any_size)
 
 
 def test_a_file_that_orthanc_cannot_read_is_told_from_an_orthanc_that_is_away(stub: Stub, orthanc: OrthancRest) -> None:
     stub.answers[f"/instances/{ID}/file"] = 500, b"{}"
     with pytest.raises(DataError, match="cannot read it"):
-        orthanc.copy(ID, io.BytesIO())
+        orthanc.copy(ID, io.BytesIO(), any_size)
+
+
+def test_a_file_that_is_too_large_is_not_read(stub: Stub, orthanc: OrthancRest) -> None:
+    stub.answers[f"/instances/{ID}/file"] = 200, bytes(3_000_000)
+    sink, told = io.BytesIO(), []
+
+    def refuse(size: int) -> None:
+        told.append(size)
+        raise SpoolFull("too large")
+
+    with pytest.raises(SpoolFull):
+        orthanc.copy(ID, sink, refuse)
+    assert (told, sink.getvalue()) == ([3_000_000], b"")
+    assert orthanc.copy(ID, sink, any_size)
+    assert len(sink.getvalue()) == 3_000_000
 
 
 def test_a_file_that_breaks_off_is_no_file(stub: Stub, orthanc: OrthancRest) -> None:
     stub.answers[f"/instances/{ID}/file"] = 200, bytes(3_000_000)
     whole, part = io.BytesIO(), io.BytesIO()
-    assert orthanc.copy(ID, whole)
+    assert orthanc.copy(ID, whole, any_size)
     assert len(whole.getvalue()) == 3_000_000
     stub.cut = 1
     with pytest.raises(OrthancAway, match="1 bytes are missing"):
-        orthanc.copy(ID, part)
+        orthanc.copy(ID, part, any_size)
     stub.cut = 0
-    assert orthanc.copy(ID, io.BytesIO())
+    assert orthanc.copy(ID, io.BytesIO(), any_size)
 
 
 @pytest.mark.parametrize(

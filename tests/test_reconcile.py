@@ -1,5 +1,6 @@
 """The reconciler: what Orthanc's hooks missed comes under custody, exactly once; what staff did there is told."""
 
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -335,6 +336,20 @@ class TestTrouble:
         assert world.step(whole=True)[Fetched.TAKEN] == 1
         assert not world.node.outbox.alarms()
         assert held(world) == {f"{STUDY}.1.1": "reconciled"}
+
+    def test_what_would_take_the_room_of_the_others_is_left_and_they_are_taken(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world.install()
+        large, small = slice_of(1), slice_of(2)
+        large.add_new(0x00091010, "OB", bytes(4 << 20))
+        ids = [world.orthanc.store(each) for each in (large, small)]
+        free = (4 << 20) + (world.node.config.spool_reserve_mb << 20)  # for one copy of it, not for two
+        monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_bavail=free, f_frsize=1))
+        assert world.step() == {Fetched.LEFT: 1, Fetched.TAKEN: 1}
+        assert world.orthanc.fetched == {ids[1]: 1}
+        [untaken] = world.pacs.untaken()
+        assert "are wanted" in untaken.reason
 
     def test_what_orthanc_cannot_read_keeps_nothing_else_from_being_taken(self, world: World) -> None:
         ids = [world.orthanc.store(slice_of(number)) for number in (1, 2)]
