@@ -21,6 +21,7 @@ from orthanc_ledger.plugin import (
     moves,
     panel,
     processes,
+    reset,
     virtual_modalities,
 )
 from orthanc_ledger.plugin.beside import Beside
@@ -70,6 +71,7 @@ def _register(whole: Mapping[str, Any], settings: Settings, node: Node) -> None:
     ingest.register(whole, settings, node, notes.stored)
     http_filter.register(whole, settings, node, permits)
     panel.register(settings, node.config)
+    reset.register()
 
 
 def _register_sending(whole: Mapping[str, Any], settings: Settings, node: Node) -> Callable[[str, str], bool]:

@@ -15,9 +15,12 @@ from tests.in_orthanc.live import LEDGER, STAFF, USERS
 WITHOUT = object()
 
 
-def test_orthanc_starts_with_the_plugin(hospital: Hospitals) -> None:
+def test_orthanc_starts_with_the_plugin_and_is_not_ended_by_a_reset(hospital: Hospitals) -> None:
     made = hospital().start()
     assert made.orthanc.call("GET", "/system").json()["Version"] == made.orthanc.version
+    refused = made.orthanc.call("POST", "/tools/reset", "")
+    assert (refused.status, "restart its service" in refused.json()["Message"]) == (403, True)
+    assert made.orthanc.call("GET", "/system").status == 200
     assert made.orthanc.stop() == 0
 
 
