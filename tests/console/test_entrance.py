@@ -2,11 +2,13 @@
 
 import ssl
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from conftest import wait_until
 from gate_world import World
 
 from orthanc_ledger import decisions
@@ -198,6 +200,22 @@ def test_who_waits_for_a_page_keeps_nobody_out(own: Desk, monkeypatch: pytest.Mo
         finally:
             goes_on.set()
         assert [page.result().status for page in pages_asked] == [200] * 12
+
+
+def test_many_logins_at_once_keep_nobody_from_working_who_is_in(own: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    own.account("staff", "staff")
+    staff, goes_on = own.client("staff"), threading.Event()
+    monkeypatch.setattr(accounts, "stretched", lambda secret, salt: goes_on.wait(60) and secret)
+    addresses = [f"127.0.0.{number}" for number in range(2, 7)] * 10
+    with ThreadPoolExecutor(len(addresses)) as pool:
+        logins = [pool.submit(guess, Client(own.port, address=each), each, 1) for each in addresses]
+        try:
+            wait_until(lambda: sum(login.done() for login in logins) == 30, 60, "all but four of each are refused")
+            assert staff.get("/").status == 200
+        finally:
+            goes_on.set()
+        statuses = Counter(login.result()[0][0] for login in logins)
+    assert statuses == {503: 30, 403: 20}
 
 
 def test_the_cookie_is_for_this_host_over_tls_and_for_no_script(secure: Desk) -> None:

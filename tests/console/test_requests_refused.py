@@ -191,17 +191,18 @@ def test_who_is_slow_is_cut_off_and_holds_up_nobody(own: Desk, monkeypatch: pyte
 
 
 def test_many_addresses_that_ask_nothing_do_not_take_all_connections(own: Desk) -> None:
-    held: list[socket.socket] = []
+    patient, *held = [socket.create_connection(("127.0.0.1", own.port), 20)]
+    assert own.client().get("/login").status == 200, "so that it is known to be there"
     for number in range(5):
         source = f"127.0.0.{number + 2}", 0
         held += [socket.create_connection(("127.0.0.1", own.port), 20, source) for _ in range(server.EACH)]
-    for connection in held[-server.SILENT :]:
-        connection.sendall(b"GET /login HTTP/1.1\r\n")
     try:
+        patient.sendall(f"GET /login HTTP/1.1\r\nHost: 127.0.0.1:{own.port}\r\n\r\n".encode())
+        assert patient.recv(12) == b"HTTP/1.1 200", "whose address has few connections loses none"
         assert own.client().get("/login").status == 200
-        assert held[0].recv(1) == b"", "who says nothing for the longest is cut off"
+        assert held[0].recv(1) == b"", "an address that has many loses its oldest"
     finally:
-        for connection in held:
+        for connection in (patient, *held):
             connection.close()
 
 

@@ -5,6 +5,7 @@ Nothing of a request is logged but its page and how it ended: addresses and form
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ LOGGER = logging.getLogger(__name__)
 
 _WORKERS = 8
 _LOGINS = 2
+_LOGINS_OF_ADDRESS = 4  # tried at once or waiting: more would take the connections of who is in
 _STATIC = {STYLE: ("console.css", "text/css; charset=utf-8"), ICON: ("icon.svg", "image/svg+xml")}
 _OF_ANYBODY = frozenset({"/login", *_STATIC})
 _PART = 65_536  # bytes of a body that is sent as it is made
@@ -61,6 +63,7 @@ class Application:
         self._guard = guard
         self._threads = ThreadPoolExecutor(_WORKERS, "console")
         self._logins = ThreadPoolExecutor(_LOGINS, "login")
+        self._trying: Counter[str] = Counter()  # logins, by address
         self._static = {path: _read_static(name, kind) for path, (name, kind) in _STATIC.items()}
 
     async def __call__(
@@ -68,18 +71,34 @@ class Application:
     ) -> None:
         """ASGI 3."""
         body = await read_body(receive, LARGEST_BODY)
-        loop = asyncio.get_running_loop()
-        threads = self._logins if scope["path"] in _OF_ANYBODY else self._threads
-        response = await loop.run_in_executor(threads, self.answer, scope, body)
+        response = await self._answered(scope, body)
         headers = {"Content-Type": response.media_type, **HEADERS}
-        parts = iter([response.body]) if isinstance(response.body, bytes) else _gathered(response.body)
         if isinstance(response.body, bytes):
             headers["Content-Length"] = str(len(response.body))
         raw = [(name.encode(), value.encode("latin-1")) for name, value in (*headers.items(), *response.headers)]
         await send({"type": "http.response.start", "status": response.status, "headers": raw})
-        while (part := await loop.run_in_executor(threads, next, parts, None)) is not None:
+        if isinstance(response.body, bytes):
+            await send({"type": "http.response.body", "body": response.body})
+            return
+        parts, loop = _gathered(response.body), asyncio.get_running_loop()
+        while (part := await loop.run_in_executor(self._threads, next, parts, None)) is not None:
             await send({"type": "http.response.body", "body": part, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
+
+    async def _answered(self, scope: Mapping[str, Any], body: bytes | None) -> Response:
+        run, address = asyncio.get_running_loop().run_in_executor, scope["client"][0]
+        if scope["path"] not in _OF_ANYBODY:
+            return await run(self._threads, self.answer, scope, body)
+        if scope["method"] in SAFE_METHODS:
+            return await run(self._logins, self.answer, scope, body)
+        if self._trying[address] >= _LOGINS_OF_ADDRESS:
+            return bare_page("Too many at once", h("p", "Go back, and try again in a moment."), status=503)
+        self._trying[address] += 1
+        try:
+            return await run(self._logins, self.answer, scope, body)
+        finally:
+            self._trying[address] -= 1
+            self._trying += Counter()  # forgets who has none
 
     def answer(self, scope: Mapping[str, Any], body: bytes | None) -> Response:
         """What a request is answered. ``body`` None: it was too large."""

@@ -31,7 +31,7 @@ EACH = 30
 """Connections of one address at once."""
 
 SILENT = 60
-"""Connections at once from which a request is still to come; of more, the longest silent is cut off."""
+"""Connections at once from which a request is still to come; of more, one of the address that has most is cut off."""
 
 WRONG_AT_SIGNING = 5
 """How often somebody who is logged in may give a wrong password or passphrase in a quarter of an hour."""
@@ -41,12 +41,12 @@ _HTTPS, _HTTP = 443, 80
 
 
 class _Crowd:
-    """Who is connected: how often each address, and from where a request is still to come, the longest silent first."""
+    """Who is connected: how often each address, and where a request is still to come from, the longest silent first."""
 
     def __init__(self) -> None:
         self.strangers = Strangers()
         self._each: Counter[str] = Counter()
-        self._silent: dict[asyncio.Transport, None] = {}
+        self._silent: dict[asyncio.Transport, str] = {}
 
     def enter(self, address: str) -> bool:
         """Count one more; whether its address has not more than it may."""
@@ -59,12 +59,14 @@ class _Crowd:
         self._each[address] -= 1
         self._each += Counter()  # forgets who has none
 
-    def await_request(self, transport: asyncio.Transport) -> None:
-        """Note that a request is to come; others wait no longer where too many do."""
-        self._silent[transport] = None
+    def await_request(self, address: str, transport: asyncio.Transport) -> None:
+        """Note that a request is to come; where too many are, one is waited for no longer."""
+        self._silent[transport] = address
         if len(self._silent) > SILENT:
-            next(iter(self._silent)).abort()
-            self.heard(next(iter(self._silent)))
+            [(crowded, _)] = Counter(self._silent.values()).most_common(1)
+            oldest = next(each for each, its_address in self._silent.items() if its_address == crowded)
+            oldest.abort()
+            self.heard(oldest)
 
     def heard(self, transport: asyncio.Transport) -> None:
         """Note that a request has come, or never will."""
@@ -115,7 +117,7 @@ class _Connection(H11Protocol):
     def _await_request(self, seconds: float) -> None:
         self._end_in(seconds)
         if self._end is not None:
-            self._crowd.await_request(self.transport)
+            self._crowd.await_request(self._address, self.transport)
 
     def _end_in(self, seconds: float) -> None:
         if self._end is not None:
