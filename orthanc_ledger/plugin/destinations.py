@@ -104,8 +104,8 @@ def _look(destinations: Destinations, loopback: Callable[[], Loopback]) -> None:
     kept = list(destinations.kept())
     for kind, name in kept:
         LOGGER.error(
-            "Orthanc's database has the %s %r, which leads to research: Orthanc stops. Start it without the plugin, "
-            "DELETE /%s/%s, and start it again; %s",
+            "Orthanc's database has the %s %r, which leads to research: Orthanc stops. Start it without the plugin and "
+            'with "RemoteAccessAllowed" false, DELETE /%s/%s, and start it again as it was; %s',
             *(kind, name, _ROUTES[kind], name, _INSTEAD),
         )
     if kept:
