@@ -182,13 +182,8 @@ class OrthancLedger(Peer):
         return Node(load(self.config))
 
     def wait_anchored(self, count: int) -> float:
-        """Wait until so many objects are anchored; the moment, in seconds since the epoch."""
-        deadline = time.monotonic() + ANCHORED_S
-        while (anchored := self._node.index.counts().get("anchored", 0)) < count:
-            if time.monotonic() > deadline:
-                raise BenchError(f"{anchored} of {count} objects are anchored after {ANCHORED_S:.0f} s")
-            time.sleep(0.02)
-        return time.time()
+        """As `wait_anchored`."""
+        return wait_anchored(self._node, count)
 
     def ledger_rows(self, query: str) -> list[Mapping[str, Any]]:
         """All rows of a query of the ledger that takes no arguments."""
@@ -208,6 +203,16 @@ class OrthancLedger(Peer):
 
     def _command(self, *words: object) -> str:
         return run("--config", self.config, *words)
+
+
+def wait_anchored(node: Node, count: int) -> float:
+    """Wait until so many objects are anchored; the moment, in seconds since the epoch. Raises BenchError."""
+    deadline = time.monotonic() + ANCHORED_S
+    while (anchored := node.index.counts().get("anchored", 0)) < count:
+        if time.monotonic() > deadline:
+            raise BenchError(f"{anchored} of {count} objects are anchored after {ANCHORED_S:.0f} s")
+        time.sleep(0.02)
+    return time.time()
 
 
 def run(*words: object) -> str:

@@ -106,26 +106,41 @@ class Incoming:
 
     def settle(self) -> Receipt:
         """The same without a look at the data set. Raises SpoolFull."""
-        fd = self._open_fd()
+        self._open_fd()
         try:
-            sha256 = self._digest.digest()
-            holder = self._claims.claimed(self._claim)
-            if holder == sha256:  # the anchorer syncs the inbox before it enters a unit: this one is durable
+            holder = self.holder()
+            if holder == self._digest.digest():  # the anchorer syncs the inbox before it enters a unit: it is durable
                 return Receipt.SAME_AGAIN
-            arrival = replace(self._arrival, received_us=self._now_us(), sha256=sha256)
-            head = encode_head(arrival, self._called_address)
-            if len(head) != self._data_set_offset:  # microseconds have the same length from 1970-01-01T01:12 on
-                raise SpoolFull(
-                    "spool: this machine's clock jumped from or to 1970; set it, then send the object again"
-                )
-            with _spool_errors():
-                os.pwrite(fd, head, 0)
-                os.fsync(fd)
-                if holder is not None:
-                    return self._link_conflict(fd, sha256)
-                return self._link(fd, sha256)
+            self.write_down()
+            return self.give_name(holder)
         finally:
             self.discard()
+
+    def write_down(self) -> None:
+        """Make all of it durable but its name, which `give_name` or `discard` decides about. Raises SpoolFull."""
+        fd = self._open_fd()
+        arrival = replace(self._arrival, received_us=self._now_us(), sha256=self._digest.digest())
+        head = encode_head(arrival, self._called_address)
+        if len(head) != self._data_set_offset:  # microseconds have the same length from 1970-01-01T01:12 on
+            raise SpoolFull("spool: this machine's clock jumped from or to 1970; set it, then send the object again")
+        with _spool_errors():
+            os.pwrite(fd, head, 0)
+            os.fsync(fd)
+
+    def give_name(self, holder: bytes | None) -> Receipt:
+        """Make durable what was written down. ``holder``: who had the claim a moment ago. Raises SpoolFull."""
+        fd, sha256 = self._open_fd(), self._digest.digest()
+        try:
+            if holder == sha256:
+                return Receipt.SAME_AGAIN
+            with _spool_errors():
+                return self._link(fd, sha256) if holder is None else self._link_conflict(fd, sha256)
+        finally:
+            self.discard()
+
+    def holder(self) -> bytes | None:
+        """SHA-256 of the data set that holds the claim, as far as the index knows, or None."""
+        return self._claims.claimed(self._claim)
 
     def discard(self) -> None:
         """Forget what was written and has no name; harmless when called again."""

@@ -95,15 +95,22 @@ class Spool:
 
         ``head``: the UIDs are the data set's, and empty where it cannot be read so far. Raises SpoolFull.
         """
+        incoming = self.write_down(head, data_set)
+        return incoming.give_name(incoming.holder())
+
+    def write_down(self, head: ArrivalHead, data_set: bytes | memoryview) -> Incoming:
+        """The same but for the name: the caller gives it, or discards what was written. Raises SpoolFull."""
         reserve_bytes = self._reserve_bytes // 2
         self._check_free(reserve_bytes)
         named = head.sop_instance or f"sha256:{hashlib.sha256(data_set).hexdigest()}"
         incoming = self._incoming(head, self._claim_name(named), reserve_bytes)
         try:
             incoming.write(data_set)
-            return incoming.settle()
-        finally:
+            incoming.write_down()
+        except BaseException:
             incoming.discard()
+            raise
+        return incoming
 
     def check_room(self, size: int = 0, copies: int = 0) -> None:
         """Raises SpoolFull when less than the reserve is free, or would be with so many copies of an object of ``size``

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
-from bench import report, retrieve, store
+from bench import plugin, report, retrieve, store
 from bench.peers import PEERS, SEARCH_PATH, BenchError, Orthanc, OrthancLedger
 from bench.sender import send_together
 from bench.slices import LARGE, MEDIUM, SMALL, Size, copies, huge_object
@@ -36,6 +36,15 @@ def test_a_scenario_gives_the_rates_of_every_peer_and_what_ours_anchored() -> No
     assert rates.acknowledged.keys() == {Orthanc.name, OrthancLedger.name}
     assert rates.anchored.keys() == {OrthancLedger.name}
     assert 0 < rates.anchored[OrthancLedger.name][0] < rates.acknowledged[OrthancLedger.name][0]
+
+
+@pytest.mark.usefixtures("_installed")
+def test_orthanc_is_measured_plain_with_the_plugin_and_with_the_node() -> None:
+    taken = plugin.measure(Scenario("few", SMALL, 12, associations=2), repeats=1)
+    rows = plugin.rows(taken)
+    assert [row[""] for row in rows] == [peer.name for peer in plugin.PEERS]
+    assert rows[0]["time"] == "1.00×"
+    assert all(each > 0 for times in taken.time.values() for each in times)
 
 
 @pytest.mark.usefixtures("_installed")

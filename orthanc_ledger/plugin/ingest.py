@@ -2,7 +2,7 @@
 
 Of one object Orthanc calls, one after the other and in one thread: ReceivedInstance with the bytes as they came, for
 C-STORE the filter that may refuse it, and OnStoredInstance once it is stored, which knows who sent it; there the unit
-is written. What fails there is stored all the same: an alarm says so, and the reconciler fetches it.
+gets its name. What fails there is stored all the same: an alarm says so, and the reconciler fetches it.
 """
 
 import hashlib
@@ -13,8 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import orthanc
 
@@ -23,15 +22,15 @@ from orthanc_ledger.errors import CustodyError
 from orthanc_ledger.gate import Refused
 from orthanc_ledger.incoming import Receipt
 from orthanc_ledger.outbox import MISSED
-from orthanc_ledger.part10 import read_part10
+from orthanc_ledger.part10 import Head, read_part10
 from orthanc_ledger.peer import Peer
 from orthanc_ledger.plugin import request
-from orthanc_ledger.plugin.sender import Here, sender_of
+from orthanc_ledger.plugin.pending import Inbox, Pending
+from orthanc_ledger.plugin.sender import Here, asked_by, sender_of
 from orthanc_ledger.plugin.settings import Settings
 from orthanc_ledger.reasons import Reason
 from orthanc_ledger.sender import Sender
-from orthanc_ledger.spool import ArrivalHead
-from orthanc_ledger.store_status import STORE_DUPLICATE, STORED, store_refusal
+from orthanc_ledger.store_status import STORE_DUPLICATE, STORE_FAULT, STORED, Answer, store_refusal
 
 LOGGER = logging.getLogger(__name__)
 
@@ -61,27 +60,6 @@ def register(whole: Mapping[str, Any], settings: Settings, node: Node, stored_as
     orthanc.RegisterOnStoredInstanceCallback(ingest.stored)
 
 
-class Inbox(Protocol):
-    """What is needed of the spool."""
-
-    def check_room(self, size: int = 0) -> None:
-        """Raises SpoolFull when there is none."""
-
-    def holder(self, sop_uid: str) -> bytes | None:
-        """SHA-256 of the data set that holds the claim on a SOP Instance UID, or None."""
-
-    def keep(self, head: ArrivalHead, data_set: bytes | memoryview) -> Receipt:
-        """Make an object durable, whatever it is. Raises SpoolFull."""
-
-
-@dataclass(frozen=True)
-class _Received:
-    """Bytes as they came, and when: seconds since 1970."""
-
-    content: bytes
-    since_s: float
-
-
 class Ingest:
     """The hooks.
 
@@ -106,69 +84,85 @@ class Ingest:
         self._stored_as = stored_as
         self._missed = missed
         self._denied = denied
-        # By thread, as in request.py. Whoever Orthanc did not store is replaced by the thread's next, or let go of.
-        self._received: dict[int, _Received] = {}
-        # Orthanc's threads are new to Python at each hook, and so would be every connection to SQLite.
+        # By thread, as in request.py: what Orthanc did not store is replaced by the thread's next, or dropped.
+        self._pending: dict[int, Pending] = {}
+        self._last: dict[str, Sender] = {}  # by AE title: the next object is most probably from there, too
         self._workers = ThreadPoolExecutor(_WORKERS, "ingest")
 
-    def received(self, content: bytes, _origin: int) -> tuple[int, bytes | None]:
-        """Keep the bytes at hand, before Orthanc transcodes them."""
-        now = time.time()
-        for thread, other in list(self._received.items()):
-            if now - other.since_s > _FORGOTTEN_AFTER_S:
-                self._received.pop(thread, None)
-        self._received[threading.get_ident()] = _Received(content, now)
+    def received(self, content: bytes, origin: int) -> tuple[int, bytes | None]:
+        """Keep the bytes at hand, as they are before Orthanc transcodes them."""
+        thread, asked = threading.get_ident(), request.current()
+        self._drop(thread)
+        for other, pending in list(self._pending.items()):
+            if time.time() - pending.since_s > _FORGOTTEN_AFTER_S:
+                self._drop(other)
+        self._pending[thread] = Pending(content, self._spool, self._workers)
+        if asked is not None:
+            self._pending[thread].begin(asked_by(asked, origin, self._here))
         return orthanc.ReceivedInstanceAction.KEEP_AS_IS, None
 
     def admits(self, instance: orthanc.DicomInstance) -> int:
         """The status of a C-STORE: 0 has Orthanc store it, any other is answered and nothing stored."""
-        received = self._received.get(threading.get_ident()) or _Received(instance.GetInstanceData(), time.time())
         try:
-            peer = self._research.get(instance.GetInstanceRemoteAet())
-            if peer is not None:
-                self._workers.submit(self._denied, peer, Reason.NO_APPROVAL).result()
-                raise Refused(Reason.NO_APPROVAL)
-            self._spool.check_room(len(received.content))
-            if self._refuse:
-                sender = sender_of(instance, None, received.since_s, self._here)
-                if self._workers.submit(self._is_conflict, received.content, sender).result():
-                    return self._refused(STORE_DUPLICATE.status)
+            answer = self._answer(instance)
         except CustodyError as error:
-            return self._refused(store_refusal(error).status)
-        return STORED.status
+            answer = store_refusal(error)
+        except Exception as error:  # by type only: foreign texts quote values
+            LOGGER.error("whether an object may be stored cannot be told: %s", type(error).__name__)
+            answer = STORE_FAULT
+        if answer is not STORED:
+            self._drop(threading.get_ident())
+        return answer.status
 
     def stored(self, instance: orthanc.DicomInstance, identity: str) -> None:
-        """Write the unit. Whatever happens, Orthanc has stored the object and will say so."""
-        received = self._received.pop(threading.get_ident(), None)
+        """Put the object into the spool. Whatever happens, Orthanc has stored it and will say so."""
+        thread = threading.get_ident()
         try:
-            received = received or _Received(instance.GetInstanceData(), time.time())
-            sender = sender_of(instance, request.current(), received.since_s, self._here)
-            self._workers.submit(self._keep, received.content, sender, identity).result()
+            pending = self._of(instance)
+            del self._pending[thread]
+            sender = sender_of(instance, request.current(), pending.since_s, self._here)
+            if instance.GetInstanceOrigin() == orthanc.InstanceOrigin.DICOM_PROTOCOL:
+                self._last[instance.GetInstanceRemoteAet()] = sender
+            head, _ = pending.keep(sender)
+            if head.identifiers is not None:
+                self._stored_as(identity, head.identifiers.study_instance_uid, head.identifiers.sop_instance_uid)
         except Exception as error:  # Orthanc would only write it to its log
             self._tell_missed(error)
 
-    def _refused(self, status: int) -> int:
-        self._received.pop(threading.get_ident(), None)
-        return status
+    def _answer(self, instance: orthanc.DicomInstance) -> Answer:
+        pending = self._of(instance)
+        ae_title = instance.GetInstanceRemoteAet()
+        if peer := self._research.get(ae_title):
+            self._workers.submit(self._denied, peer, Reason.NO_APPROVAL).result()
+            raise Refused(Reason.NO_APPROVAL)
+        self._spool.check_room(len(pending.content))
+        if self._refuse:
+            head = read_part10(io.BytesIO(pending.content))
+            if self._workers.submit(self._differs, head, pending.content).result():
+                _, receipt = pending.keep(sender_of(instance, None, pending.since_s, self._here))
+                if receipt is Receipt.CONFLICT:
+                    return STORE_DUPLICATE
+        if expected := self._last.get(ae_title):
+            pending.begin(expected)
+        return STORED
 
-    def _keep(self, content: bytes, sender: Sender, identity: str) -> None:
-        head = read_part10(io.BytesIO(content))
-        self._spool.keep(sender.arrival(head), memoryview(content)[head.data_set_offset :])
-        if head.identifiers is not None:
-            self._stored_as(identity, head.identifiers.study_instance_uid, head.identifiers.sop_instance_uid)
-
-    def _is_conflict(self, content: bytes, sender: Sender) -> bool:
-        """Whether it is other content under a known UID, which then is in the conflict queue. Raises SpoolFull."""
-        head = read_part10(io.BytesIO(content))
+    def _differs(self, head: Head, content: bytes) -> bool:
+        """Whether there is other content under its UID."""
         if head.identifiers is None:
             return False
-        holder, data_set = (
-            self._spool.holder(head.identifiers.sop_instance_uid),
-            memoryview(content)[head.data_set_offset :],
-        )
-        if holder is None or holder == hashlib.sha256(data_set).digest():
-            return False
-        return self._spool.keep(sender.arrival(head), data_set) is Receipt.CONFLICT
+        holder = self._spool.holder(head.identifiers.sop_instance_uid)
+        return holder not in (None, hashlib.sha256(memoryview(content)[head.data_set_offset :]).digest())
+
+    def _of(self, instance: orthanc.DicomInstance) -> Pending:
+        """This thread's object; one of which the first hook kept nothing is as Orthanc stores it."""
+        thread = threading.get_ident()
+        if thread not in self._pending:
+            self._pending[thread] = Pending(instance.GetInstanceData(), self._spool, self._workers)
+        return self._pending[thread]
+
+    def _drop(self, thread: int) -> None:
+        if pending := self._pending.pop(thread, None):
+            pending.drop()
 
     def _tell_missed(self, error: Exception) -> None:
         why = str(error) if isinstance(error, CustodyError) else type(error).__name__  # foreign texts quote values

@@ -49,12 +49,21 @@ def sender_of(instance: orthanc.DicomInstance, asked: Request | None, since_s: f
         address = known.get("RemoteIP", "") if known.get("RemoteAET") == calling_ae else ""
         called = uri(DICOM, here.host, here.dicom_port)
         return Sender("addressed-ae", ascii_of(calling_ae), here.ae_title, uri(DICOM, address), called)
-    user, address = (
-        (asked.user or "", asked.address) if asked else (known.get("HttpUsername", ""), known.get("RemoteIP", ""))
-    )
-    is_stow = instance.GetInstanceOrigin() == orthanc.InstanceOrigin.PLUGIN and _is_stow(asked)
-    peer, called = uri(here.scheme, address, user=user), uri(here.scheme, here.host, here.http_port)
-    return Sender("stow" if is_stow else "rest-user", "", "", peer, called)
+    if asked is not None:
+        return asked_by(asked, instance.GetInstanceOrigin(), here)
+    return _user(known.get("HttpUsername", ""), known.get("RemoteIP", ""), here)
+
+
+def asked_by(asked: Request, origin: int, here: Here) -> Sender:
+    """Who sent what comes by a request. ``origin``: one of ``orthanc.InstanceOrigin``."""
+    is_stow = asked.method == "POST" and _STOW.search(asked.uri.rstrip("/")) is not None
+    name = "stow" if is_stow and origin == orthanc.InstanceOrigin.PLUGIN else "rest-user"
+    return _user(asked.user or "", asked.address, here, name)
+
+
+def _user(user: str, address: str, here: Here, origin: str = "rest-user") -> Sender:
+    called = uri(here.scheme, here.host, here.http_port)
+    return Sender(origin, "", "", uri(here.scheme, address, user=user), called)
 
 
 def _metadata(instance: orthanc.DicomInstance, since_s: float) -> dict[str, str]:
@@ -67,7 +76,3 @@ def _metadata(instance: orthanc.DicomInstance, since_s: float) -> dict[str, str]
 
 def _value(instance: orthanc.DicomInstance, name: str) -> str:
     return instance.GetInstanceMetadata(name) if instance.HasInstanceMetadata(name) else ""
-
-
-def _is_stow(asked: Request | None) -> bool:
-    return asked is not None and asked.method == "POST" and _STOW.search(asked.uri.rstrip("/")) is not None
