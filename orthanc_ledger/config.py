@@ -3,13 +3,13 @@
 Units are in the names; an unknown or contradictory key stops the start.
 """
 
+import os
+import pwd
 import types
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
-
-import yaml
 
 from orthanc_ledger.batch import BatchLimits
 from orthanc_ledger.errors import ConfigError
@@ -134,10 +134,11 @@ def load(path: Path) -> Config:
     """Read the configuration file.
 
     Raises ConfigError naming the file and the key when the file is missing, is not YAML, has an unknown, missing or
-    mistyped key, or contradicts itself.
+    mistyped key, or contradicts itself, or when its data_dir is another user's.
     """
     config = _read(Config, path, "`orthanc-ledger init` makes one")
     _check(config, str(path))
+    _check_owner(config.data_dir)
     return config
 
 
@@ -146,6 +147,7 @@ def load_party(path: Path) -> Party:
     party = _read(Party, path, "docs/parties.md says how one is made")
     _check_title(party.ae_title, str(path))
     _check_console(party.console, str(path))
+    _check_owner(party.data_dir)
     return party
 
 
@@ -166,13 +168,29 @@ def check_data_dir(party: Party) -> None:
 
 
 def _read(kind: type[T], path: Path, made_by: str) -> T:
+    return _build(kind, read_yaml(path, made_by), str(path), "", path.resolve().parent)
+
+
+def _check_owner(data_dir: Path) -> None:
+    """Raises ConfigError when it is another user's: what root writes there, the node can neither read nor delete."""
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); {made_by}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {error}") from error
-    return _build(kind, raw, str(path), "", path.resolve().parent)
+        owner, runner = data_dir.stat().st_uid, os.geteuid()
+    except OSError:  # not there yet, or not to be seen: whoever opens it says so
+        return
+    if owner == runner:
+        return
+    owners, ours = _user_name(owner), _user_name(runner)
+    raise ConfigError(
+        f"data_dir: {data_dir} is {owners}'s, and this runs as {ours}: run it as the node's user "
+        f"(`runuser -u {owners} -- …`), or give the node's folder to the user who is to run it (chown)"
+    )
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
 
 
 def _check_title(title: str, path: str) -> None:

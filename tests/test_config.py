@@ -1,5 +1,6 @@
 """The configuration: what is wrong in it stops the start and is named, with file and key."""
 
+import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,18 @@ def test_no_configuration_at_all_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_missing_file_says_what_makes_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="orthanc-ledger init"):
         load(tmp_path / "none.yaml")
+
+
+def test_nobody_but_the_user_who_has_the_data_works_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node, party = write(tmp_path), tmp_path / "party.yaml"
+    party.write_text((ROOT / "config" / "party.yaml").read_text())
+    load(node).data_dir.mkdir()
+    for path in (node, party):
+        load_either(path)
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    for path in (node, party):
+        with pytest.raises(ConfigError, match=r"data is \w+'s, and this runs as user 54321: .*runuser -u \w+ -- "):
+            load_either(path)
 
 
 def test_the_partys_example_has_every_key_and_reads() -> None:
