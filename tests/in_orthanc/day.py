@@ -1,157 +1,18 @@
-"""A day's work with an Orthanc, as modality, workstation and people at a browser do it: every request with its answer,
-without what is another one each time (times, random identifiers, ports).
-"""
+"""A day's work with an Orthanc, as modality, workstation and people at a browser do it: requests and their answers."""
 
-import hashlib
 import io
-import json
-import re
-import socket
-import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from email import message_from_bytes, policy
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from conftest import wait_until
 from pydicom import dcmread
-from pydicom.dataset import Dataset
-from pynetdicom import AE, build_role, evt
-from pynetdicom.presentation import PresentationContext, build_context
 
-from tests.in_orthanc.live import AE_TITLE, Answer, LiveOrthanc
+from tests.in_orthanc.live import Answer, LiveOrthanc
+from tests.in_orthanc.peers import GONE, IMPLICIT, LOOKER, PATIENT_ROOT, STUDY_ROOT, WORKSTATION, Peers
+from tests.in_orthanc.told import told
 
-MODALITY, WORKSTATION, GONE, LOOKER = "MRI1", "WS1", "GONE", "LOOKER"
-MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
-PATIENT_ROOT = {"FIND": "1.2.840.10008.5.1.4.1.2.1.1", "MOVE": "1.2.840.10008.5.1.4.1.2.1.2"}
-STUDY_ROOT = {
-    "FIND": "1.2.840.10008.5.1.4.1.2.2.1",
-    "MOVE": "1.2.840.10008.5.1.4.1.2.2.2",
-    "GET": "1.2.840.10008.5.1.4.1.2.2.3",
-}
-NATIVE = ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"]
-JPEG_LS = "1.2.840.10008.1.2.4.80"
-
-Told = dict[str, Any]
-Handlers = Sequence[tuple[Any, Callable[[Any], Any]]]
-
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_TIME = re.compile(r"\d{8}T\d{6}(\.\d+)?")
-_NEW_UID = re.compile(r"1\.2\.276\.0\.7230010\.3\.\d[\d.]*")  # as DCMTK makes them
-_BOUNDARY = re.compile(r"boundary=.*")
-_VARIES = {"Date", "LastUpdate", "ReceptionDate", "EffectiveRuntime", "UncompressedSizeMB", "DiskSizeMB", "ServerTime"}
-_HEADERS = ("content-type", "content-disposition", "location")
-
-
-class Peers:
-    """The applications beside an Orthanc. ``port``: where the workstation listens."""
-
-    def __init__(self, orthanc: LiveOrthanc, port: int) -> None:
-        self.orthanc = orthanc
-        self.port = port
-        self._arrived: dict[str, str] = {}
-
-    def modalities(self) -> dict[str, Any]:
-        """Orthanc's "DicomModalities"."""
-        local = {"Host": "127.0.0.1", "Port": self.port}
-        return {
-            MODALITY: {"AET": MODALITY, **local},
-            WORKSTATION: {"AET": WORKSTATION, **local},
-            GONE: {"AET": GONE, "Host": "127.0.0.1", "Port": 1},
-            LOOKER: {"AET": LOOKER, **local, "AllowMove": False, "AllowGet": False, "AllowStore": False},
-        }
-
-    @contextmanager
-    def workstation(self) -> Iterator[None]:
-        """The workstation listens."""
-        ae = AE(ae_title=WORKSTATION)
-        ae.add_supported_context(MR_IMAGE, NATIVE)
-        ae.add_supported_context("1.2.840.10008.1.1")
-        server = ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._keep)])
-        try:
-            yield
-        finally:
-            server.shutdown()
-
-    def _keep(self, event: Any) -> int:
-        originator = getattr(event.request, "MoveOriginatorApplicationEntityTitle", None)
-        self._arrived[event.request.AffectedSOPInstanceUID] = (
-            f"{digest(event.request.DataSet.getvalue())} for {originator}"
-        )
-        return 0
-
-    def arrived(self) -> dict[str, str]:
-        """What came to the workstation since this was last asked."""
-        found, self._arrived = self._arrived, {}
-        return found
-
-    @contextmanager
-    def associated(
-        self,
-        contexts: Sequence[PresentationContext],
-        caller: str = WORKSTATION,
-        handlers: Handlers = (),
-        **options: Any,
-    ) -> Iterator[Any]:
-        """An association with Orthanc, or what became of it."""
-        opened: list[socket.socket] = []
-        keep = (evt.EVT_CONN_OPEN, lambda event: opened.append(event.assoc.dul.socket.socket))
-        ae = AE(ae_title=caller)
-        ae.requested_contexts = list(contexts)
-        assoc = ae.associate(
-            "127.0.0.1", self.orthanc.dicom_port, ae_title=AE_TITLE, evt_handlers=[keep, *handlers], **options
-        )
-        try:
-            yield assoc
-        finally:
-            if assoc.is_established:
-                assoc.release()
-            for each in opened:  # pynetdicom leaves one open that Orthanc ended
-                each.close()
-
-    def store(self, files: Sequence[Path], caller: str = MODALITY) -> Told:
-        """C-STORE of files as they are."""
-        kinds = sorted({(str(file.SOPClassUID), str(file.file_meta.TransferSyntaxUID)) for file in map(dcmread, files)})
-        contexts = [build_context(sop_class, [syntax]) for sop_class, syntax in kinds]
-        with self.associated(contexts, caller) as assoc:
-            accepted = sorted((each.abstract_syntax, each.transfer_syntax[0]) for each in assoc.accepted_contexts)
-            statuses = [status_of(assoc.send_c_store(file)) for file in files] if assoc.is_established else None
-            return {"accepted": accepted, "statuses": statuses}
-
-    def find(self, root: Mapping[str, str], caller: str = WORKSTATION, **keys: str) -> Told:
-        """C-FIND."""
-        with self.associated(native(root["FIND"]), caller) as assoc:
-            answers = list(assoc.send_c_find(data_set(**keys), root["FIND"]))
-            matches = sorted(json.dumps(match.to_json_dict()) for _, match in answers if match is not None)
-            return {"statuses": sorted({status_of(status) for status, _ in answers}), "matches": matches}
-
-    def get(self, caller: str = WORKSTATION, **keys: Any) -> Told:
-        """C-GET, Study Root."""
-        received: dict[str, str] = {}
-
-        def keep(event: Any) -> int:
-            received[event.request.AffectedSOPInstanceUID] = digest(event.request.DataSet.getvalue())
-            return 0
-
-        roles, handlers = [build_role(MR_IMAGE, scp_role=True)], [(evt.EVT_C_STORE, keep)]
-        with self.associated(native(STUDY_ROOT["GET"], MR_IMAGE), caller, handlers, ext_neg=roles) as assoc:
-            *_, (status, _) = assoc.send_c_get(data_set(**keys), STUDY_ROOT["GET"])
-            return {"status": counts_of(status), "received": received}
-
-    def move(self, to: str, root: Mapping[str, str] = STUDY_ROOT, caller: str = WORKSTATION, **keys: Any) -> Told:
-        """C-MOVE."""
-        with self.associated(native(root["MOVE"]), caller) as assoc:
-            if not assoc.is_established:
-                return {"established": False}
-            answers = list(assoc.send_c_move(data_set(**keys), to, root["MOVE"]))
-            status, identifier = answers[-1]
-            failed = None if identifier is None else identifier.to_json_dict()
-            return {"status": counts_of(status), "failed": failed, "arrived": self.arrived()}
-
-    def echo(self, caller: str = WORKSTATION) -> Told:
-        """C-ECHO."""
-        with self.associated(native("1.2.840.10008.1.1"), caller) as assoc:
-            return {"status": status_of(assoc.send_c_echo()) if assoc.is_established else None}
+JOB_S = 30.0
 
 
 def a_day(peers: Peers, files: Sequence[Path], altered: Path) -> Iterator[tuple[str, Any]]:
@@ -239,8 +100,7 @@ def _rest(
         paths += [f"/{level}/{ids[level]}{rest}" for rest in about]
     for path in paths:
         yield f"GET {_named(path, ids)}", told(orthanc.call("GET", path))
-    rgb = {"Accept": "image/jpeg"}
-    yield "GET a preview as JPEG", told(orthanc.call("GET", f"/instances/{ids['instances']}/preview", headers=rgb))
+    yield from _viewers(orthanc, ids)
     yield "upload", told(orthanc.call("POST", "/instances", files[-1].read_bytes()))
     yield "upload of no DICOM", told(orthanc.call("POST", "/instances", b"no DICOM"))
     find = {"Level": "Study", "Query": {"PatientName": "*"}, "Expand": True}
@@ -249,10 +109,66 @@ def _rest(
     yield "lookup", told(orthanc.call("POST", "/tools/lookup", str(whole.StudyInstanceUID)))
     yield "metadata", told(orthanc.call("PUT", f"/studies/{ids['studies']}/metadata/1024", "seen"))
     yield "that metadata", told(orthanc.call("GET", f"/studies/{ids['studies']}/metadata/1024"))
-    yield "archive of several", told(orthanc.call("POST", "/tools/create-archive", [ids["series"]]))
+    yield from _archives(orthanc, ids)
     yield "explorer", told(orthanc.call("GET", "/app/explorer.html"))
     yield "root", told(orthanc.call("GET", "/"))
     yield "as nobody", orthanc.call("GET", "/studies", user=None).status
+
+
+def _archives(orthanc: LiveOrthanc, ids: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+    several = [ids["series"], ids["instances"]]
+    for name, path, asked in (
+        ("archive of several", "/tools/create-archive", several),
+        ("transcoded archive", "/tools/create-archive", {"Resources": several, "Transcode": IMPLICIT}),
+        ("media of several", "/tools/create-media", several),
+        ("extended media", "/tools/create-media-extended", several),
+        ("media of a study", f"/studies/{ids['studies']}/media", {"Extended": True}),
+        ("archive of nothing", "/tools/create-archive", ["nothing"]),
+    ):
+        yield name, told(orthanc.call("POST", path, asked))
+    begun = orthanc.call("POST", f"/patients/{ids['patients']}/archive", {"Asynchronous": True})
+    yield "archive as a job", told(begun)
+    job = begun.json()["Path"].replace("..", "", 1).replace("/..", "")
+    wait_until(lambda: orthanc.call("GET", job).json()["State"] == "Success", JOB_S, "the archive is made")
+    yield "that archive", told(orthanc.call("GET", f"{job}/archive"))
+
+
+def _viewers(orthanc: LiveOrthanc, ids: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+    """What viewers ask Orthanc for: its own Explorer, the Web Viewer, those that know DICOMweb."""
+    at, series = f"/instances/{ids['instances']}", f"/series/{ids['series']}"
+    for path in (
+        f"{at}/rendered?width=64&window-center=400&window-width=800",
+        f"{at}/frames/0/rendered",
+        f"{at}/frames/0/image-uint8",
+        f"{at}/frames/0/image-int16",
+        f"{at}/frames/0/raw.gz",
+        f"{at}/preview?returnUnsupportedImage",
+        f"{series}/instances-tags?simplify",
+        f"{series}/ordered-slices?short",
+        f"{series}/shared-tags?simplify",
+        f"/studies/{ids['studies']}?requestedTags=PatientComments;Modality",
+        "/changes?last",
+        "/changes?since=2&limit=2",
+        "/system",
+        "/plugins/dicom-web",
+        "/app/libs/jquery.min.js",
+    ):
+        yield f"a viewer's {_named(path, ids)}", told(orthanc.call("GET", path))
+    for method in ("HEAD", "OPTIONS"):
+        yield f"{method} of an image", told(orthanc.call(method, f"{at}/preview"))
+    for name, headers in {
+        "compressed": {"Accept-Encoding": "gzip, deflate"},
+        "a part": {"Range": "bytes=0-99"},
+        "if changed": {"If-None-Match": '"0"'},
+        "from another page": {"Origin": "http://viewer.example"},
+        "as JPEG": {"Accept": "image/jpeg"},
+        "as PAM": {"Accept": "image/x-portable-arbitrarymap"},
+        "as nothing that there is": {"Accept": "video/mp4"},
+    }.items():
+        yield f"a preview {name}", told(orthanc.call("GET", f"{at}/preview", headers=headers))
+    page = {"Level": "Instance", "Query": {"Modality": "MR"}, "Expand": True, "Since": 1, "Limit": 1}
+    yield "a page of images", told(orthanc.call("POST", "/tools/find", page))
+    yield "bulk content", told(orthanc.call("POST", "/tools/bulk-content", {"Resources": [ids["series"]]}))
 
 
 def _dicomweb(
@@ -269,7 +185,9 @@ def _dicomweb(
         "/dicom-web/studies",
         "/dicom-web/studies?PatientName=*&includefield=all",
         "/dicom-web/studies?StudyDate=19000101",
+        "/dicom-web/studies?limit=1&offset=0&ModalitiesInStudy=MR",
         "/dicom-web/series",
+        "/dicom-web/instances?includefield=00080005",
         f"{at_study}/series",
         f"{at_study}/instances",
         f"{at_study}/metadata",
@@ -285,6 +203,18 @@ def _dicomweb(
         f"{wado}&contentType=application/dicom",
     ):
         yield f"DICOMweb {path}", told(orthanc.call("GET", path))
+    for accepted, path in (
+        ("application/dicom+xml", f"{at_series}/metadata"),
+        ('multipart/related; type="application/dicom"; transfer-syntax=*', at_image),
+        (f'multipart/related; type="application/dicom"; transfer-syntax={IMPLICIT}', at_series),
+        ('multipart/related; type="application/octet-stream"; transfer-syntax=*', f"{at_image}/frames/1"),
+        ('multipart/related; type="application/octet-stream"', f"{at_image}/bulk/7FE00010"),
+        ("image/png", f"{at_image}/rendered?viewport=64,64"),
+        ("image/jpeg", f"{at_series}/rendered"),
+        ("video/mp4", at_image),
+    ):
+        answer = orthanc.call("GET", path, headers={"Accept": accepted})
+        yield f"DICOMweb {path} as {accepted}", told(answer)
     headers = {
         "Content-Type": 'multipart/related; type="application/dicom"; boundary=mark',
         "Accept": "application/dicom+json",
@@ -313,17 +243,16 @@ def _changes(
 ) -> Iterator[tuple[str, Any]]:
     ids = {level: _lookup(orthanc, uid) for level, uid in _uids(study, series, image).items()}
     changed = {"Replace": {"StudyDescription": "changed"}, "Keep": ["StudyInstanceUID"], "Force": True}
-    yield (
-        "modify an instance",
-        told(orthanc.call("POST", f"/instances/{ids['instances']}/modify", {"Replace": {}})).keys(),
-    )
+    modified = orthanc.call("POST", f"/instances/{ids['instances']}/modify", {"Replace": {"PatientName": "changed"}})
+    yield "modify an instance", modified.status, dcmread(io.BytesIO(modified.body)).PatientName
     yield "anonymise a study", _shape(orthanc.call("POST", f"/studies/{ids['studies']}/anonymize", {"Keep": []}))
     yield "modify a series", _shape(orthanc.call("POST", f"/series/{ids['series']}/modify", changed))
     yield "delete an instance", told(orthanc.call("DELETE", f"/instances/{ids['instances']}"))
     yield "it is gone", told(orthanc.call("GET", f"/instances/{ids['instances']}"))
     yield "delete a series", told(orthanc.call("DELETE", f"/series/{ids['series']}"))
     yield "delete a study", told(orthanc.call("DELETE", f"/studies/{ids['studies']}"))
-    yield "what is left", told(orthanc.call("GET", "/statistics"))["body"].keys()
+    left = orthanc.call("GET", "/statistics").json()
+    yield "what is left", {name: count for name, count in left.items() if name.startswith("Count")}
     yield "how many are left", len(orthanc.call("GET", "/instances").json())
 
 
@@ -349,72 +278,3 @@ def _named(path: str, ids: Mapping[str, str]) -> str:
 def _shape(answer: Answer) -> Any:
     """Of an answer with new random identifiers: its status and keys."""
     return answer.status, sorted(answer.json())
-
-
-def told(answer: Answer) -> Told:
-    """An answer without what varies."""
-    headers = {name: _steady(answer.headers[name]) for name in map(str.title, _HEADERS) if name in answer.headers}
-    return {"status": answer.status, "headers": headers, "body": _body(answer)}
-
-
-def _body(answer: Answer) -> Any:
-    kind = answer.headers.get("Content-Type", "")
-    if "json" in kind:
-        value = _without(json.loads(answer.body))
-        several = "dicom+json" in kind and isinstance(value, list)  # 1.12 reads with several threads
-        return sorted(value, key=json.dumps) if several else value
-    if "zip" in kind:
-        with zipfile.ZipFile(io.BytesIO(answer.body)) as archive:
-            return {name: digest(archive.read(name)) for name in archive.namelist() if name != "DICOMDIR"}
-    if "multipart" in kind:
-        message = message_from_bytes(f"Content-Type: {kind}\r\n\r\n".encode() + answer.body, policy=policy.HTTP)
-        return [
-            (part.get_content_type(), digest(part.get_payload(decode=True) or b"")) for part in message.iter_parts()
-        ]
-    if kind.startswith(("text", "application/x")) or not kind:
-        return _steady(answer.body.decode(errors="replace"))
-    return len(answer.body), digest(answer.body)
-
-
-def _without(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: "…" if key in _VARIES else _without(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_without(inner) for inner in value]
-    return _steady(value) if isinstance(value, str) else value
-
-
-def _steady(text: str) -> str:
-    for pattern in (_BOUNDARY, _UUID, _TIME, _NEW_UID):
-        text = pattern.sub("…", text)
-    return re.sub(r"(127\.0\.0\.1|localhost):\d+", r"\1:…", text)
-
-
-def native(*abstract_syntaxes: str) -> list[PresentationContext]:
-    """Contexts in the native transfer syntaxes."""
-    return [build_context(each, NATIVE) for each in abstract_syntaxes]
-
-
-def digest(data: bytes) -> str:
-    """SHA-256, shortened."""
-    return hashlib.sha256(data).hexdigest()[:16]
-
-
-def status_of(status: Dataset) -> int | None:
-    """A DIMSE status; None: there was no answer."""
-    found: int | None = status.get("Status")
-    return found
-
-
-def counts_of(status: Dataset) -> dict[str, int]:
-    """Status and counts of a retrieve's last response."""
-    names = ("Status", *(f"NumberOf{kind}Suboperations" for kind in ("Completed", "Failed", "Warning", "Remaining")))
-    return {name: status[name].value for name in names if name in status}
-
-
-def data_set(**keys: Any) -> Dataset:
-    """A Dataset of keywords."""
-    identifier = Dataset()
-    for keyword, value in keys.items():
-        setattr(identifier, keyword, value)
-    return identifier
