@@ -11,10 +11,11 @@ import orthanc
 
 from orthanc_ledger.assemble import BESIDE
 from orthanc_ledger.config import Config
-from orthanc_ledger.errors import ServiceAway
+from orthanc_ledger.errors import ConfigError, ServiceAway
 from orthanc_ledger.plugin.beside import Beside
 from orthanc_ledger.plugin.lasting import lasting
 from orthanc_ledger.plugin.settings import Settings
+from orthanc_ledger.web.console.names import url
 from orthanc_ledger.words import day
 
 _RESOURCE = "/ledger/(studies|series|instances)/([0-9a-f-]{44})"
@@ -34,7 +35,7 @@ _HEADERS = {
 
 def register(settings: Settings, config: Config) -> None:
     """Put it into the Explorer, and answer its calls."""
-    panel = Panel(Beside(config.data_dir / BESIDE), (settings.console or _console(config) or "").rstrip("/"))
+    panel = Panel(Beside(config.data_dir / BESIDE), (settings.console or _console(config)).rstrip("/"))
     orthanc.RegisterRestCallback(_RESOURCE, lasting(panel.page))
     orthanc.RegisterRestCallback(f"{_RESOURCE}/facts", lasting(panel.facts))
     orthanc.RegisterRestCallback(f"/ledger/({'|'.join(_FILES)})", lasting(panel.file))
@@ -88,13 +89,12 @@ class Panel:
         _answer(output, json.dumps(shown), "application/json")
 
 
-def _console(config: Config) -> str | None:
-    """Where the node's own console listens; None where there is none, or nobody knows its port."""
-    console = config.console
-    if console is None or not console.port:
-        return None
-    host = f"[{console.host}]" if ":" in console.host else console.host
-    return f"{'https' if console.certificate else 'http'}://{host}:{console.port}"
+def _console(config: Config) -> str:
+    """Where the node's own console is; empty where there is none, or nobody can tell."""
+    try:
+        return (config.console and url(config.console)) or ""
+    except ConfigError:  # of its certificate: the console itself says it
+        return ""
 
 
 def _resource(kind: str, id: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:

@@ -8,16 +8,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from cryptography import x509
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from orthanc_ledger.config import Console, is_loopback
-from orthanc_ledger.ledger.identity import read_certificate
+from orthanc_ledger.config import Console
 from orthanc_ledger.web.console.accounts import Accounts
 from orthanc_ledger.web.console.application import Application, Guard
 from orthanc_ledger.web.console.house import House
 from orthanc_ledger.web.console.http import Doorman
 from orthanc_ledger.web.console.login import Entrance
+from orthanc_ledger.web.console.names import hosts
 from orthanc_ledger.web.console.throttle import Throttle
 from orthanc_ledger.web.serving import App, Strangers, listen, make_server, tls_context
 
@@ -37,7 +36,6 @@ WRONG_AT_SIGNING = 5
 """How often somebody who is logged in may give a wrong password or passphrase in a quarter of an hour."""
 
 _REFUSED_S = 1.0  # to read the answer to what was too large, of which the rest may still come
-_HTTPS, _HTTP = 443, 80
 
 
 class _Crowd:
@@ -159,27 +157,3 @@ class Server:
             server.run(doors)
         finally:
             stop.set()
-
-
-def hosts(console: Console, port: int) -> frozenset[str]:
-    """What Host may say (RFC 9110 7.2): the names in the certificate, and this machine's where it listens there."""
-    names = {f"[{console.host}]" if ":" in console.host else console.host}
-    if is_loopback(console.host):
-        names |= {"localhost", "127.0.0.1", "[::1]"}
-    if console.certificate is not None:
-        names |= _named(read_certificate(console.certificate))
-    usual = _HTTP if console.certificate is None else _HTTPS
-    places = {f"{name.lower()}:{port}" for name in names}
-    return frozenset(places | ({name.lower() for name in names} if port == usual else set()))
-
-
-def _named(certificate: x509.Certificate) -> set[str]:
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return set()
-    addresses = map(str, names.get_values_for_type(x509.IPAddress))
-    return {
-        *names.get_values_for_type(x509.DNSName),
-        *(f"[{address}]" if ":" in address else address for address in addresses),
-    }
