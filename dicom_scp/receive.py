@@ -11,7 +11,7 @@ from dicom_scp.contexts import is_storage
 from dicom_scp.dimse import Sink, response_to
 from dicom_scp.ports import Archive, ArrivalHead, Inbox, Incoming, Receipt, Refused
 from dicom_scp.status import SOP_CLASS_NOT_SUPPORTED
-from orthanc_ledger.errors import CustodyError, Unreadable
+from orthanc_ledger.errors import CustodyError, SpoolFull, Unreadable
 from orthanc_ledger.reasons import Reason
 from orthanc_ledger.store_status import STORE_DUPLICATE, STORE_FAULT, STORED, Answer, store_refusal
 
@@ -100,6 +100,8 @@ class Receiver:
                 raise Unreadable("a C-STORE without a data set")
             receipt = request.DataSet.accept()
         except CustodyError as error:
+            if isinstance(error, SpoolFull):
+                LOGGER.error("a C-STORE is refused: %s", error)
             if assoc.peer is not None and isinstance(error, Refused):  # else, on a full disk, nothing can be counted
                 self._archive.count_refusal(assoc.peer, error.reason)
             return store_refusal(error)

@@ -18,7 +18,7 @@ from typing import Any
 import orthanc
 
 from orthanc_ledger.assemble import Node
-from orthanc_ledger.errors import CustodyError
+from orthanc_ledger.errors import CustodyError, SpoolFull
 from orthanc_ledger.gate import Refused
 from orthanc_ledger.incoming import Receipt
 from orthanc_ledger.outbox import MISSED
@@ -26,6 +26,7 @@ from orthanc_ledger.part10 import Head, read_part10
 from orthanc_ledger.peer import Peer
 from orthanc_ledger.plugin import request
 from orthanc_ledger.plugin.pending import Inbox, Pending
+from orthanc_ledger.plugin.research import Research
 from orthanc_ledger.plugin.sender import Here, asked_by, sender_of
 from orthanc_ledger.plugin.settings import Settings
 from orthanc_ledger.reasons import Reason
@@ -41,9 +42,8 @@ _WORKERS = 4
 _FORGOTTEN_AFTER_S = 60.0  # Orthanc stores what it received within less, or not at all
 
 
-def register(whole: Mapping[str, Any], settings: Settings, node: Node, stored_as: StoredAs) -> None:
+def register(whole: Mapping[str, Any], settings: Settings, node: Node, research: Research, stored_as: StoredAs) -> None:
     """Have Orthanc call the hooks. ``whole``: its configuration."""
-    research = {peer.ae_title: peer for peer in node.config.peers if peer.role == "research"}
     here, outbox = Here.of(whole, socket.gethostname()), node.outbox
     text = "Orthanc stored what could not be kept here: see that data_dir has room; then it is fetched from Orthanc"
     ingest = Ingest(
@@ -63,7 +63,7 @@ def register(whole: Mapping[str, Any], settings: Settings, node: Node, stored_as
 class Ingest:
     """The hooks.
 
-    ``research``: research peers by AE title. ``refuse``: whether a C-STORE of other content under a known UID is
+    ``refuse``: whether a C-STORE of other content under a known UID is
     refused. ``missed`` is called when an object could not be kept. ``denied`` counts a refusal to a research peer.
     """
 
@@ -71,7 +71,7 @@ class Ingest:
         self,
         spool: Inbox,
         here: Here,
-        research: Mapping[str, Peer],
+        research: Research,
         refuse: bool,
         stored_as: StoredAs,
         missed: Callable[[], object],
@@ -106,6 +106,8 @@ class Ingest:
         try:
             answer = self._answer(instance)
         except CustodyError as error:
+            if isinstance(error, SpoolFull):
+                LOGGER.error("a C-STORE is refused: %s", error)
             answer = store_refusal(error)
         except Exception as error:  # by type only: foreign texts quote values
             LOGGER.error("whether an object may be stored cannot be told: %s", type(error).__name__)
@@ -132,7 +134,7 @@ class Ingest:
     def _answer(self, instance: orthanc.DicomInstance) -> Answer:
         pending = self._of(instance)
         ae_title = instance.GetInstanceRemoteAet()
-        if peer := self._research.get(ae_title):
+        if peer := self._research.peer(ae_title):
             self._workers.submit(self._denied, peer, Reason.NO_APPROVAL).result()
             raise Refused(Reason.NO_APPROVAL)
         self._spool.check_room(len(pending.content))

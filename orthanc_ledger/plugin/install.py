@@ -65,18 +65,21 @@ def _node_config(settings: Settings) -> Config:
 def _register(whole: Mapping[str, Any], settings: Settings, node: Node) -> None:
     """Each part registers itself."""
     events.register()
-    permits = _register_sending(whole, settings, node)
+    research = Research(node.config.peers)
+    permits = _register_sending(whole, settings, node, research)
     processes.register(settings, node.config)
     notes = changes.register(node)
-    ingest.register(whole, settings, node, notes.stored)
+    ingest.register(whole, settings, node, research, notes.stored)
     http_filter.register(whole, settings, node, permits)
     panel.register(settings, node.config)
     reset.register()
 
 
-def _register_sending(whole: Mapping[str, Any], settings: Settings, node: Node) -> Callable[[str, str], bool]:
+def _register_sending(
+    whole: Mapping[str, Any], settings: Settings, node: Node, research: Research
+) -> Callable[[str, str], bool]:
     """All that could lead to research; what is left for HTTP's filter to permit."""
-    data_dir, research = node.config.data_dir, Research(node.config.peers)
+    data_dir = node.config.data_dir
     beside, loopback = Beside(data_dir / BESIDE), partial(Loopback, data_dir / ENTRANCE)
     virtual_modalities.register(research, node.config.ae_title, beside, loopback)
     moves.register(whole, settings, research, beside, loopback)

@@ -74,9 +74,12 @@ def test_other_content_that_orthanc_does_not_have_is_refused_all_the_same(strict
     assert instances(strict.orthanc) == before
 
 
-def test_what_a_research_peer_sends_is_not_taken_and_the_refusal_counted(strict: Hospital, source: Path) -> None:
+@pytest.mark.parametrize("aet", ["RESEARCH1", "Research1"])
+def test_what_a_research_peer_sends_is_not_taken_and_the_refusal_counted(
+    strict: Hospital, source: Path, aet: str
+) -> None:
     kept, before, sent = Kept(strict.node), instances(strict.orthanc), scan(source)
-    assert store(strict.orthanc, [sent], aet="RESEARCH1") == [0x0124]
+    assert store(strict.orthanc, [sent], aet=aet) == [0x0124]
     assert instances(strict.orthanc) == before
     assert kept.node.spool.holder(sent.sop_uid) is None
     wait_until(lambda: any(record["function"] == "LogDenials" for record in strict.node.audit()), 30, "it is told")
@@ -102,6 +105,7 @@ def test_below_the_reserve_nothing_is_stored_by_any_way_in(
     made, kept = alone(spool_reserve_mb=1 << 40)
     sent = scan(source)
     assert store(made.orthanc, [sent]) == [0xA700]
+    assert "a C-STORE is refused: spool " in made.orthanc.log.read_text(errors="replace")
     assert made.orthanc.call("POST", "/instances", sent.content).status == 403
     body, headers = multipart(sent.content)
     assert made.orthanc.call("POST", "/dicom-web/studies", body, headers=headers).status == 403

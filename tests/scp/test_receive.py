@@ -116,10 +116,13 @@ def test_other_content_under_a_known_uid_is_answered_as_the_peer_wants(
     assert answered(second) == expected
 
 
-def test_full_spool_before_the_first_byte_is_out_of_resources(node: Node, series: list[File]) -> None:
+def test_full_spool_before_the_first_byte_is_out_of_resources(
+    node: Node, series: list[File], caplog: pytest.LogCaptureFixture
+) -> None:
     node.inbox.free_bytes = 0
     with associated(node.port, storage(series)) as assoc:
         assert answered(store(assoc, series[0])) == (0xA700, "spool full")
+        assert "a C-STORE is refused: " in caplog.text
         node.inbox.free_bytes = None
         assert answered(store(assoc, series[0])) == (0x0000, None)
 
