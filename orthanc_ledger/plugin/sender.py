@@ -1,6 +1,5 @@
 """Who sent an object, and how, as far as Orthanc's hooks tell it."""
 
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,9 +8,8 @@ from typing import Any
 import orthanc
 
 from orthanc_ledger.plugin.request import Request
+from orthanc_ledger.plugin.uploads import is_stow
 from orthanc_ledger.sender import DICOM, HTTP, Sender, ascii_of, uri
-
-_STOW = re.compile(r"/studies(/[^/]+)?$")  # PS3.18 10.5, behind the root of the DICOMweb plugin
 
 
 @dataclass(frozen=True)
@@ -56,8 +54,8 @@ def sender_of(instance: orthanc.DicomInstance, asked: Request | None, since_s: f
 
 def asked_by(asked: Request, origin: int, here: Here) -> Sender:
     """Who sent what comes by a request. ``origin``: one of ``orthanc.InstanceOrigin``."""
-    is_stow = asked.method == "POST" and _STOW.search(asked.uri.rstrip("/")) is not None
-    name = "stow" if is_stow and origin == orthanc.InstanceOrigin.PLUGIN else "rest-user"
+    stow = origin == orthanc.InstanceOrigin.PLUGIN and is_stow(asked.method, asked.uri)
+    name = "stow" if stow else "rest-user"
     return _user(asked.user or "", asked.address, here, name)
 
 
