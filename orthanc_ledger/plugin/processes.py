@@ -1,6 +1,7 @@
 """The node's processes, which the plugin starts with Orthanc, watches, and ends with it; or only looks for."""
 
 import logging
+import os
 import subprocess
 import threading
 import time
@@ -135,8 +136,11 @@ def _python(settings: Settings) -> Path:
         python = environment / "bin" / "python3"
     else:
         raise ConfigError(f'"{SECTION}": "Python": missing: the Python that runs the node\'s processes')
-    if not python.is_file():
-        raise ConfigError(f'"{SECTION}": "Python": {python}: expected the Python that runs the node\'s processes')
+    if not (os.access(python, os.X_OK) and python.is_file()):
+        raise ConfigError(
+            f'"{SECTION}": "Python": {python}: expected the Python that runs the node\'s processes, and that the user '
+            "who runs Orthanc may run"
+        )
     return python
 
 

@@ -108,5 +108,8 @@ def test_where_others_start_them_the_plugin_only_looks(hospital: Hospitals) -> N
     made.orthanc.kill()
 
 
-def test_a_python_that_is_not_there_stops_the_start(hospital: Hospitals) -> None:
-    assert '"Python": /nowhere: expected the Python' in hospital(ledger={"Python": "/nowhere"}).orthanc.refused()
+@pytest.mark.parametrize("named", ["/nowhere", "/etc/passwd"])
+@pytest.mark.parametrize("version", ["1.12.7"], indirect=True)
+def test_a_python_that_cannot_be_run_stops_the_start(hospital: Hospitals, named: str) -> None:
+    said = hospital(ledger={"Python": named}).orthanc.refused()
+    assert f'"Python": {named}: expected the Python that runs the node\'s processes, and that the user' in said
