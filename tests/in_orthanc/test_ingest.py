@@ -1,6 +1,7 @@
 """Objects that come to Orthanc are anchored as they came, whichever way; what Orthanc refuses is nowhere."""
 
 import io
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from conftest import wait_until
 
 from tests.in_orthanc.conftest import Hospital, new_hospital
 from tests.in_orthanc.kept import ANCHORED_S, Kept, Scan, data_set_of, scan, send, study
-from tests.in_orthanc.live import VERSIONS, Version
+from tests.in_orthanc.live import STAFF, STUDENT, VERSIONS, Version
 
 MODALITIES = {name: {"AET": name, "Host": "127.0.0.1", "Port": 104} for name in ("MRI1", "MRI2")}
 Ports = Callable[[], int]
@@ -23,7 +24,8 @@ def running(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, free_port: Ports
 ) -> Iterator[Hospital]:
     version: Version = request.param
-    made = new_hospital(version, tmp_path_factory.mktemp(version), free_port, settings={"DicomModalities": MODALITIES})
+    users, settings = {"Staff": [STAFF, STUDENT]}, {"DicomModalities": MODALITIES}
+    made = new_hospital(version, tmp_path_factory.mktemp(version), free_port, users, settings)
     try:
         yield made.start()
     finally:
@@ -142,6 +144,21 @@ def test_what_staff_have_orthanc_make_is_of_their_user(running: Hospital, kept: 
         [row] = kept.anchored([Scan(uid, "", content)])
         assert (row.origin, row.sender) == ("rest-user", "staff at 127.0.0.1")
         assert kept.data_set(uid) == data_set_of(content)
+
+
+@pytest.mark.parametrize("running", ["1.10.1"], indirect=True)
+def test_who_sent_the_first_is_not_said_to_have_made_the_second(
+    running: Hospital, kept: Kept, sources: list[Path]
+) -> None:
+    """A job of this Orthanc that changes an object under its own UID does not store it, and tells the first's user."""
+    first, orthanc = scan(sources[0]), running.orthanc
+    at = orthanc.call("POST", "/instances", first.content, user=STAFF).json()["ParentStudy"]
+    second = int(time.time())
+    wait_until(lambda: time.time() > second + 1, ANCHORED_S, "Orthanc, which keeps seconds, tells the times apart")
+    same = ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"]
+    changed = {"Replace": {"StudyDescription": "Other"}, "Keep": same, "Force": True}
+    assert orthanc.call("POST", f"/studies/{at}/modify", changed, user=STUDENT).status == 500
+    assert [arrival.sender for arrival in kept.conflicts(first.sop_uid)] == [""]
 
 
 def test_what_cannot_be_read_goes_to_quarantine(running: Hospital, kept: Kept, sources: list[Path]) -> None:
