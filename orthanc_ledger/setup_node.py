@@ -42,10 +42,7 @@ ledger: {ledger}
   host: {host}
   port: {research_port}
 peers: []
-# - ae_title: MRI1
-#   role: modality
-#   hosts: [192.0.2.10]
-# - ae_title: RESEARCH1
+{modality}# - ae_title: RESEARCH1
 #   role: research
 #   organisation: ResearchMSP
 #   hosts: [192.0.2.20]
@@ -58,6 +55,12 @@ clinical:
   host: {host}
   port: {clinical_port}
 """
+_MODALITY = """\
+# - ae_title: MRI1
+#   role: modality
+#   hosts: [192.0.2.10]
+"""
+
 _ORTHANC = """\
 orthanc: true
 """
@@ -152,6 +155,7 @@ def create_node(plan: Plan) -> Config:
         content="local:data/objects" if plan.content is None else f"kubo:{plan.content.resolve()}",
         ledger=seat.ledger,
         clinical=_ORTHANC if plan.orthanc else _CLINICAL.format(host=plan.host, clinical_port=plan.clinical_port),
+        modality="" if plan.orthanc else _MODALITY,  # Orthanc has a list of its own of these
         host=plan.host,
         research_port=plan.research_port,
     )
