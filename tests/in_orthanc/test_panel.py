@@ -138,6 +138,7 @@ def test_a_study_under_custody_shows_its_place_on_the_ledger_its_origin_and_its_
     page = house.open(pages, "study", house.id_of(scans[0]))
     says(panel(page), "under custody, since", "3 anchored", f"position {batch.position}, ", str(row.manifest))
     says(panel(page), "C-STORE from MRI1 at 127.0.0.1, 3 objects", "Nothing of it was released to research.")
+    says(panel(page), "Last checkby no sweep yet")
     is_shown_as(panel(page), "good")
     screenshot(page, f"panel-{house.orthanc.version}-under-custody")
     page.goto(f"{page.url.partition('#')[0]}#series?uuid={house.id_of(scans[0], 'series')}")

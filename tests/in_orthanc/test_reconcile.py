@@ -3,21 +3,25 @@ was there before comes on demand.
 """
 
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import wait_until
 
 from orthanc_ledger.outbox import MISSED
 from orthanc_ledger.spool import CONFLICTS, INBOX
 from tests.in_orthanc.conftest import Hospital, Hospitals
-from tests.in_orthanc.kept import ANCHORED_S, Kept, Scan, store, study
-from tests.in_orthanc.live import LiveOrthanc
+from tests.in_orthanc.kept import ANCHORED_S, Kept, Scan, data_set_of, instances, store, study
+from tests.in_orthanc.live import STUDENT, LiveOrthanc
 from tests.in_orthanc.test_ingest import MODALITIES
 
 
@@ -74,6 +78,7 @@ def test_what_hooks_missed_is_taken_by_itself_and_what_was_before_on_demand(
     served: Hospital, sources: list[Path]
 ) -> None:
     before, hooked, missed, forgotten = (study(sources[n : n + 3]) for n in (0, 3, 6, 9))
+    before[2:] = study(sources[2:3])
     kept = Kept(served.node)
     without_the_plugin(served, *before)
     second = int(time.time())
@@ -87,7 +92,9 @@ def test_what_hooks_missed_is_taken_by_itself_and_what_was_before_on_demand(
 
     inbox = kept.node.spool.folder / INBOX
     inbox.rename(inbox.with_name("gone"))
+    inbox.symlink_to("nowhere")  # or a process that starts late makes another
     upload(orthanc, missed)
+    inbox.unlink()
     inbox.with_name("gone").rename(inbox)
     assert MISSED in {alarm.kind for alarm in kept.node.outbox.alarms()}
     assert origins(kept, missed) == {"rest-user"}, "the policy knows what came over HTTP by its origin"
@@ -101,7 +108,9 @@ def test_what_hooks_missed_is_taken_by_itself_and_what_was_before_on_demand(
     assert origins(kept, forgotten) == {"reconciled"}
 
     [done] = served.node.rows("backfill", "--study", before[0].study_uid)
-    assert (done["total"], done["taken"], done["left"]) == (3, 3, 0)
+    assert (done["total"], done["taken"], done["left"]) == (2, 2, 0)
+    assert kept.node.pacs.earlier() == 1
+    assert re.search(r"1 of 1 objects, [\d.]+ a second", at_a_terminal(served, "backfill"))
     assert origins(kept, before) == {"backfill"}
     assert kept.node.pacs.earlier() == 0
     assert set(members(kept).values()) == {1}
@@ -109,6 +118,15 @@ def test_what_hooks_missed_is_taken_by_itself_and_what_was_before_on_demand(
     assert not kept.node.spool.names(CONFLICTS)
     assert not kept.node.outbox.alarms()
     served.node.command("sweep")
+
+
+def at_a_terminal(made: Hospital, *words: str) -> str:
+    """What a command says there, besides its result."""
+    ours, its = os.openpty()
+    with open(ours, "rb") as terminal, open(its, "wb") as stderr:
+        line = [sys.executable, "-m", "orthanc_ledger", "--config", str(made.node.config), *words]
+        subprocess.run(line, stdout=subprocess.DEVNULL, stderr=stderr, timeout=120, check=True)
+        return terminal.read1().decode()
 
 
 def reconcilers(made: Hospital) -> list[int]:
@@ -146,3 +164,54 @@ def test_whoever_is_killed_while_it_is_taken_nothing_is_lost_or_taken_twice(
     assert members(kept) == Counter(dict.fromkeys(members(kept), 1))
     assert len(members(kept)) == len(scans)
     assert not kept.node.spool.names(CONFLICTS)
+
+
+def test_what_orthanc_cannot_read_is_listed_with_the_reason_until_staff_delete_it(
+    served: Hospital, sources: list[Path]
+) -> None:
+    served.orthanc.start()  # the plugin's first start
+    served.orthanc.stop()
+    damaged, whole = study(sources[:1]), study(sources[1:2])
+    without_the_plugin(served, *damaged, *whole)
+    stored = (served.orthanc.folder / "storage").glob("*/*/*")
+    [file] = (path for path in stored if damaged[0].sop_uid.encode() in path.read_bytes()[:1024])
+    file.unlink()
+    served.orthanc.start()
+    [row] = served.node.rows("reconcile")
+    assert (row["taken"], row["untaken"]) == (1, 1)
+    [row] = served.node.rows("pacs", "untaken")
+    assert (row["study_instance_uid"], row["reason"]) == (
+        damaged[0].study_uid,
+        "Orthanc cannot read it: its log says why",
+    )
+    assert "not taken from Orthanc" in {alarm["kind"] for alarm in served.node.status()["alarms"]}
+    [at] = served.orthanc.call("POST", "/tools/lookup", damaged[0].study_uid).json()
+    assert served.orthanc.call("DELETE", at["Path"]).status == 200
+    [row] = served.node.rows("reconcile")
+    assert row["untaken"] == 0
+    assert served.node.rows("pacs", "untaken") == []
+
+
+def test_without_the_plugin_orthanc_is_as_ever_and_its_node_can_go_on_alone(
+    served: Hospital, sources: list[Path], free_port: Callable[[], int]
+) -> None:
+    node, scans = served.node, study(sources[:3])
+    served.orthanc.start()
+    upload(served.orthanc, scans)
+    served.orthanc.stop()
+    orthanc = plain(served)
+    orthanc.start()
+    assert instances(orthanc) == 3
+    assert orthanc.call("GET", "/studies", user=STUDENT).status == 200
+    orthanc.stop()
+    node.ports["clinical"] = free_port()
+    raw = yaml.safe_load(node.config.read_text())
+    del raw["orthanc"]
+    peers = [{"ae_title": "WS1", "role": "clinical"}, {"ae_title": "MRI1", "role": "modality"}]
+    raw |= {"clinical": {"port": node.ports["clinical"]}, "peers": peers}
+    node.config.write_text(yaml.safe_dump(raw))
+    node.launch()
+    wait_until(lambda: node.echo("WS1", "clinical"), ANCHORED_S, "the node answers")
+    node.wait_anchored(3)
+    status, _, received = node.get("WS1", "clinical", QueryRetrieveLevel="STUDY", StudyInstanceUID=scans[0].study_uid)
+    assert (status.Status, received) == (0, {each.sop_uid: data_set_of(each.content) for each in scans})
