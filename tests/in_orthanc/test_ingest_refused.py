@@ -123,6 +123,19 @@ def test_an_object_too_large_for_the_node_is_not_stored(
     assert instances(made.orthanc) == 0
 
 
+def test_what_cannot_be_told_is_refused_as_a_fault_that_passes(
+    alone: Callable[..., tuple[Hospital, Kept]], source: Path
+) -> None:
+    made, kept = alone()
+    spool, sent = kept.node.spool.folder, scan(source)
+    spool.rename(spool.with_name("gone"))
+    assert store(made.orthanc, [sent]) == [0x0110]
+    assert instances(made.orthanc) == 0
+    spool.with_name("gone").rename(spool)
+    assert store(made.orthanc, [sent]) == [0x0000]
+    assert kept.holds(sent)
+
+
 def test_what_the_spool_cannot_keep_is_stored_by_orthanc_with_an_alarm(
     alone: Callable[..., tuple[Hospital, Kept]], source: Path
 ) -> None:

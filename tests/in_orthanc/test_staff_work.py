@@ -174,6 +174,8 @@ def test_an_anonymized_study_is_told_with_its_source(ward: Ward) -> None:
 
     ward.look(found, "it is told")
     assert [(each.source_uid, each.how) for each in found()] == [(uid, "anonymized")]
+    rows = ward.hospital.node.rows("pacs", "made")
+    assert {"study_instance_uid": new_uid, "how": "anonymized", "source": uid}.items() <= rows[-1].items()
     assert ward.gone(uid) == (0, 0)
 
 

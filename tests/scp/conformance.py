@@ -18,7 +18,7 @@ from orthanc_ledger.decoders import DECODERS, NATIVE
 from orthanc_ledger.retrieve import UNIQUE_KEYS
 
 from .conformance_page import Table, replaced
-from .conformance_statuses import find_statuses, retrieve_statuses, store_statuses
+from .conformance_statuses import find_statuses, plugin_statuses, retrieve_statuses, store_statuses
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "conformance.md"
 
@@ -141,7 +141,7 @@ def bounds() -> Table:
 
 _TABLES = (
     *(product, storage, transfer_syntaxes, services, parameters, rejections, find_keys, negotiation, bounds),
-    *(store_statuses, find_statuses, retrieve_statuses),
+    *(store_statuses, plugin_statuses, find_statuses, retrieve_statuses),
 )
 TABLES: Mapping[str, Callable[[], Table]] = {table.__name__: table for table in _TABLES}
 

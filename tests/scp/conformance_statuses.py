@@ -56,6 +56,25 @@ STORE: tuple[Case, ...] = (
     ("Error: processing failure", store_status.STORE_FAULT, "a fault of this node; worth sending again"),
 )
 
+PLUGIN_STORE: tuple[Case, ...] = (
+    (
+        "Refused: out of resources",
+        store_status.store_refusal(SpoolFull("")),
+        "the node's spool is below its reserve, or the object is larger than `largest_object_mb`",
+    ),
+    (
+        "Error: duplicate SOP Instance",
+        store_status.STORE_DUPLICATE,
+        'other content under a known SOP Instance UID, where `"Duplicate": "refuse"`: it waits for a person',
+    ),
+    (
+        _NOT_AUTHORIZED,
+        store_status.store_refusal(Refused(Reason.NO_APPROVAL)),
+        'a research AE sends, and `"DicomAlwaysAllowStore"` has it associate (else: A-ABORT)',
+    ),
+    ("Error: processing failure", store_status.STORE_FAULT, "a fault of the plugin; worth sending again"),
+)
+
 FIND: tuple[Case, ...] = (
     ("Pending", Answer(status.PENDING), "a match; every key was supported"),
     ("Pending", Answer(status.PENDING_UNSUPPORTED_KEYS), "a match; some optional keys were not supported"),
@@ -107,6 +126,13 @@ RETRIEVE: tuple[Case, ...] = (
 def store_statuses() -> Table:
     """C-STORE as SCP (PS3.2 N.7.3.2.5)."""
     return _HEAD, _rows(STORE)
+
+
+def plugin_statuses() -> Table:
+    """What the plugin has Orthanc answer to a C-STORE, by number alone."""
+    whole = _HEAD.index("Error Comment")
+    rows = (row[:whole] + row[whole + 1 :] for row in _rows(PLUGIN_STORE))
+    return _HEAD[:whole] + _HEAD[whole + 1 :], rows
 
 
 def find_statuses() -> Table:
