@@ -37,9 +37,6 @@ COLUMNS = (
     "approved_by",
     "missing",
 )
-ASSURANCES = {"person": "person-key", "node": "node-asserted"}
-"""What it says about who signed: a person whose key it is, or a node for one of its people."""
-
 NOT_HELD = "not held here"
 _TOKEN = re.compile("[0-9A-Fa-f]{32}")
 _TOLD = {"reason": "reason", "manifestCid": "manifest", "oldManifest": "old", "newManifest": "new"}

@@ -1,4 +1,4 @@
-"""What the contract's codes of reasons and outcomes mean to people (docs/contract.md, "Codes")."""
+"""What the contract's codes of reasons, outcomes and assurances mean to people (docs/contract.md, "Codes")."""
 
 from collections.abc import Mapping
 
@@ -40,6 +40,9 @@ LABELS: Mapping[str, Mapping[str, str]] = {
     },
 }
 """Function → code → words."""
+
+ASSURANCES = {"person": "person-key", "node": "node-asserted"}
+"""What a signature says about who signed: a person whose key it is, or a node for one of its people."""
 
 
 def code_label(function: str, code: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import Any
 
-from orthanc_ledger.code_labels import code_label
+from orthanc_ledger.code_labels import ASSURANCES, code_label
 from orthanc_ledger.duo import label
 from orthanc_ledger.ledger import Ledger, all_rows
 from orthanc_ledger.provenance import Event, Released, Tone
@@ -114,11 +114,10 @@ class Trail:
         if function in _OF_BOTH:
             half, whole = _OF_BOTH[function]
             what = whole if row["result"]["state"] == whole else f"{half}: one of two parties agreed"
-        assurance = "person-key" if by["assurance"] == "person" else "node-asserted"
         return Event(
             time=row["time"],
             what=what,
-            who=f"{by['organisation']} ({by['role']}, {assurance})",
+            who=f"{by['organisation']} ({by['role']}, {ASSURANCES[by['assurance']]})",
             detail="; ".join(self._details(function, row["args"], row["result"])),
             position=row["sequence"],
             tone=_TONES.get(function, Tone.NEUTRAL),

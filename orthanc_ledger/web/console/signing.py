@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from orthanc_ledger.asked import ASSURANCES
 from orthanc_ledger.clock import system_clock
+from orthanc_ledger.code_labels import ASSURANCES
 from orthanc_ledger.errors import ConfigError
 from orthanc_ledger.ledger import Committed, open_ledger
 from orthanc_ledger.ledger.bearer import bearer_of

@@ -9,9 +9,8 @@ from typing import Any
 
 import dag_cbor
 
-from orthanc_ledger.asked import ASSURANCES
 from orthanc_ledger.clock import system_clock
-from orthanc_ledger.code_labels import code_label
+from orthanc_ledger.code_labels import ASSURANCES, code_label
 from orthanc_ledger.errors import ContractError, LedgerAway
 from orthanc_ledger.ledger.contract.codes import DENIAL_REASONS, REVOCATION_REASONS
 from orthanc_ledger.ledger.contract.requests import APPROVERS, DAY_S

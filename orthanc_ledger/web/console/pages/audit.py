@@ -4,9 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
-from orthanc_ledger.asked import ASSURANCES, study_token
+from orthanc_ledger.asked import study_token
 from orthanc_ledger.audit_export import csv_lines, details, fhir_lines, owner_of
 from orthanc_ledger.clock import system_clock
+from orthanc_ledger.code_labels import ASSURANCES
 from orthanc_ledger.errors import ConfigError, ContractError, NotHeld
 from orthanc_ledger.ledger.contract.functions import FUNCTIONS
 from orthanc_ledger.web.console.frame import button, choice, code, field, link, page, table, time

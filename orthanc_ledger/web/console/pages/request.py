@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from orthanc_ledger.asked import ASSURANCES, request_facts
+from orthanc_ledger.asked import request_facts
+from orthanc_ledger.code_labels import ASSURANCES
 from orthanc_ledger.errors import ContractError, NotHeld
 from orthanc_ledger.provenance import Tone
 from orthanc_ledger.web.console.frame import badge, code, date, facts, link, table, time
