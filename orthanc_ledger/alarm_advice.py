@@ -3,26 +3,30 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from orthanc_ledger.outbox import Alarm
+from orthanc_ledger.courier import ROLLED_BACK
+from orthanc_ledger.outage import ANCHORS_WAIT, CONTENT_AWAY
+from orthanc_ledger.outbox import BAD_MANIFEST, CONFLICT, LOST, QUARANTINED, SUPERSESSION, Alarm
 from orthanc_ledger.provenance import Advice, Tone
+from orthanc_ledger.reconcile import UNTAKEN
+from orthanc_ledger.repair import DAMAGED, UNDECIDED
 from orthanc_ledger.words import counted
 
 _NOTHING = "Nothing now: it goes on by itself once that is back."
 _WHOEVER_RUNS_IT = "Tell whoever runs the node; `orthanc-ledger status` shows it."
 
 _WHAT_TO_DO: Mapping[str, str] = {
-    "conflict": "Compare both contents in the console, under Conflicts: keep the first, or propose the new one.",
-    "supersession": "Decide anew in the console, under Conflicts.",
-    "quarantine": "Look at it in the console, under Quarantine: try it again after an update, or discard it.",
-    "lost": "Have it sent again by its sender, or restore the spool's disk.",
-    "integrity": "Restore it from a backup of the content store; then owner and custodian lift the flag (`resolve`).",
-    "manifest": "Restore it from a backup of the content store; then owner and custodian lift the flags (`resolve`).",
-    "not verified": "Nothing now: the next sweep looks again once all copies can be asked for.",
-    "anchors wait": _NOTHING,
-    "content away": _NOTHING,
-    "ledger rolled back": "Tell whoever runs the node at once: research gets nothing until the ledger is restored.",
+    CONFLICT: "Compare both contents in the console, under Conflicts: keep the first, or propose the new one.",
+    SUPERSESSION: "Decide anew in the console, under Conflicts.",
+    QUARANTINED: "Look at it in the console, under Quarantine: try it again after an update, or discard it.",
+    LOST: "Have it sent again by its sender, or restore the spool's disk.",
+    DAMAGED: "Restore it from a backup of the content store; then owner and custodian lift the flag (`resolve`).",
+    BAD_MANIFEST: "Restore it from a backup of the content store; then owner and custodian lift the flags (`resolve`).",
+    UNDECIDED: "Nothing now: the next sweep looks again once all copies can be asked for.",
+    ANCHORS_WAIT: _NOTHING,
+    CONTENT_AWAY: _NOTHING,
+    ROLLED_BACK: "Tell whoever runs the node at once: research gets nothing until the ledger is restored.",
 }
-_LOUD = frozenset({"integrity", "manifest", "ledger rolled back"})
+_LOUD = frozenset({DAMAGED, BAD_MANIFEST, ROLLED_BACK})
 
 
 def advice_on(alarms: Iterable[Alarm]) -> tuple[Advice, ...]:
@@ -54,7 +58,7 @@ def not_taken(since: int, count: int, reason: str) -> Advice:
     """About objects that Orthanc has and the node cannot take from it; ``reason``: of the first."""
     return Advice(
         since=since,
-        kind="not taken from Orthanc",
+        kind=UNTAKEN,
         text=f"{counted(count, 'object')} cannot be taken: {reason}",
         what_to_do="Have it sent again by its sender; `orthanc-ledger pacs untaken` lists all.",
         tone=Tone.ATTENTION,

@@ -12,14 +12,14 @@ from orthanc_ledger.alarm_advice import advice_on, gone_from_orthanc, not_taken
 from orthanc_ledger.arrival import read_head
 from orthanc_ledger.clock import Clock
 from orthanc_ledger.courier import ROLLED_BACK
-from orthanc_ledger.custody_state import BAD_MANIFEST, anchored, checked, origins_of, since, state_of, tone_of
+from orthanc_ledger.custody_state import anchored, checked, origins_of, since, state_of, tone_of
 from orthanc_ledger.errors import IntegrityError, LedgerAway, NotHeld, Unreadable
 from orthanc_ledger.index import Batch, Index, Instance
 from orthanc_ledger.instance import read_identifiers
 from orthanc_ledger.keyring import Keyring
 from orthanc_ledger.ledger import Ledger
 from orthanc_ledger.outage import ANCHORS_WAIT, CONTENT_AWAY
-from orthanc_ledger.outbox import Alarm, Outbox
+from orthanc_ledger.outbox import BAD_MANIFEST, Alarm, Outbox
 from orthanc_ledger.pacs import Pacs
 from orthanc_ledger.provenance import Advice, Anchored, Check, Counts, Event, Level, Provenance, State
 from orthanc_ledger.repair import DAMAGED

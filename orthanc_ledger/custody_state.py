@@ -4,20 +4,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from orthanc_ledger.index import Batch, Instance
-from orthanc_ledger.outbox import Alarm
+from orthanc_ledger.outbox import BAD_MANIFEST, CONFLICT, QUARANTINED, Alarm
 from orthanc_ledger.provenance import TONES, Advice, Anchored, Check, Counts, Origin, State, Tone
 from orthanc_ledger.repair import DAMAGED
 from orthanc_ledger.sweep import Round
 from orthanc_ledger.trail import Trail
 
-BAD_MANIFEST = "manifest"
-"""Kind of alarm: a manifest cannot be used, so that none of its objects can."""
-
 _LONG_S = 600  # of waiting: worth a look
 _KINDS = {
     State.DAMAGED: (DAMAGED, BAD_MANIFEST),
-    State.CONFLICT: ("conflict",),
-    State.QUARANTINED: ("quarantine",),
+    State.CONFLICT: (CONFLICT,),
+    State.QUARANTINED: (QUARANTINED,),
 }
 _FUNCTIONS = {
     State.ERASED: "ConfirmErase",

@@ -18,7 +18,7 @@ from orthanc_ledger.forwards import Forwards
 from orthanc_ledger.index import Index, Instance
 from orthanc_ledger.instance import read_identifiers
 from orthanc_ledger.keyring import ERASED, Keyring, StudyErased
-from orthanc_ledger.outbox import Outbox
+from orthanc_ledger.outbox import CONFLICT, LOST, QUARANTINED, Outbox
 from orthanc_ledger.spool import CONFLICTS, INBOX, QUARANTINE, Spool, claim_of
 
 LOGGER = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ class Intake:
     def lose(self, instance: Instance) -> None:
         """Give up a waiting object whose unit is gone, so that it can be sent again, or its disk mounted."""
         self._outbox.alarm(
-            "lost", instance.claim, "a waiting object is gone from the spool: restore it, or have it sent again"
+            LOST, instance.claim, "a waiting object is gone from the spool: restore it, or have it sent again"
         )
         self._entered.discard(instance.spool_name)
         self._index.forget(instance.claim)
@@ -187,19 +187,19 @@ class Intake:
         text = f"{reason}: decide with `orthanc-ledger quarantine` ({aside})"
         known = self._index.instance(claim)
         if known is None:
-            self._outbox.alarm("quarantine", claim, text)
+            self._outbox.alarm(QUARANTINED, claim, text)
             with contextlib.suppress(IntegrityError):  # too damaged to be in the index: found by its alarm
                 quarantined = self._quarantined(aside)
                 self._forwards.queue([claim])
                 self._index.enter([(quarantined, Attributes({}, {}, {}))])
         elif known.state == "spooled" and not self._spool.holds(claim):
-            self._outbox.alarm("quarantine", claim, text)
+            self._outbox.alarm(QUARANTINED, claim, text)
             self._index.set_state(claim, "quarantined", aside)
         elif known.spool_name != aside:  # it was taken back, or its UID came again, before this one was removed
             try:
                 self._settle(aside, QUARANTINE, known)
             except IntegrityError:
-                self._outbox.alarm("quarantine", claim, text)
+                self._outbox.alarm(QUARANTINED, claim, text)
 
     def _quarantined(self, aside: str) -> Instance:
         """The index row of an object of which no more is known than its arrival. Raises IntegrityError."""
@@ -239,6 +239,6 @@ class Intake:
             }
             self._outbox.post("ReportConflict", args, nonce=secrets.token_bytes(16), once=f"conflict/{name}")
         text = f"other content came under a known UID: decide with `orthanc-ledger conflicts` ({name})"
-        self._outbox.alarm("conflict", claim, text)
+        self._outbox.alarm(CONFLICT, claim, text)
         self._noted.add(name)
         return True

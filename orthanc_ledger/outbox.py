@@ -18,6 +18,9 @@ from orthanc_ledger.database import Database
 
 LOGGER = logging.getLogger(__name__)
 
+CONFLICT, SUPERSESSION, QUARANTINED, LOST, BAD_MANIFEST = "conflict", "supersession", "quarantine", "lost", "manifest"
+"""Kinds of alarms about objects: raised in one place, told to people in others."""
+
 MISSED = "missed"
 """The kind of alarm that Orthanc stored what its plugin could not keep; whoever fetched all of that takes it back."""
 

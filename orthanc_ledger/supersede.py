@@ -15,7 +15,7 @@ from orthanc_ledger.forwards import Forwards
 from orthanc_ledger.index import Index, Supersession
 from orthanc_ledger.keyring import Keyring, StudyKeys
 from orthanc_ledger.ledger import Ledger
-from orthanc_ledger.outbox import Outbox
+from orthanc_ledger.outbox import SUPERSESSION, Outbox
 from orthanc_ledger.spool import CONFLICTS, Spool
 
 
@@ -144,4 +144,4 @@ class Supersessions:
         self._alarm(supersession, f"refused: {reason}; decide again with `orthanc-ledger conflicts`")
 
     def _alarm(self, supersession: Supersession, text: str) -> None:
-        self._outbox.alarm("supersession", supersession.claim, f"{supersession.conflict}: {text}")
+        self._outbox.alarm(SUPERSESSION, supersession.claim, f"{supersession.conflict}: {text}")

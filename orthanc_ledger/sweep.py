@@ -25,7 +25,7 @@ from orthanc_ledger.index import Index, Instance
 from orthanc_ledger.ledger import Ledger, is_erased
 from orthanc_ledger.library import Checked, Library, flag_name
 from orthanc_ledger.manifest import Record
-from orthanc_ledger.outbox import Outbox
+from orthanc_ledger.outbox import BAD_MANIFEST, Outbox
 from orthanc_ledger.repair import DAMAGED, UNDECIDED
 from orthanc_ledger.sole import sole
 
@@ -296,7 +296,7 @@ class Sweep:
         """Alarm of a manifest and flag the instances whose current record is in it."""
         cid = anchor["manifestCid"]
         text = f"the {anchor['count']} objects of manifest {cid} cannot be verified: {fault}"
-        self._outbox.alarm("manifest", cid, text)
+        self._outbox.alarm(BAD_MANIFEST, cid, text)
         self._tell(Damage(cid, None, text))
         with contextlib.suppress(NotHeld):  # without the study's keys nobody can say which instances they are
             for instance in self._members(study_uid, cid):
@@ -327,7 +327,7 @@ class Sweep:
         """CID of each manifest or object that an alarm stands about → the alarm's claim."""
         found = {}
         for alarm in self._outbox.alarms():
-            if alarm.kind in (DAMAGED, "manifest", _NOT_HELD):
+            if alarm.kind in (DAMAGED, BAD_MANIFEST, _NOT_HELD):
                 instance = self._index.instance(alarm.claim)
                 found[str(instance.object) if instance else alarm.claim] = alarm.claim
         return found

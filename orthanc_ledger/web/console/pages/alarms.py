@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from orthanc_ledger.alarm_advice import advice_on
-from orthanc_ledger.outbox import Alarm
+from orthanc_ledger.outbox import CONFLICT, QUARANTINED, SUPERSESSION, Alarm
 from orthanc_ledger.spool import CONFLICTS, QUARANTINE
 from orthanc_ledger.web.console.frame import badge, link, page, table, time
 from orthanc_ledger.web.console.html import Element, foreign, h
@@ -11,7 +11,7 @@ from orthanc_ledger.web.console.http import Response
 from orthanc_ledger.web.console.search import PAGE
 from orthanc_ledger.web.console.visit import Visit, route
 
-_QUEUES = {"conflict": CONFLICTS, "supersession": CONFLICTS, "quarantine": QUARANTINE}
+_QUEUES = {CONFLICT: CONFLICTS, SUPERSESSION: CONFLICTS, QUARANTINED: QUARANTINE}
 _COLUMNS = ("Kind", "Since", "What", "What to do")
 
 

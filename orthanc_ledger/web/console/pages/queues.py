@@ -11,6 +11,7 @@ from orthanc_ledger.decisions import Waiting
 from orthanc_ledger.difference import difference
 from orthanc_ledger.errors import DataError, ServiceAway
 from orthanc_ledger.ledger.contract.codes import SUPERSEDE_REASONS
+from orthanc_ledger.outbox import QUARANTINED
 from orthanc_ledger.provenance import Tone
 from orthanc_ledger.spool import CONFLICTS, QUARANTINE, claim_of
 from orthanc_ledger.web.console.frame import badge, button, choice, code, facts, form, link, page, table, time
@@ -91,7 +92,7 @@ def _quarantined(visit: Visit, names: Mapping[str, str]) -> Response:
     node = visit.house.held
     unit = decisions.look(node, QUARANTINE, names["unit"])
     here = f"/{QUARANTINE}/{unit.name}"
-    alarms = [alarm.text for alarm in node.outbox.standing("quarantine", claim_of(unit.name))]
+    alarms = [alarm.text for alarm in node.outbox.standing(QUARANTINED, claim_of(unit.name))]
     return page(
         visit,
         "Object in quarantine",
