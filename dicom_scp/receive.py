@@ -11,6 +11,7 @@ from dicom_scp.contexts import is_storage
 from dicom_scp.dimse import Sink, response_to
 from dicom_scp.ports import Archive, ArrivalHead, Inbox, Incoming, Receipt, Refused
 from dicom_scp.status import SOP_CLASS_NOT_SUPPORTED
+from orthanc_ledger.arrival import ADDRESSED_AE
 from orthanc_ledger.errors import CustodyError, SpoolFull, Unreadable
 from orthanc_ledger.reasons import Reason
 from orthanc_ledger.store_status import STORE_DUPLICATE, STORE_FAULT, STORED, Answer, store_refusal
@@ -80,7 +81,7 @@ class Receiver:
                 sop_class=str(request.AffectedSOPClassUID or ""),
                 sop_instance=str(request.AffectedSOPInstanceUID or ""),
                 transfer_syntax=str(context.transfer_syntax[0]),
-                origin="addressed-ae",
+                origin=ADDRESSED_AE,
             )
         )
 

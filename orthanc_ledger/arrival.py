@@ -9,6 +9,9 @@ from urllib.parse import unquote, urlsplit
 from orthanc_ledger.content import cbor
 from orthanc_ledger.errors import IntegrityError
 
+ADDRESSED_AE, REST_USER, STOW, RECONCILED, BACKFILL = "addressed-ae", "rest-user", "stow", "reconciled", "backfill"
+"""Origins of what comes in here (docs/manifest.md)."""
+
 IMPLEMENTATION_CLASS_UID = "2.25.313948262474013817325408513211839221943"
 IMPLEMENTATION_VERSION = "ORTHANC-LEDGER"
 

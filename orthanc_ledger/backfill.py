@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from orthanc_ledger.arrival import BACKFILL
 from orthanc_ledger.errors import OrthancAway, ServiceAway, SpoolFull
-from orthanc_ledger.fetcher import BACKFILL, Fetched, Fetcher
+from orthanc_ledger.fetcher import Fetched, Fetcher
 from orthanc_ledger.pacs import Pacs
 from orthanc_ledger.sole import sole
 from orthanc_ledger.spool import Spool

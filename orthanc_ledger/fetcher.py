@@ -6,15 +6,13 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import BinaryIO, Protocol
 
+from orthanc_ledger.arrival import RECONCILED, REST_USER
 from orthanc_ledger.errors import DataError, SpoolFull
 from orthanc_ledger.keyring import ERASED, Keyring
 from orthanc_ledger.pacs import Pacs
 from orthanc_ledger.part10 import read_part10
 from orthanc_ledger.sender import DICOM, HTTP, Sender, ascii_of, uri
 from orthanc_ledger.spool import TEMPORARY, Spool
-
-BACKFILL, RECONCILED, REST_USER = "backfill", "reconciled", "rest-user"
-"""Origins (docs/manifest.md) of what is taken from Orthanc."""
 
 _FROM_PEER = "DicomProtocol"
 _EMPTY = "Orthanc has no byte of it"

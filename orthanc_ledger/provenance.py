@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
+from orthanc_ledger.arrival import ADDRESSED_AE, BACKFILL, RECONCILED, REST_USER, STOW
+
 Level = Literal["study", "series", "instance"]
 
 
@@ -63,11 +65,11 @@ MEANING: Mapping[State, str] = {
 
 WAYS: Mapping[str, str] = {
     "tls-modality": "C-STORE over TLS",
-    "addressed-ae": "C-STORE",
-    "rest-user": "upload to Orthanc",
-    "stow": "STOW-RS",
-    "backfill": "backfill",
-    "reconciled": "fetched from Orthanc",
+    ADDRESSED_AE: "C-STORE",
+    REST_USER: "upload to Orthanc",
+    STOW: "STOW-RS",
+    BACKFILL: "backfill",
+    RECONCILED: "fetched from Orthanc",
 }
 """Origin (docs/manifest.md) → how an object came."""
 

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
 from typing import Protocol
 
+from orthanc_ledger.arrival import RECONCILED
 from orthanc_ledger.clock import Clock, MicrosecondClock
 from orthanc_ledger.errors import OrthancAway, ServiceAway
-from orthanc_ledger.fetcher import RECONCILED, Fetched, Fetcher, Source
+from orthanc_ledger.fetcher import Fetched, Fetcher, Source
 from orthanc_ledger.keyring import ERASED
 from orthanc_ledger.orthanc_rest import Change, Changes, Series
 from orthanc_ledger.outage import Outage

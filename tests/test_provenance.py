@@ -18,10 +18,11 @@ from orthanc_ledger.chronicle import Chronicle
 from orthanc_ledger.errors import LedgerAway
 from orthanc_ledger.index import Supersession
 from orthanc_ledger.ledger import Ledger
+from orthanc_ledger.ledger.contract.codes import ORIGINS
 from orthanc_ledger.outage import ANCHORS_WAIT
 from orthanc_ledger.outbox import Alarm
 from orthanc_ledger.pacs import Derived, Pacs
-from orthanc_ledger.provenance import MEANING, TONES, Check, Level, Provenance, State, Tone, as_json
+from orthanc_ledger.provenance import MEANING, TONES, WAYS, Check, Level, Provenance, State, Tone, as_json
 from orthanc_ledger.spool import CONFLICTS, INBOX
 from orthanc_ledger.sweep import Round
 from orthanc_ledger.tokens import instance_token
@@ -430,3 +431,7 @@ def test_alarms_of_a_kind_are_one_piece_of_advice_the_loudest_first() -> None:
 def test_each_state_has_a_meaning_and_a_tone_and_only_damage_is_danger() -> None:
     assert set(MEANING) == set(TONES) == set(State)
     assert [state for state in State if TONES[state] is Tone.DANGER] == [State.DAMAGED]
+
+
+def test_each_origin_that_the_contract_knows_is_told_in_words() -> None:
+    assert set(WAYS) == set(ORIGINS) - {"research"}  # of no object that is received here

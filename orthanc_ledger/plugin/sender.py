@@ -7,6 +7,7 @@ from typing import Any
 
 import orthanc
 
+from orthanc_ledger.arrival import ADDRESSED_AE, REST_USER, STOW
 from orthanc_ledger.plugin.request import Request
 from orthanc_ledger.plugin.uploads import is_stow
 from orthanc_ledger.sender import DICOM, HTTP, Sender, ascii_of, uri
@@ -46,7 +47,7 @@ def sender_of(instance: orthanc.DicomInstance, asked: Request | None, since_s: f
         calling_ae = instance.GetInstanceRemoteAet()
         address = known.get("RemoteIP", "") if known.get("RemoteAET") == calling_ae else ""
         called = uri(DICOM, here.host, here.dicom_port)
-        return Sender("addressed-ae", ascii_of(calling_ae), here.ae_title, uri(DICOM, address), called)
+        return Sender(ADDRESSED_AE, ascii_of(calling_ae), here.ae_title, uri(DICOM, address), called)
     if asked is not None:
         return asked_by(asked, instance.GetInstanceOrigin(), here)
     return _user(known.get("HttpUsername", ""), known.get("RemoteIP", ""), here)
@@ -55,11 +56,11 @@ def sender_of(instance: orthanc.DicomInstance, asked: Request | None, since_s: f
 def asked_by(asked: Request, origin: int, here: Here) -> Sender:
     """Who sent what comes by a request. ``origin``: one of ``orthanc.InstanceOrigin``."""
     stow = origin == orthanc.InstanceOrigin.PLUGIN and is_stow(asked.method, asked.uri)
-    name = "stow" if stow else "rest-user"
+    name = STOW if stow else REST_USER
     return _user(asked.user or "", asked.address, here, name)
 
 
-def _user(user: str, address: str, here: Here, origin: str = "rest-user") -> Sender:
+def _user(user: str, address: str, here: Here, origin: str = REST_USER) -> Sender:
     called = uri(here.scheme, here.host, here.http_port)
     return Sender(origin, "", "", uri(here.scheme, address, user=user), called)
 
