@@ -16,7 +16,7 @@ from orthanc_ledger.duo import label
 from orthanc_ledger.errors import NotHeld
 from orthanc_ledger.index import Instance
 from orthanc_ledger.ledger import Ledger, all_rows
-from orthanc_ledger.words import counted, moment
+from orthanc_ledger.words import counted, instant, moment
 
 IMAGES = sorted(uid for uid, entry in UID_dictionary.items() if entry[1] == "SOP Class" and "Image Storage" in entry[0])
 """SOP classes a request asks for unless it names its own: every image storage class (PS3.4 B.5)."""
@@ -132,6 +132,23 @@ def study_token(node: Callable[[], Node], text: str) -> bytes:
     if keys is None:
         raise NotHeld(f"study {text}: not held here; `orthanc-ledger studies` lists what is")
     return keys.token
+
+
+def audit_question(
+    node: Callable[[], Node], study: str | None, organisation: str | None, start: str | None, end: str | None
+) -> dict[str, Any]:
+    """Arguments of the query Audit for what was typed: a study as `study_token` takes it, times as `instant` does; what
+    is empty plays no part. Raises NotHeld, ConfigError.
+    """
+    question: dict[str, Any] = {}
+    if study:
+        question["study"] = study_token(node, study)
+    if organisation:
+        question["organisation"] = organisation
+    for name, text in (("from", start), ("until", end)):
+        if text:
+            question[name] = instant(text)
+    return question
 
 
 def instances_in_words(node: Node | None, study: bytes, instances: Sequence[bytes] | None) -> list[str]:

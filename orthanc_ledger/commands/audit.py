@@ -5,11 +5,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from orthanc_ledger.asked import study_token
+from orthanc_ledger.asked import audit_question
 from orthanc_ledger.audit_export import csv_lines, details, fhir_lines, owner_of
 from orthanc_ledger.commands.terminal import add_json, add_ledger, open_node, open_records, show
 from orthanc_ledger.ledger import all_rows
-from orthanc_ledger.words import instant, moment
+from orthanc_ledger.words import moment
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -33,14 +33,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _run(args: argparse.Namespace) -> int:
-    question: dict[str, Any] = {}
-    if args.study:
-        question["study"] = study_token(lambda: open_node(args), args.study)
-    if args.organisation:
-        question["organisation"] = args.organisation
-    for name, text in (("from", args.start), ("until", args.until)):
-        if text:
-            question[name] = instant(text)
+    question = audit_question(lambda: open_node(args), args.study, args.organisation, args.start, args.until)
     ledger = open_records(args)
     events = list(all_rows(ledger, "Audit", question))
     if args.format == "csv":

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
-from orthanc_ledger.asked import study_token
+from orthanc_ledger.asked import audit_question
 from orthanc_ledger.audit_export import csv_lines, details, fhir_lines, owner_of
 from orthanc_ledger.clock import system_clock
 from orthanc_ledger.code_labels import ASSURANCES
@@ -15,7 +15,7 @@ from orthanc_ledger.web.console.html import Element, foreign, h
 from orthanc_ledger.web.console.http import Response, address_of
 from orthanc_ledger.web.console.records import Event, Filter, all_of, page_of
 from orthanc_ledger.web.console.visit import Visit, route
-from orthanc_ledger.words import instant, moment
+from orthanc_ledger.words import moment
 
 _WEEK_S = 7 * 86_400
 _COLUMNS = ("Record", "Time", "Function", "By", "Signed with", "Study", "Details")
@@ -83,14 +83,8 @@ def _asked(visit: Visit) -> dict[str, str]:
 
 def _filter(visit: Visit, asked: Mapping[str, str]) -> Filter:
     """Raises ConfigError, NotHeld."""
-    question: dict[str, Any] = {}
-    if asked["organisation"]:
-        question["organisation"] = asked["organisation"]
-    if asked["study"]:
-        question["study"] = study_token(lambda: visit.house.held, asked["study"])
-    for name, text in (("from", asked["first"]), ("until", asked["last"])):
-        if text:
-            question[name] = instant(text)
+    typed = (asked[name] for name in ("study", "organisation", "first", "last"))
+    question = audit_question(lambda: visit.house.held, *typed)
     return Filter(question, asked["function"], _request(asked["request"]))
 
 
