@@ -13,8 +13,9 @@ from pydicom import dcmread
 
 from orthanc_ledger.assemble import BESIDE
 from tests.in_orthanc.conftest import Hospital, new_hospital
+from tests.in_orthanc.kept import store_files
 from tests.in_orthanc.live import Version
-from tests.in_orthanc.moving import WAIT_S, Destination, Response, move, store
+from tests.in_orthanc.moving import WAIT_S, Destination, Response, move
 
 HERE = "127.0.0.1"
 NOWHERE = 1
@@ -107,7 +108,7 @@ def open_house(
         made = new_hospital(version, folder, free_port, {"Move": True}, settings, {"peers": peers})
         stack.callback(made.orthanc.stop)
         made.start()
-        store(made.orthanc, [*approved, *others])
+        store_files(made.orthanc, [*approved, *others])
         made.node.wait_anchored(len(approved) + len(others))
         made.node.approve(uid(approved[0]))
         wait_until((made.node.config.parent / "data" / BESIDE).exists, WAIT_S, "the node answers the plugin")

@@ -4,13 +4,10 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
-from pynetdicom.presentation import build_context
 
 from tests.in_orthanc.live import AE_TITLE, LiveOrthanc
 from tests.live_node import MR_IMAGE, NATIVE, STUDY_ROOT_MOVE, data_set
@@ -77,17 +74,6 @@ class Destination:
         if status & 0xF000 in (0x0000, 0xB000):
             self.arrived.append(str(request.AffectedSOPInstanceUID))
         return status
-
-
-def store(orthanc: LiveOrthanc, paths: list[Path], caller: str = "MRI1") -> None:
-    """C-STORE files as they are."""
-    sop_classes = {str(dcmread(path, stop_before_pixels=True).SOPClassUID) for path in paths}
-    ae = AE(caller)
-    ae.requested_contexts = [build_context(sop_class, NATIVE) for sop_class in sop_classes]
-    assoc = ae.associate("127.0.0.1", orthanc.dicom_port, ae_title=AE_TITLE)
-    assert assoc.is_established
-    assert {assoc.send_c_store(path).Status for path in paths} == {0}
-    assoc.release()
 
 
 def move(

@@ -12,8 +12,9 @@ from conftest import wait_until
 from orthanc_ledger.peer import Peer
 from orthanc_ledger.plugin.research import Research, modality_place, server_url
 from tests.in_orthanc.conftest import Hospital, Hospitals, new_hospital
+from tests.in_orthanc.kept import store_files
 from tests.in_orthanc.live import START_S, VERSIONS, Answer, LiveOrthanc
-from tests.in_orthanc.moving import WAIT_S, Destination, store
+from tests.in_orthanc.moving import WAIT_S, Destination
 
 ELSEWHERE = "192.0.2.20"  # an address that nobody has (RFC 5737)
 HERE = "127.0.0.1"
@@ -272,7 +273,7 @@ def test_neither_a_script_nor_a_job_of_before_sends_to_research(
     before = {"DicomModalities": listed, "ConcurrentJobs": 1}
     plain = LiveOrthanc(made.version, made.folder, made.http_port, made.dicom_port, settings=before)
     plain.start()
-    store(plain, files[:1])
+    store_files(plain, files[:1])
     asked = {"Resources": plain.call("GET", "/instances").json(), "Synchronous": False}
     failed = begun(plain, asked)
     wait_until(lambda: state(plain, failed) == "Failure", WAIT_S, "nobody listens")
@@ -293,7 +294,7 @@ def test_neither_a_script_nor_a_job_of_before_sends_to_research(
             assert made.call("POST", f"{job}/resubmit", "").status == 403
             assert made.call("POST", f"{job}/resume", "").status == 403
         wait_until(lambda: state(made, waiting) == "Failure", WAIT_S, "what waited is cancelled")
-        store(made, files[1:])
+        store_files(made, files[1:])
         wait_until(lambda: "No modality with symbolic name" in said_by(made), WAIT_S, "the script has tried")
         assert made.stop() == 0
     assert lab.callers == []

@@ -12,8 +12,9 @@ from conftest import wait_until
 from pydicom import dcmread
 
 from tests.in_orthanc.conftest import new_hospital
+from tests.in_orthanc.kept import store_files
 from tests.in_orthanc.live import VERSIONS, LiveOrthanc, Version
-from tests.in_orthanc.moving import PATIENT_ROOT_MOVE, WAIT_S, Destination, Response, move, store
+from tests.in_orthanc.moving import PATIENT_ROOT_MOVE, WAIT_S, Destination, Response, move
 from tests.live_node import STUDY_ROOT_MOVE
 
 SUCCESS, WARNING, REFUSED = 0x0000, 0xB000, 0xC000
@@ -116,7 +117,7 @@ def pair(
         for orthanc in (plain, made.orthanc):
             stack.callback(orthanc.stop)
             orthanc.start()
-            store(orthanc, files)
+            store_files(orthanc, files)
         yield Pair(plain, made.orthanc, ward, scans_of(files))
         assert made.orthanc.stop() == 0
 

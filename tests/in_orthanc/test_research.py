@@ -11,8 +11,9 @@ from conftest import wait_until
 
 from orthanc_ledger.assemble import BESIDE
 from tests.in_orthanc.house import House, open_house, uid, uids
+from tests.in_orthanc.kept import store_files
 from tests.in_orthanc.live import VERSIONS, Answer
-from tests.in_orthanc.moving import WAIT_S, move, store
+from tests.in_orthanc.moving import WAIT_S, move
 from tests.test_outage import away
 
 SUCCESS, WARNING, REFUSED, CANCELLED = 0x0000, 0xB000, 0xC000, 0xFE00
@@ -114,7 +115,7 @@ def test_research_that_takes_its_time_keeps_no_modality_waiting(house: House) ->
         try:
             wait_until(lambda: len(lab.originators) == 2, WAIT_S, "two wait for it")
             wait_until(lambda: sum(each.done() for each in slow) == 1, WAIT_S, "the third is refused")
-            store(orthanc, house.others[:1])
+            store_files(orthanc, house.others[:1])
         finally:
             go_on.set()
         ends = sorted(each.result()[-1][0] for each in slow)

@@ -14,8 +14,8 @@ from pydicom import dcmread
 
 from orthanc_ledger.entrance import SECRET_HEADER
 from tests.in_orthanc.conftest import Hospital, new_hospital
+from tests.in_orthanc.kept import store_files
 from tests.in_orthanc.live import LEDGER, STAFF, STUDENT, LiveOrthanc, Version, basic
-from tests.in_orthanc.moving import store
 from tests.in_orthanc.routes import METHODS, PEER, VIEWER, Held, Walker, area_of, routes_of
 from tests.in_orthanc.services import Scu
 from tests.live_node import data_set
@@ -120,7 +120,7 @@ def world(version: Version, folder: Path, free_port: Callable[[], int], files: l
 
 
 def _filled(orthanc: LiveOrthanc, files: list[Path]) -> Held:
-    store(orthanc, files, CLINICAL)
+    store_files(orthanc, files, CLINICAL)
     last = dcmread(files[-1])
     uids = str(last.StudyInstanceUID), str(last.SeriesInstanceUID), str(last.SOPInstanceUID)
     instance = orthanc.call("POST", "/tools/lookup", uids[-1]).json()[0]["ID"]
