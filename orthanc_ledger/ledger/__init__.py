@@ -46,13 +46,19 @@ class Ledger(Protocol):
 _NAMED_BY = {"Anchors": "manifestCid", "AnchorsOfStudy": "number", "RequestsByState": "id", "Audit": "sequence"}
 
 
+def one_page(ledger: Ledger, query: str, args: Mapping[str, Value]) -> tuple[list[Mapping[str, Any]], bool]:
+    """One page of a list (docs/contract.md, "Queries"), and whether there may be more. Raises as ``query``."""
+    page: list[Mapping[str, Any]] = ledger.query(query, args)
+    return page, len(page) == MAX_ROWS
+
+
 def all_rows(ledger: Ledger, query: str, args: Mapping[str, Value]) -> Iterator[Mapping[str, Any]]:
-    """All rows of a list, asked for page by page (docs/contract.md, "Queries"). Raises as ``query``."""
+    """All rows of a list, asked for page by page. Raises as ``query``."""
     place: dict[str, Value] = {}
     while True:
-        page: list[Mapping[str, Any]] = ledger.query(query, {**args, **place})
+        page, more = one_page(ledger, query, {**args, **place})
         yield from page
-        if len(page) < MAX_ROWS:
+        if not more:
             return
         name = _NAMED_BY.get(query)
         place = {"after": page[-1][name]} if name else {"offset": place.get("offset", 0) + len(page)}

@@ -121,9 +121,9 @@ class TestKey:
     def test_killed_at_any_write_a_repeat_goes_on(
         self, node: Path, monkeypatch: pytest.MonkeyPatch, write: int, done: bool
     ) -> None:
-        real, count = setup_node._write, iter(range(9))
+        real, count = setup_node.write_over, iter(range(9))
 
-        def killed(path: Path, content: bytes, mode: int) -> None:
+        def killed(path: Path, content: bytes, mode: int = 0o600) -> None:
             last = next(count) == write
             if not last or done:
                 real(path, content, mode)
@@ -132,7 +132,7 @@ class TestKey:
                 raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(setup_node, "_write", killed)
+            patch.setattr(setup_node, "write_over", killed)
             with pytest.raises(KeyboardInterrupt):
                 create_checkpoint_key(node)
         assert (load_identity(node).ml_dsa is None) == ((write, done) != (2, True))

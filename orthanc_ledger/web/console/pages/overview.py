@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from orthanc_ledger.errors import LedgerAway
-from orthanc_ledger.ledger.contract.arguments import MAX_ROWS
+from orthanc_ledger.ledger import one_page
 from orthanc_ledger.provenance import Tone
 from orthanc_ledger.spool import CONFLICTS, QUARANTINE
 from orthanc_ledger.web.console.frame import badge, link, page, table
@@ -28,11 +28,10 @@ def _waiting(visit: Visit) -> Iterator[tuple[Element, Element]]:
         yield link("Alarms", "/alarms"), _count(len(house.outbox.alarms()))
     if account.may("approver"):
         try:
-            open_requests = house.ledger.query("RequestsByState", {"state": "open"})
+            open_requests, more = one_page(house.ledger, "RequestsByState", {"state": "open"})
         except LedgerAway:
             yield link("Open requests", "/requests", state="open"), badge("not known now: the ledger is away")
         else:
-            more = len(open_requests) == MAX_ROWS
             yield link("Open requests", "/requests", state="open"), _count(len(open_requests), more)
 
 

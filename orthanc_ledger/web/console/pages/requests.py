@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from orthanc_ledger.asked import description_digest, row_of
-from orthanc_ledger.ledger.contract.arguments import MAX_ROWS
+from orthanc_ledger.ledger import one_page
 from orthanc_ledger.ledger.contract.requests import STATES
 from orthanc_ledger.web.console.frame import button, choice, field, form, link, page, table
 from orthanc_ledger.web.console.html import Element, h
@@ -21,16 +21,16 @@ def _list(visit: Visit, names: Mapping[str, str]) -> Response:
     question: dict[str, Any] = {"state": state} if state in STATES else {}
     if _is_id(after):
         question["after"] = bytes.fromhex(after)
-    found = visit.house.ledger.query("RequestsByState", question)
+    found, more = one_page(visit.house.ledger, "RequestsByState", question)
     rows = [_line(visit, request) for request in found]
     options = [("", "all"), *((each, each) for each in STATES)]
-    more = link("Go on", "/requests", state=state, after=found[-1]["id"].hex()) if len(found) == MAX_ROWS else None
+    next_page = link("Go on", "/requests", state=state, after=found[-1]["id"].hex()) if more else None
     return page(
         visit,
         "Requests",
         h("form", choice("State", "state", options, state), button("Show"), class_="filters", method="get"),
         table("Who asks for access", _COLUMNS, rows) if rows else h("p", "There is none.", role="status"),
-        h("p", more) if more else None,
+        h("p", next_page) if next_page else None,
     )
 
 
