@@ -118,12 +118,12 @@ class Trail:
             time=row["time"],
             what=what,
             who=f"{by['organisation']} ({by['role']}, {ASSURANCES[by['assurance']]})",
-            detail="; ".join(self._details(function, row["args"], row["result"])),
+            detail="; ".join(self._details(function, row["args"])),
             position=row["sequence"],
             tone=_TONES.get(function, Tone.NEUTRAL),
         )
 
-    def _details(self, function: str, args: Row, result: Row) -> list[str]:
+    def _details(self, function: str, args: Row) -> list[str]:
         match function:
             case "Anchor":
                 return [counted(args["count"], "object"), f"manifest {args['manifestCid']}"]

@@ -5,7 +5,6 @@ start, and is named.
 from collections.abc import Mapping
 from typing import Any
 
-from orthanc_ledger.config import Config
 from orthanc_ledger.errors import ConfigError
 from orthanc_ledger.plugin.settings import SECTION, Settings
 
@@ -23,7 +22,7 @@ _OPEN = {
 }
 
 
-def check(orthanc: Mapping[str, Any], settings: Settings, config: Config) -> None:
+def check(orthanc: Mapping[str, Any], settings: Settings) -> None:
     """Raises ConfigError naming the first setting that must be otherwise."""
     _check_http(orthanc)
     _check_users(orthanc, settings)

@@ -45,7 +45,7 @@ def install() -> None:
     whole = json.loads(orthanc.GetConfiguration())
     settings = read_settings(whole)
     config = _node_config(settings)
-    check(whole, settings, config)
+    check(whole, settings)
     another = ServiceAway(f"{config.data_dir}: another Orthanc runs with this node: end it first")
     _held.enter_context(sole(config.data_dir / _LOCK, another))
     node = Node(config)

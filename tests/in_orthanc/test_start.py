@@ -4,11 +4,9 @@ from typing import Any
 
 import pytest
 
-from orthanc_ledger.config import Config, load
 from orthanc_ledger.errors import ConfigError
 from orthanc_ledger.plugin.checks import check
 from orthanc_ledger.plugin.settings import read_settings
-from orthanc_ledger.setup_node import Plan, create_node
 from tests.in_orthanc.conftest import Hospitals
 from tests.in_orthanc.live import LEDGER, STAFF, USERS
 
@@ -39,14 +37,7 @@ def test_a_wrong_setting_stops_the_start_and_is_named(
     assert said in hospital(ledger, settings).orthanc.refused()
 
 
-@pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    folder = tmp_path_factory.mktemp("node")
-    create_node(Plan(folder / "node", folder / "node.key.backup", all_roles=True, orthanc=True))
-    return load(folder / "node" / "orthanc-ledger.yaml")
-
-
-def checked(config: Config, ledger: dict[str, Any], settings: dict[str, Any]) -> None:
+def checked(ledger: dict[str, Any], settings: dict[str, Any]) -> None:
     """Settings and checks over a configuration that is right. Raises ConfigError."""
     section = {"Configuration": "/orthanc-ledger.yaml", "Staff": [STAFF], "User": LEDGER, **ledger}
     whole = {
@@ -58,7 +49,7 @@ def checked(config: Config, ledger: dict[str, Any], settings: dict[str, Any]) ->
         **settings,
     }
     whole = {key: value for key, value in whole.items() if value is not WITHOUT}
-    check(whole, read_settings(whole), config)
+    check(whole, read_settings(whole))
 
 
 @pytest.mark.parametrize(
@@ -94,11 +85,9 @@ def checked(config: Config, ledger: dict[str, Any], settings: dict[str, Any]) ->
         ({}, {"MultitenantDicom": {"Servers": [{"Port": 1}]}}, '"MultitenantDicom": "Servers": expected none'),
     ],
 )
-def test_each_wrong_setting_is_named(
-    config: Config, ledger: dict[str, Any], settings: dict[str, Any], said: str
-) -> None:
+def test_each_wrong_setting_is_named(ledger: dict[str, Any], settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        checked(config, ledger, settings)
+        checked(ledger, settings)
     assert said in str(caught.value)
 
 
@@ -117,7 +106,5 @@ def test_each_wrong_setting_is_named(
         ),
     ],
 )
-def test_a_right_setting_is_none_of_the_checks_business(
-    config: Config, ledger: dict[str, Any], settings: dict[str, Any]
-) -> None:
-    checked(config, ledger, settings)
+def test_a_right_setting_is_none_of_the_checks_business(ledger: dict[str, Any], settings: dict[str, Any]) -> None:
+    checked(ledger, settings)
