@@ -22,7 +22,7 @@ def _list(visit: Visit, names: Mapping[str, str]) -> Response:
     if _is_id(after):
         question["after"] = bytes.fromhex(after)
     found, more = one_page(visit.house.ledger, "RequestsByState", question)
-    rows = [_line(visit, request) for request in found]
+    rows = [_line(request) for request in found]
     options = [("", "all"), *((each, each) for each in STATES)]
     next_page = link("Go on", "/requests", state=state, after=found[-1]["id"].hex()) if more else None
     return page(
@@ -34,7 +34,7 @@ def _list(visit: Visit, names: Mapping[str, str]) -> Response:
     )
 
 
-def _line(visit: Visit, request: Request) -> tuple[Any, ...]:
+def _line(request: Request) -> tuple[Any, ...]:
     row = row_of(request, None)
     subject = f"dataset {row['dataset'][:8]}" if row["dataset"] else str(row["studies"])
     later = ", also later ones" if row["future"] else ""
