@@ -6,8 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import MISSING, fields, replace
 from typing import Any
 
 import pytest
@@ -290,19 +289,13 @@ def test_killed_at_any_call_it_goes_on_and_does_nothing_twice(
     figure(f"keeper: {calls - 1} places to be killed at")
 
 
-def write_party(custodian: Custodian, **changes: Any) -> Path:
-    party = {name: str(getattr(custodian.party, name)) for name in Party.__annotations__}
-    del party["sweep_every_h"], party["sweep_mb_s"]
-    path = custodian.folder / "party.yaml"
-    path.write_text(yaml.safe_dump({**party, **changes}))
-    return path
-
-
 @pytest.fixture
 def start(
     custodian: Custodian, start_process: Callable[..., "subprocess.Popen[bytes]"]
 ) -> Callable[..., "subprocess.Popen[bytes]"]:
-    path = write_party(custodian)
+    path = custodian.folder / "party.yaml"
+    told = [each.name for each in fields(Party) if each.default is MISSING]
+    path.write_text(yaml.safe_dump({name: str(getattr(custodian.party, name)) for name in told}))
     return lambda: start_process(
         [sys.executable, "-m", "orthanc_ledger", "keeper", "--config", path], cwd=ROOT, stderr=subprocess.PIPE
     )
