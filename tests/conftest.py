@@ -15,6 +15,9 @@ from pathlib import Path
 import pytest
 
 import orthanc_ledger.ledger.fabric  # noqa: F401  # before any test imports grpc
+from tests import steady_reactor
+
+steady_reactor.install()
 
 ROOT = Path(__file__).resolve().parent.parent
 POLL_S = 0.02
