@@ -101,6 +101,7 @@ class OrthancNode(DemoNode):
                 "Staff": [_STAFF],
                 "User": _NODE,
                 "Move": True,
+                "Accept": ["DicomAlwaysAllowMove"],
             },
         }
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from orthanc_ledger.courier import ROLLED_BACK
 from orthanc_ledger.outage import ANCHORS_WAIT, CONTENT_AWAY
-from orthanc_ledger.outbox import BAD_MANIFEST, CONFLICT, LOST, QUARANTINED, SUPERSESSION, Alarm
+from orthanc_ledger.outbox import BAD_MANIFEST, CONFLICT, LOST, MISSED, QUARANTINED, SUPERSESSION, Alarm
 from orthanc_ledger.provenance import Advice, Tone
-from orthanc_ledger.reconcile import UNTAKEN
+from orthanc_ledger.reconcile import ORTHANC_AWAY, UNTAKEN
 from orthanc_ledger.repair import DAMAGED, UNDECIDED
 from orthanc_ledger.words import counted
 
@@ -24,6 +24,8 @@ _WHAT_TO_DO: Mapping[str, str] = {
     UNDECIDED: "Nothing now: the next sweep looks again once all copies can be asked for.",
     ANCHORS_WAIT: _NOTHING,
     CONTENT_AWAY: _NOTHING,
+    ORTHANC_AWAY: _NOTHING,
+    MISSED: "See that data_dir has room; then the next comparison with Orthanc takes it (`orthanc-ledger reconcile`).",
     ROLLED_BACK: "Tell whoever runs the node at once: research gets nothing until the ledger is restored.",
 }
 _LOUD = frozenset({DAMAGED, BAD_MANIFEST, ROLLED_BACK})

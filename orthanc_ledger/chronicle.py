@@ -75,7 +75,7 @@ class Chronicle:
         alarms = self._alarms(held, batches)
         counts = self._counts(held, alarms, trail)
         if level == "study":
-            counts = replace(counts, earlier=len(self._earlier(study_uid)))
+            counts = replace(counts, earlier=self._pacs.earlier(study_uid) if self._pacs else 0)
         advice = (*advice_on(alarms), *self._in_orthanc(level, study_uid, orthanc_id))
         state = state_of(counts, "none" if trail is None else trail.erasure)
         anchors = anchored(batches, trail)
@@ -173,7 +173,7 @@ class Chronicle:
         untaken = [each for each in self._pacs.untaken() if each.study_uid == study_uid]
         if level != "study":
             untaken = [each for each in untaken if each.id == orthanc_id]
-        gone = [each for each in self._pacs.gone() if each.study_uid == study_uid and level == "study"]
+        gone = self._pacs.gone(study_uid) if level == "study" else []
         return (
             *(not_taken(each.since, len(untaken), each.reason) for each in untaken[:1]),
             *(gone_from_orthanc(each.since, each.count) for each in gone),

@@ -3,6 +3,8 @@
 import argparse
 import logging
 import os
+import select
+import signal
 import sqlite3
 import sys
 from collections.abc import Sequence
@@ -76,6 +78,7 @@ COMMANDS = (
     receipt,
 )
 DEFAULT_CONFIG = "orthanc-ledger.yaml"
+_CUT_SHORT = 128 + signal.SIGPIPE  # as a shell has it
 EXIT_CODES = (
     "Exit codes: 0 done; 1 the answer is no (differs, damaged, alarms stand); 2 wrong input or configuration; "
     "3 a service is away, try again; 4 nothing is wrong, but a rollback of the ledger could not be detected; "
@@ -111,6 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         code: int = args.run(args)
+        sys.stdout.flush()
     except DataError as error:
         print(f"orthanc-ledger: {error}", file=sys.stderr)
         return 2
@@ -119,4 +123,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 3
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        if not _is_cut_short():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # flushed once more at the end
+        return _CUT_SHORT
     return code
+
+
+def _is_cut_short() -> bool:
+    """Whether nobody reads standard output any more, as `head` that has its lines."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))

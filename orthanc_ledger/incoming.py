@@ -100,14 +100,6 @@ class Incoming:
         try:
             write_early(fd)
             self._check_identifiers(fd)
-            return self.settle()
-        finally:
-            self.discard()
-
-    def settle(self) -> Receipt:
-        """The same without a look at the data set. Raises SpoolFull."""
-        self._open_fd()
-        try:
             holder = self.holder()
             if holder == self._digest.digest():  # the anchorer syncs the inbox before it enters a unit: it is durable
                 return Receipt.SAME_AGAIN

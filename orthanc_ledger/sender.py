@@ -6,7 +6,7 @@ from urllib.parse import quote
 from orthanc_ledger.part10 import Head
 from orthanc_ledger.spool import ArrivalHead
 
-DICOM, HTTP = "dicom", "http"
+DICOM, HTTP, HTTPS = "dicom", "http", "https"
 
 _NO_ASSOCIATION = bytes(16)
 

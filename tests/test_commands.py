@@ -5,6 +5,7 @@ import csv
 import gc
 import io
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -70,6 +71,26 @@ def request_id(on: Command, study: str, tmp_path: Path) -> str:
     on("studies", "--study", study, "--tokens", tokens, "--for", "ResearchMSP")
     asked = on("request", "--studies", tokens, "--node", "RESEARCH1", "--duo", "DUO:0000042", "--json")
     return str(asked.rows[0]["id"])
+
+
+def test_status_alarms_while_the_disk_has_no_room(on: Command, node: Node) -> None:
+    assert on("status", "--json").row["alarms"] == []
+    with (node.config.data_dir.parent / CONFIG_NAME).open("a") as config:
+        config.write(f"spool_reserve_mb: {1 << 40}\n")
+    status = on("status", "--json")
+    assert status.code == 1
+    [alarm] = status.row["alarms"]
+    assert alarm["kind"] == "spool full"
+    assert alarm["text"].endswith("free space or add a disk")
+
+
+def test_who_reads_a_few_lines_only_sees_no_traceback(node: Node) -> None:
+    words = [sys.executable, "-m", "orthanc_ledger", "--config", node.config.data_dir.parent / CONFIG_NAME, "audit"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as cut:
+        done = subprocess.run(words, cwd=ROOT, stdout=cut, stderr=subprocess.PIPE, timeout=60)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def all_commands() -> list[list[str]]:

@@ -12,7 +12,7 @@ from orthanc_ledger.commands.forwards import backlog, in_words
 from orthanc_ledger.commands.terminal import add_json, keys_of_others, open_node, show
 from orthanc_ledger.courier import ALARM_SINK, CHECKPOINT_SINK, ROLLED_BACK
 from orthanc_ledger.deliveries import Route
-from orthanc_ledger.errors import ContentAway, IntegrityError, LedgerAway
+from orthanc_ledger.errors import ContentAway, IntegrityError, LedgerAway, SpoolFull
 from orthanc_ledger.ledger.checkpoint import prove_growth
 from orthanc_ledger.ledger.embedded import EmbeddedLedger
 from orthanc_ledger.spool import CONFLICTS, QUARANTINE
@@ -55,6 +55,10 @@ def _facts(args: argparse.Namespace, node: Node) -> dict[str, Any]:
     disk = os.statvfs(node.spool.folder)
     alarms = [{"time": moment(alarm.time), "kind": alarm.kind, "text": alarm.text} for alarm in node.outbox.alarms()]
     entries, ledger, now = None, _READY, moment(system_clock())
+    try:
+        node.spool.check_room()
+    except SpoolFull as error:
+        alarms.append({"time": now, "kind": "spool full", "text": f"C-STORE is refused: {error}"})
     try:
         alarms += [{"time": now, "kind": "keys", "text": text} for text in keys_of_others(args, node.config)]
         with closing(node.ledger_as()) as log:

@@ -12,6 +12,7 @@ from orthanc_ledger.plugin.settings import SECTION, Settings
 _RISKS = {
     "DicomAlwaysAllowStore": (True, True, "anybody may send scans under any AE title"),
     "DicomCheckModalityHost": (False, False, "an AE title may be used from any address"),
+    "DicomAlwaysAllowMove": (False, True, "anybody may have scans sent between clinical AEs, under any AE title"),
 }
 # Settings, all false by default, that give scans to AEs which are in no list of Orthanc's, as research is: to each of
 # them, and no hook is asked.

@@ -19,8 +19,10 @@ from orthanc_ledger.entrance import SECRET_HEADER, Entrance, credentials, keep
 from orthanc_ledger.errors import SpoolFull
 from orthanc_ledger.plugin import request
 from orthanc_ledger.plugin.access import Access
+from orthanc_ledger.plugin.sender import Here
 from orthanc_ledger.plugin.settings import Settings
 from orthanc_ledger.plugin.uploads import is_upload
+from orthanc_ledger.sender import HTTPS, uri
 from orthanc_ledger.spool import Spool
 
 _log = logging.getLogger(__name__)
@@ -89,13 +91,14 @@ def _has_room(spool: Spool) -> bool:
 
 
 def _entrance(whole: Mapping[str, Any], access: Access) -> Entrance:
-    encrypted = whole.get("SslEnabled", False)
+    here = Here.of(whole, "127.0.0.1")
+    certificate = _beside_configuration(whole.get("SslCertificate", "certificate.pem"))
     return Entrance(
-        url=f"{'https' if encrypted else 'http'}://127.0.0.1:{whole.get('HttpPort', 8042)}",
+        url=uri(here.scheme, here.host, here.http_port),
         user=access.own,
         password=whole["RegisteredUsers"][access.own],
         secret=access.secret,
-        certificate=str(_beside_configuration(whole.get("SslCertificate", "certificate.pem"))) if encrypted else None,
+        certificate=str(certificate) if here.scheme == HTTPS else None,
     )
 
 

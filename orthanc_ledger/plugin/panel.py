@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
+from urllib.parse import quote
 
 import orthanc
 
@@ -84,7 +85,7 @@ class Panel:
         except ServiceAway:
             output.SendHttpStatusCode(503)
             return
-        console = f"{self._console}/studies/{asked['study_uid']}" if self._console else None
+        console = f"{self._console}/studies/{quote(asked['study_uid'], safe='')}" if self._console else None
         shown = {**found, "in_orthanc": count, "title": _title(study), "console": console}
         _answer(output, json.dumps(shown), "application/json")
 

@@ -10,7 +10,7 @@ import orthanc
 from orthanc_ledger.arrival import ADDRESSED_AE, REST_USER, STOW
 from orthanc_ledger.plugin.request import Request
 from orthanc_ledger.plugin.uploads import is_stow
-from orthanc_ledger.sender import DICOM, HTTP, Sender, ascii_of, uri
+from orthanc_ledger.sender import DICOM, HTTP, HTTPS, Sender, ascii_of, uri
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Here:
             ascii_of(host),
             whole.get("DicomPort", 4242),
             whole.get("HttpPort", 8042),
-            "https" if whole.get("SslEnabled", False) else HTTP,
+            HTTPS if whole.get("SslEnabled", False) else HTTP,
         )
 
 

@@ -10,7 +10,7 @@ from orthanc_ledger.errors import ConfigError
 SECTION = "Ledger"
 
 Duplicate = Literal["accept", "refuse"]
-Risk = Literal["DicomAlwaysAllowStore", "DicomCheckModalityHost"]
+Risk = Literal["DicomAlwaysAllowStore", "DicomCheckModalityHost", "DicomAlwaysAllowMove"]
 """Of Orthanc's settings, what a site may have although it weakens the chain: it has to say so."""
 
 

@@ -96,6 +96,7 @@ def open_house(
             }
             for title, each in research.items()
         ]
+        ledger = {"Move": True, "Accept": ["DicomAlwaysAllowMove"]}
         settings = {
             "DicomAlwaysAllowMove": True,
             "ConcurrentJobs": 8,
@@ -105,7 +106,7 @@ def open_house(
                 "LOOKER": {"AET": "LOOKER", "Host": HERE, "Port": NOWHERE, "AllowMove": False},
             },
         }
-        made = new_hospital(version, folder, free_port, {"Move": True}, settings, {"peers": peers})
+        made = new_hospital(version, folder, free_port, ledger, settings, {"peers": peers})
         stack.callback(made.orthanc.stop)
         made.start()
         store_files(made.orthanc, [*approved, *others])

@@ -93,10 +93,11 @@ def test_entries_are_read_in_both_forms_that_orthanc_takes() -> None:
 
 
 OPEN = {"DicomAlwaysAllowMove": True}
+ACCEPTED = {"Accept": list(OPEN)}
 
 
 def test_anybody_may_ask_for_a_move_only_where_the_plugin_answers(hospital: Hospitals) -> None:
-    made = hospital({"Move": False}, OPEN, {"peers": [peer(104)]})
+    made = hospital({"Move": False, **ACCEPTED}, OPEN, {"peers": [peer(104)]})
     assert '"DicomAlwaysAllowMove": expected false' in made.orthanc.refused()
 
 

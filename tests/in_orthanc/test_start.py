@@ -79,6 +79,7 @@ def checked(ledger: dict[str, Any], settings: dict[str, Any]) -> None:
         ({}, {"DicomCheckModalityHost": False}, '"DicomCheckModalityHost" is false'),
         ({}, {"DicomCheckModalityHost": WITHOUT}, '"DicomCheckModalityHost" is false'),
         ({"Accept": ["DicomCheckModalityHost"]}, {"DicomAlwaysAllowStore": True}, '"DicomAlwaysAllowStore" is true'),
+        ({}, {"DicomAlwaysAllowMove": True}, '"DicomAlwaysAllowMove" is true'),
         ({}, {"DicomAlwaysAllowFind": True}, '"DicomAlwaysAllowFind": expected false'),
         ({}, {"DicomAlwaysAllowFindWorklist": True}, '"DicomAlwaysAllowFindWorklist": expected false'),
         ({}, {"DicomAlwaysAllowGet": True}, '"DicomAlwaysAllowGet": expected false'),
@@ -101,8 +102,8 @@ def test_each_wrong_setting_is_named(ledger: dict[str, Any], settings: dict[str,
         ({}, {"SslVerifyPeers": True}),
         ({}, {"MultitenantDicom": {}}),
         (
-            {"Accept": ["DicomAlwaysAllowStore", "DicomCheckModalityHost"]},
-            {"DicomAlwaysAllowStore": True, "DicomCheckModalityHost": False},
+            {"Accept": ["DicomAlwaysAllowStore", "DicomCheckModalityHost", "DicomAlwaysAllowMove"]},
+            {"DicomAlwaysAllowStore": True, "DicomCheckModalityHost": False, "DicomAlwaysAllowMove": True},
         ),
     ],
 )

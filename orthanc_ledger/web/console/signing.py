@@ -53,13 +53,13 @@ def signer_of(house: House, account: Account) -> Signer:
     return Signer(caller.organisation, bearer.role, ASSURANCES[caller.assurance], caller.serial)
 
 
-def sign(house: House, account: Account, passphrase: str, offer: Offer) -> Committed:
-    """Sign and submit what was offered, exactly so.
+def sign(house: House, account: Account, passphrase: str, offer: Offer) -> tuple[Signer, Committed]:
+    """Sign and submit what was offered, exactly so; who signed, and where it came to lie.
 
     Raises WrongPassphrase, and as `signer_of`; ContractError when the contract refuses; LedgerAway when no answer could
     be had: it may count all the same.
     """
-    signer_of(house, account)
+    signer = signer_of(house, account)
     if account.identity is None:
         identity = load_identity(house.identity)
     else:
@@ -68,4 +68,4 @@ def sign(house: House, account: Account, passphrase: str, offer: Offer) -> Commi
         except ConfigError as error:
             raise WrongPassphrase(str(error)) from error
     with closing(open_ledger(house.ledger_url, identity)) as ledger:
-        return ledger.submit(offer.function, offer.args)
+        return signer, ledger.submit(offer.function, offer.args)

@@ -121,8 +121,7 @@ def _sign_offered(visit: Visit, names: Mapping[str, str]) -> Response:
 def _signed(visit: Visit, request: Request, offer: Offer, name: str, passphrase: str) -> Response:
     here = request["id"].hex()
     try:
-        signer = signer_of(visit.house, visit.account)
-        committed = sign(visit.house, visit.account, passphrase, offer)
+        signer, committed = sign(visit.house, visit.account, passphrase, offer)
     except WrongPassphrase:
         visit.wrong.failed(visit.account.name)
         return _to_sign(visit, request, offer, name, "The passphrase does not open your key.")
