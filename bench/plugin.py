@@ -1,4 +1,4 @@
-"""What the plugin costs Orthanc: plain, with the plugin, and with the node's processes beside it; five minutes.
+"""What the plugin costs Orthanc: plain, with the plugin, and with the node's processes beside it; a quarter of an hour.
 
     python -m bench.plugin [--quick] [--out FILE]
 
@@ -34,8 +34,9 @@ AIM = 1.10
 REPORT = """\
 # Results of `python -m bench.plugin`
 
-Generated. One Orthanc, the same settings each time, alone or with the plugin, which writes each object to the node's
-spool before Orthanc answers; its processes are idle (not started), or run and anchor what came before, on the same
+Generated. One Orthanc, the same settings each time: alone; with Python hooks that do nothing, which is what Orthanc's
+Python plugin itself costs; with ours, which writes each object to the node's spool, with two more waits for the disk,
+before Orthanc answers. The node's processes are idle (not started), or run and anchor what came before, on the same
 cores. All share one disk, and the senders the cores. TCP_NODELAY is set on both sides. Every run starts with nothing
 stored, and with {warm_up} objects to warm up; they take turns, in another order in each of {repeats} repeats. *Time* is
 the median of the time that an object took, over plain Orthanc's (aim: at most {aim:.2f}×); *CPU* is what Orthanc's own
@@ -62,6 +63,14 @@ QUICK = (
 _PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancPython.so")
 _START = Path(__file__).resolve().parent.parent / "orthanc_ledger" / "plugin" / "start" / "orthanc_ledger_plugin.py"
 _STAFF, _NODE = "staff", "node"
+_EMPTY = """\
+import orthanc
+
+orthanc.RegisterOnChangeCallback(lambda change, level, id: None)
+orthanc.RegisterReceivedInstanceCallback(lambda content, origin: (orthanc.ReceivedInstanceAction.KEEP_AS_IS, None))
+orthanc.RegisterIncomingCStoreInstanceFilter(lambda instance: 0)
+orthanc.RegisterOnStoredInstanceCallback(lambda instance, id: None)
+"""
 
 
 class PlainOrthanc(Peer):
@@ -104,6 +113,17 @@ class PlainOrthanc(Peer):
         """Wait until nothing works on any more of what was sent."""
 
 
+class WithHooks(PlainOrthanc):
+    name = "with empty hooks"
+    does = "stored"
+
+    def configuration(self) -> dict[str, Any]:
+        script = self.folder / "hooks" / "empty.py"
+        script.parent.mkdir(exist_ok=True)
+        script.write_text(_EMPTY)
+        return super().configuration() | {"PythonScript": str(script), "Plugins": [str(_PLUGIN)]}
+
+
 class WithPlugin(PlainOrthanc):
     name = "with the plugin, node idle"
     does = "stored, and in the spool"
@@ -129,7 +149,7 @@ class WithNode(WithPlugin):
         wait_anchored(Node(load(self._node)), count)
 
 
-PEERS: tuple[type[PlainOrthanc], ...] = (PlainOrthanc, WithPlugin, WithNode)
+PEERS: tuple[type[PlainOrthanc], ...] = (PlainOrthanc, WithHooks, WithPlugin, WithNode)
 
 
 @dataclass
