@@ -1,6 +1,6 @@
 # On a fresh Debian 12 a person types `make demo` or `make test`; everything is installed into .venv/ of this clone.
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaincode torture bench caliper consortium consortium-down demo-consortium demo-orthanc screenshots lint types lock clean
+.PHONY: help demo test chaincode torture bench bench-orthanc caliper consortium consortium-down demo-consortium demo-orthanc screenshots lint types lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -35,6 +35,11 @@ torture: $(INSTALLED) ## kill a process of a node under load, ROUNDS times (100;
 bench: $(INSTALLED) ## speed beside other SCPs, twenty minutes, into bench/RESULTS.md; QUICK=1 takes three minutes and prints only
 	scripts/debian-packages dcmtk:storescp orthanc:Orthanc
 	$(BIN)/python -m bench $(if $(QUICK),--quick)
+
+bench-orthanc: $(INSTALLED) ## what the plugin costs Orthanc, a quarter of an hour, into bench/ORTHANC.md
+	scripts/debian-packages dcmtk:dcmsend orthanc:Orthanc \
+		orthanc-python:/usr/share/orthanc/plugins/libOrthancPython.so
+	$(BIN)/python -m bench.plugin --out bench/ORTHANC.md
 
 caliper: $(INSTALLED) ## the contract on Fabric: Hyperledger Caliper, batches, growth; twenty minutes, into bench/FABRIC.md
 	scripts/debian-packages nodejs:node npm:npm dcmtk:dcmsend

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
@@ -37,6 +37,22 @@ def version(request: pytest.FixtureRequest) -> Version:
     """Each Orthanc that is supported, in turn."""
     found: Version = request.param
     return found
+
+
+class Site(NamedTuple):
+    """Where tests of a file make one hospital for all."""
+
+    version: Version
+    folder: Path
+    free_port: Callable[[], int]
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def site(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]
+) -> Site:
+    """One for each Orthanc that is supported."""
+    return Site(request.param, tmp_path_factory.mktemp(request.param), free_port)
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from orthanc_ledger.assemble import ENTRANCE
 from orthanc_ledger.entrance import SECRET_HEADER, Entrance, read
 from orthanc_ledger.ledger.identity import create_organisation, issue_server
 from orthanc_ledger.plugin.access import Access
-from tests.in_orthanc.conftest import Hospital, Hospitals, new_hospital
-from tests.in_orthanc.live import LEDGER, STAFF, STUDENT, USERS, VERSIONS, LiveOrthanc, basic
+from tests.in_orthanc.conftest import Hospital, Hospitals, Site, new_hospital
+from tests.in_orthanc.live import LEDGER, STAFF, STUDENT, USERS, LiveOrthanc, basic
 
 SECRET = "0f" * 32
 ANSWER_S = 20.0
@@ -101,15 +101,10 @@ def test_secret_and_passwords_stand_in_no_text() -> None:
     assert basic(STAFF) not in repr(ACCESS)
 
 
-@pytest.fixture(scope="module", params=VERSIONS)
-def house(
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
-    free_port: Callable[[], int],
-    samples_dir: Path,
-) -> Iterator[Hospital]:
+@pytest.fixture(scope="module")
+def house(site: Site, samples_dir: Path) -> Iterator[Hospital]:
     """An Orthanc with the plugin and a scan."""
-    made = new_hospital(request.param, tmp_path_factory.mktemp("house"), free_port, ledger={"Serve": False})
+    made = new_hospital(*site, ledger={"Serve": False})
     try:
         made.orthanc.start()
         assert made.orthanc.call("POST", "/instances", scan(samples_dir)).status == 200

@@ -11,9 +11,9 @@ from conftest import wait_until
 
 from orthanc_ledger.peer import Peer
 from orthanc_ledger.plugin.research import Research, modality_place, server_url
-from tests.in_orthanc.conftest import Hospital, Hospitals, new_hospital
+from tests.in_orthanc.conftest import Hospital, Hospitals, Site, new_hospital
 from tests.in_orthanc.kept import store_files
-from tests.in_orthanc.live import START_S, VERSIONS, Answer, LiveOrthanc
+from tests.in_orthanc.live import START_S, Answer, LiveOrthanc
 from tests.in_orthanc.moving import WAIT_S, Destination
 
 ELSEWHERE = "192.0.2.20"  # an address that nobody has (RFC 5737)
@@ -143,16 +143,13 @@ def test_orthanc_stops_when_its_database_has_research_in_a_list(
     assert "Orthanc's database has the peer 'lab', which leads to research: Orthanc stops" in log
 
 
-@pytest.fixture(scope="module", params=VERSIONS)
-def clinic(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]
-) -> Iterator[Hospital]:
+@pytest.fixture(scope="module")
+def clinic(site: Site) -> Iterator[Hospital]:
     """An Orthanc whose node has research peers elsewhere, and does not run."""
-    folder = tmp_path_factory.mktemp("clinic")
     servers = {"clinic": {"Url": "http://192.0.2.99/"}}
     settings = {"DicomModalities": CLINIC, "DicomWeb": {"Enable": True, "Root": "/dicom-web/", "Servers": servers}}
     node = {"peers": [peer(104, ELSEWHERE), peer(105, ELSEWHERE, "LAB 2"), WARD]}
-    made = new_hospital(request.param, folder, free_port, {"Serve": False}, settings, node)
+    made = new_hospital(*site, {"Serve": False}, settings, node)
     made.orthanc.start()
     yield made
     assert made.orthanc.stop() == 0

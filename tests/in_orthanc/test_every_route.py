@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.in_orthanc.access_table import FILES, kept, section
-from tests.in_orthanc.live import VERSIONS
+from tests.in_orthanc.conftest import Site
 from tests.in_orthanc.moving import Destination
 from tests.in_orthanc.routes import METHODS
 from tests.in_orthanc.walk import CLINICAL, HEADERS, NOBODY, RESEARCH, RESEARCHER, WORKSTATION, World, world
@@ -17,12 +17,10 @@ pytestmark = pytest.mark.timeout(600)
 REFUSED = {"association aborted", "presentation context refused"}
 
 
-@pytest.fixture(scope="module", params=VERSIONS)
-def made(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]
-) -> Iterator[World]:
+@pytest.fixture(scope="module")
+def made(site: Site) -> Iterator[World]:
     """A hospital with a scan, for all tests here."""
-    with world(request.param, tmp_path_factory.mktemp("world"), free_port, FILES) as found:
+    with world(*site, FILES) as found:
         yield found
 
 

@@ -10,22 +10,19 @@ from pathlib import Path
 import pytest
 from conftest import wait_until
 
-from tests.in_orthanc.conftest import Hospital, new_hospital
+from tests.in_orthanc.conftest import Hospital, Site, new_hospital
 from tests.in_orthanc.kept import ANCHORED_S, Kept, Scan, data_set_of, scan, send, study
-from tests.in_orthanc.live import STAFF, STUDENT, VERSIONS, Version
+from tests.in_orthanc.live import STAFF, STUDENT
 
 MODALITIES = {name: {"AET": name, "Host": "127.0.0.1", "Port": 104} for name in ("MRI1", "MRI2")}
 Ports = Callable[[], int]
 Dcmtk = Callable[[str], str]
 
 
-@pytest.fixture(scope="module", params=VERSIONS)
-def running(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, free_port: Ports
-) -> Iterator[Hospital]:
-    version: Version = request.param
+@pytest.fixture(scope="module")
+def running(site: Site) -> Iterator[Hospital]:
     users, settings = {"Staff": [STAFF, STUDENT]}, {"DicomModalities": MODALITIES}
-    made = new_hospital(version, tmp_path_factory.mktemp(version), free_port, users, settings)
+    made = new_hospital(*site, users, settings)
     try:
         yield made.start()
     finally:

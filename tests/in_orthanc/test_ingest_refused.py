@@ -10,24 +10,20 @@ from conftest import wait_until
 from orthanc_ledger.outbox import MISSED
 from orthanc_ledger.plugin.uploads import is_upload
 from orthanc_ledger.spool import CONFLICTS, INBOX
-from tests.in_orthanc.conftest import Hospital, Hospitals, new_hospital
+from tests.in_orthanc.conftest import Hospital, Hospitals, Site, new_hospital
 from tests.in_orthanc.kept import Kept, data_set_of, instances, scan, store
-from tests.in_orthanc.live import VERSIONS
 from tests.in_orthanc.test_ingest import MODALITIES, multipart
 
 JPEG_LS = "1.2.840.10008.1.2.4.80"
 
 
-@pytest.fixture(scope="module", params=VERSIONS)
-def strict(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]
-) -> Iterator[Hospital]:
+@pytest.fixture(scope="module")
+def strict(site: Site) -> Iterator[Hospital]:
     """Refuses other content, transcodes what it stores, and lets everybody associate."""
     settings = {"DicomModalities": MODALITIES, "IngestTranscoding": JPEG_LS, "DicomAlwaysAllowStore": True}
     ledger = {"Duplicate": "refuse", "Accept": ["DicomAlwaysAllowStore"]}
     research = {"ae_title": "RESEARCH1", "role": "research", "organisation": "ResearchMSP"}
-    folder = tmp_path_factory.mktemp(request.param)
-    made = new_hospital(request.param, folder, free_port, ledger, settings, {"peers": [research]})
+    made = new_hospital(*site, ledger, settings, {"peers": [research]})
     try:
         yield made.start()
     finally:

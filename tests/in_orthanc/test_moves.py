@@ -11,9 +11,9 @@ import pytest
 from conftest import wait_until
 from pydicom import dcmread
 
-from tests.in_orthanc.conftest import new_hospital
+from tests.in_orthanc.conftest import Site, new_hospital
 from tests.in_orthanc.kept import store_files
-from tests.in_orthanc.live import VERSIONS, LiveOrthanc, Version
+from tests.in_orthanc.live import LiveOrthanc
 from tests.in_orthanc.moving import PATIENT_ROOT_MOVE, WAIT_S, Destination, Response, move
 from tests.live_node import STUDY_ROOT_MOVE
 
@@ -100,20 +100,14 @@ def files(samples_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> list[P
     return [*found, path]
 
 
-@pytest.fixture(scope="module", params=VERSIONS)
-def pair(
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
-    free_port: Callable[[], int],
-    files: list[Path],
-) -> Iterator[Pair]:
-    version: Version = request.param
-    folder = tmp_path_factory.mktemp("pair")
+@pytest.fixture(scope="module")
+def pair(site: Site, files: list[Path]) -> Iterator[Pair]:
+    version, folder, free_port = site
     with ExitStack() as stack:
         ward = stack.enter_context(Destination("WARD", free_port()).listening())
         settings = {"DicomModalities": modalities(ward.port)}
         plain = LiveOrthanc(version, folder / "plain", free_port(), free_port(), settings=settings)
-        made = new_hospital(version, folder, free_port, {"Move": True, "Serve": False}, settings)
+        made = new_hospital(*site, {"Move": True, "Serve": False}, settings)
         for orthanc in (plain, made.orthanc):
             stack.callback(orthanc.stop)
             orthanc.start()

@@ -3,7 +3,7 @@
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,9 @@ from playwright.sync_api import Locator, Page, expect
 from sweep_make import flip, place
 
 from tests.browser import Pages, screenshot
-from tests.in_orthanc.conftest import Hospital, Hospitals, new_hospital
+from tests.in_orthanc.conftest import Hospital, Hospitals, Site, new_hospital
 from tests.in_orthanc.kept import Kept, Scan, instances, scan, store, study
-from tests.in_orthanc.live import STAFF, STUDENT, USERS, VERSIONS, LiveOrthanc, Version
+from tests.in_orthanc.live import STAFF, STUDENT, USERS, LiveOrthanc
 
 SEEN_MS = 30_000
 HOSTILE_AE = '<img/src="x">'
@@ -75,18 +75,9 @@ class House:
         return pages(http_credentials={"username": user, "password": USERS[user]})
 
 
-@pytest.fixture(scope="module", params=VERSIONS)
-def house(
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
-    free_port: Callable[[], int],
-    samples_dir: Path,
-) -> Iterator[House]:
-    version: Version = request.param
-    folder = tmp_path_factory.mktemp(version)
-    made = new_hospital(
-        version, folder, free_port, settings={"DicomModalities": MODALITIES}, node={"peers": [RESEARCH1]}
-    )
+@pytest.fixture(scope="module")
+def house(site: Site, samples_dir: Path) -> Iterator[House]:
+    made = new_hospital(*site, settings={"DicomModalities": MODALITIES}, node={"peers": [RESEARCH1]})
     section, made.orthanc.ledger = made.orthanc.ledger, None
     earlier = scan(next(samples_dir.rglob("*.dcm")))
     try:

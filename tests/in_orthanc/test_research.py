@@ -1,7 +1,7 @@
 """Research retrieval through Orthanc, with the whole node: nothing leaves but what the node releases, whoever asks."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,25 +10,21 @@ import pytest
 from conftest import wait_until
 
 from orthanc_ledger.assemble import BESIDE
+from tests.in_orthanc.conftest import Site
 from tests.in_orthanc.house import House, open_house, uid, uids
 from tests.in_orthanc.kept import store_files
-from tests.in_orthanc.live import VERSIONS, Answer
+from tests.in_orthanc.live import Answer
 from tests.in_orthanc.moving import WAIT_S, move
 from tests.test_outage import away
 
 SUCCESS, WARNING, REFUSED, CANCELLED = 0x0000, 0xB000, 0xC000, 0xFE00
 
 
-@pytest.fixture(scope="module", params=VERSIONS)
-def house(
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
-    free_port: Callable[[], int],
-    samples_dir: Path,
-) -> Iterator[House]:
+@pytest.fixture(scope="module")
+def house(site: Site, samples_dir: Path) -> Iterator[House]:
     approved = sorted((samples_dir / "ge-discovery-mr750").rglob("*.dcm"))[6:]
     others = sorted((samples_dir / "siemens-skyra").rglob("*.dcm"))
-    with open_house(request.param, tmp_path_factory.mktemp("house"), free_port, approved, others) as opened:
+    with open_house(*site, approved, others) as opened:
         yield opened
 
 

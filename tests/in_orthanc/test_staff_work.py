@@ -19,9 +19,9 @@ from orthanc_ledger.clock import system_clock
 from orthanc_ledger.pacs import Derived
 from orthanc_ledger.reconcile import Reconciler
 from orthanc_ledger.spool import QUARANTINE
-from tests.in_orthanc.conftest import Hospital, new_hospital
+from tests.in_orthanc.conftest import Hospital, Site, new_hospital
 from tests.in_orthanc.kept import ANCHORED_S, Kept, Scan, part10, study
-from tests.in_orthanc.live import VERSIONS, LiveOrthanc
+from tests.in_orthanc.live import LiveOrthanc
 from tests.in_orthanc.test_ingest import MODALITIES
 
 JPEG_LS = "1.2.840.10008.1.2.4.80"
@@ -92,17 +92,12 @@ def corrected(scan: Scan, **attributes: Any) -> Scan:
     return Scan(scan.sop_uid, scan.study_uid, part10(content))
 
 
-@pytest.fixture(scope="module", params=VERSIONS)
-def ward(
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
-    free_port: Callable[[], int],
-    samples_dir: Path,
-) -> Iterator[Ward]:
+@pytest.fixture(scope="module")
+def ward(site: Site, samples_dir: Path) -> Iterator[Ward]:
     """Orthanc as it may be set up: transcodes, overwrites, and forgets old patients."""
     more = {"IngestTranscoding": JPEG_LS, "OverwriteInstances": True, "MaximumPatientCount": PATIENTS}
     settings = {"DicomModalities": MODALITIES, **more}
-    made = new_hospital(request.param, tmp_path_factory.mktemp(request.param), free_port, settings=settings)
+    made = new_hospital(*site, settings=settings)
     kept = Kept(made.node)
     no_grace(kept.node)
     try:
