@@ -15,6 +15,8 @@ from orthanc_ledger.part10 import Head, read_part10
 from orthanc_ledger.sender import Sender
 from orthanc_ledger.spool import ArrivalHead
 
+_COARSE = 5  # CLOCK_REALTIME_COARSE (clock_gettime(2)), as time(2) has it: some ms behind, also into the second before
+
 
 class Inbox(Protocol):
     """What is needed of the spool."""
@@ -40,11 +42,11 @@ class _Written:
 
 
 class Pending:
-    """``since_s``: when it was received, seconds since 1970."""
+    """``since_s``: when it was received, seconds since 1970, by the clock of Orthanc's own dates."""
 
     def __init__(self, content: bytes, spool: Inbox, workers: Executor) -> None:
         self.content = content
-        self.since_s = time.time()
+        self.since_s = time.clock_gettime(_COARSE)
         self._spool = spool
         self._workers = workers
         self._early: Future[_Written] | None = None

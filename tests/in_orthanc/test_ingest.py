@@ -143,7 +143,7 @@ def test_what_staff_have_orthanc_make_is_of_their_user(running: Hospital, kept: 
         assert kept.data_set(uid) == data_set_of(content)
 
 
-@pytest.mark.parametrize("running", ["1.10.1"], indirect=True)
+@pytest.mark.parametrize("site", ["1.10.1"], indirect=True)
 def test_who_sent_the_first_is_not_said_to_have_made_the_second(
     running: Hospital, kept: Kept, sources: list[Path]
 ) -> None:

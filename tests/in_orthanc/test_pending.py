@@ -1,6 +1,8 @@
 """What is written down while Orthanc stores an object counts for who sent it, and for nobody else."""
 
+import ctypes
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,6 +16,8 @@ from orthanc_ledger.assemble import Node
 from orthanc_ledger.incoming import Receipt
 from orthanc_ledger.plugin.pending import Pending
 from orthanc_ledger.sender import Sender
+
+_LIBC = ctypes.CDLL(None)
 
 FIRST = Sender("addressed-ae", "MRI1", "PACS", "dicom://192.0.2.1", "dicom://here:4242")
 OTHER = replace(FIRST, peer="dicom://192.0.2.2")
@@ -51,6 +55,16 @@ def test_the_record_says_who_sent_it_whoever_was_expected(
     _, again = pending.keep(OTHER)
     assert again is Receipt.SAME_AGAIN
     assert peers(node) == [FIRST.peer]
+
+
+def test_what_comes_as_a_second_begins_is_not_older_than_orthanc_dates_it(
+    node: Node, workers: ThreadPoolExecutor
+) -> None:
+    spool, until = node.spool, int(time.time()) + 2
+    while time.time() < until + 0.01:  # the clock that Orthanc dates by goes on by the tick, of 10 ms at most
+        if time.time() > until - 0.001:
+            pending = Pending(b"", spool, workers)
+            assert int(pending.since_s) <= _LIBC.time(None)
 
 
 def test_what_is_dropped_or_not_used_leaves_nothing(node: Node, workers: ThreadPoolExecutor) -> None:
