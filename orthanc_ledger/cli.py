@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         code: int = args.run(args)
-        sys.stdout.flush()
+        print(end="", flush=True)
     except DataError as error:
         print(f"orthanc-ledger: {error}", file=sys.stderr)
         return 2

@@ -64,22 +64,24 @@ class Fetcher:
 
     def take(self, id: str, origin: str, again: bool = False) -> Fetched:
         """Take an object, unless the node has one of its SOP Instance UID. ``again``: also then, as its content may be
-        another now; that goes to the conflict queue.
+        another now; so it is where Orthanc has or had that UID under another id, which is made of Patient ID and UIDs,
+        and no hook told of it. Other content goes to the conflict queue.
         """
         sop_uid, study_uid = self._orthanc.sop_uid(id), self._orthanc.study_uid_of(id)
         if sop_uid is None or study_uid is None:
             fetched = Fetched.GONE
-        elif again or not self.is_held(sop_uid):
-            fetched = self._fetch(id, study_uid, origin)
         else:
-            fetched = Fetched.HELD
+            again = again or (self._pacs.has_other(id, sop_uid) and not self._spool.has_conflict(sop_uid))
+            fetched = self._fetch(id, study_uid, origin, lambda: not again and self.is_held(sop_uid))
         if fetched is Fetched.GONE:
             self._pacs.deleted([id])
         elif fetched is not Fetched.LEFT:
             self._pacs.note([(id, str(study_uid), str(sop_uid))])
         return fetched
 
-    def _fetch(self, id: str, study_uid: str, origin: str) -> Fetched:
+    def _fetch(self, id: str, study_uid: str, origin: str, is_held: Callable[[], bool]) -> Fetched:
+        if is_held():
+            return Fetched.HELD
         if self._keyring.is_erased(study_uid):
             return self._leave(id, study_uid, origin, ERASED)
         self._spool.check_room()
@@ -102,6 +104,8 @@ class Fetcher:
                 memoryview(content) as whole,
                 whole[head.data_set_offset :] as data_set,
             ):
+                if is_held():  # by a hook that took long: Orthanc's file may not be what came
+                    return Fetched.HELD
                 self._spool.keep(arrival, data_set)
         return Fetched.TAKEN
 

@@ -131,8 +131,14 @@ class Incoming:
             self.discard()
 
     def holder(self) -> bytes | None:
-        """SHA-256 of the data set that holds the claim, as far as the index knows, or None."""
-        return self._claims.claimed(self._claim)
+        """SHA-256 of the data set that holds the claim, as far as the index knows, or None. What was written is
+        discarded when it cannot be told.
+        """
+        try:
+            return self._claims.claimed(self._claim)
+        except BaseException:
+            self.discard()
+            raise
 
     def discard(self) -> None:
         """Forget what was written and has no name; harmless when called again."""

@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS objects (
     replaced INTEGER) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS objects_by_study ON objects (study_uid);
 CREATE INDEX IF NOT EXISTS objects_gone ON objects (study_uid, gone) WHERE gone IS NOT NULL;
-CREATE INDEX IF NOT EXISTS objects_replaced ON objects (sop_uid) WHERE replaced IS NOT NULL;
+CREATE INDEX IF NOT EXISTS objects_by_uid ON objects (sop_uid);
 CREATE TABLE IF NOT EXISTS earlier (id TEXT PRIMARY KEY, study_uid TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS earlier_by_study ON earlier (study_uid);
 CREATE TABLE IF NOT EXISTS untaken (
@@ -158,6 +158,10 @@ class Pacs:
         """What an id of Orthanc names, if that was noted."""
         rows = self._db.rows(f"SELECT {OBJECT} FROM objects WHERE id = ?", id)
         return Object(*rows[0]) if rows else None
+
+    def has_other(self, id: str, sop_uid: str) -> bool:
+        """Whether another id of Orthanc's than this one is known with a SOP Instance UID."""
+        return bool(self._db.rows("SELECT 1 FROM objects WHERE sop_uid = ? AND id != ? LIMIT 1", sop_uid, id))
 
     def unknown(self, ids: Iterable[str]) -> list[str]:
         """Those of Orthanc's ids of which nothing is kept here."""

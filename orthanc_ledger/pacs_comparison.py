@@ -6,6 +6,7 @@ from typing import NamedTuple
 from orthanc_ledger.database import Database
 
 OBJECT = "id, study_uid, sop_uid, noted"
+_WAITING = ("earlier", "untaken")
 
 
 class Object(NamedTuple):
@@ -42,9 +43,14 @@ class Comparison:
             ORDER BY study_uid, id"""
         return [Object(*row) for row in self._db.rows(sql, self.begun)]
 
+    def left(self) -> list[str]:
+        """Ids of what came before the plugin, or could not be taken, and the walk did not come by."""
+        rows = " UNION ".join(f"SELECT id FROM {table}" for table in _WAITING)
+        return [id for (id,) in self._db.rows(f"SELECT id FROM ({rows}) WHERE id NOT IN (SELECT id FROM seen)")]
+
     def end(self) -> None:
         """Forget the rest that the walk did not come by."""
         with self._db.write() as db:
-            for table in ("earlier", "untaken"):
+            for table in _WAITING:
                 db.execute(f"DELETE FROM {table} WHERE id NOT IN (SELECT id FROM seen)")
             db.execute("DELETE FROM seen")

@@ -111,17 +111,21 @@ class Reconciler:
 
         ``wait`` is given seconds; what it returns as true ends the step. Raises OrthancAway, SpoolFull.
         """
-        has_missed = bool(self._outbox.standing(MISSED, MISSED))
         until, found = self._look(), dict[str, Fetched]()
-        late = self.compare() if whole or self._is_comparison_due() else []
+        begun, late = self._compare() if whole or self._is_comparison_due() else (None, [])
         if wait(self._settled_s):
             return Counter()
+        has_missed = bool(self._outbox.standing(MISSED, MISSED))
         self._follow(until, has_missed, found)
+        untaken = {each.id for each in self._pacs.untaken()}
         for id, origin in late:
-            if id not in found and self._pacs.object(id) is None:
-                found[id] = self._fetcher.take(id, origin)
+            is_known = self._pacs.object(id) is not None
+            if id not in found and (id in untaken or not is_known):
+                found[id] = self._fetcher.take(id, origin, again=is_known)
+        if begun is not None:
+            self._pacs.keep_compared(begun)
         self._look_after(self._pacs.to_look_after(self._clock() - int(self._settled_s)), were_deleted=True)
-        if has_missed:
+        if has_missed and self._orthanc.last_change().last == until:  # else it may be of what came since
             self._outbox.settle(MISSED, kind=MISSED)
         counts = Counter(found.values())
         if counts[Fetched.TAKEN]:
@@ -129,10 +133,15 @@ class Reconciler:
         self._tell_untaken()
         return counts
 
-    def compare(self) -> list[tuple[str, str]]:
+    def compare(self) -> None:
+        """Find out what came before the plugin, and what is gone."""
+        begun, _ = self._compare()
+        self._pacs.keep_compared(begun)
+
+    def _compare(self) -> tuple[int, list[tuple[str, str]]]:
         """Compare all that Orthanc holds with what is noted: keep what came before the plugin, look after what is gone.
 
-        Returns what is to be taken: Orthanc's ids, with their origins.
+        Returns when it was begun, and what is to be taken before it counts: Orthanc's ids, with their origins.
         """
         comparison, offset = self._pacs.compare(), 0
         new = [(each.id, each.origin) for each in self._pacs.untaken()]
@@ -142,12 +151,13 @@ class Reconciler:
                 comparison.see(series.instances)
                 new += [(id, RECONCILED) for id in self._new_in(series)]
         self._look_after(comparison.missed(), were_deleted=False)
+        # Orthanc counts its series anew when one is deleted meanwhile, and the walk misses another.
+        comparison.see(id for id in comparison.left() if self._orthanc.sop_uid(id) is not None)
         comparison.end()
         for gone in self._pacs.gone():
             if self._is_withdrawn(gone.study_uid):
                 self._pacs.decided(gone.study_uid)
-        self._pacs.keep_compared(comparison.begun)
-        return new
+        return comparison.begun, new
 
     def _look(self) -> int:
         """The number of Orthanc's last change. The place is put right where the changes do not go on from it, and that

@@ -125,6 +125,11 @@ class Spool:
         claim = self._claim_name(sop_uid)
         return self._claims.claimed(claim) or holder_in(self.folder / INBOX, claim, self._claims)
 
+    def has_conflict(self, sop_uid: str) -> bool:
+        """Whether other content under a SOP Instance UID waits for a person."""
+        claim = self._claim_name(sop_uid)
+        return any(claim_of(name) == claim for name in self.names(CONFLICTS))
+
     def _incoming(self, head: ArrivalHead, claim: str, reserve_bytes: int) -> Incoming:
         arrival = Arrival(
             received_us=self._now_us(),

@@ -44,7 +44,7 @@ def faulty(pacs: Pacs, faults: int) -> Callable[[], Pacs]:
 
 
 def test_what_is_stored_and_deleted_is_noted_in_its_order(pacs: Pacs) -> None:
-    with running(Notes(lambda: pacs)) as notes:
+    with running(Notes(lambda: pacs, lambda: None)) as notes:
         for number in range(2500):
             notes.stored(f"id {number}", STUDY, f"{STUDY}.{number}")
         notes.deleted("id 7")
@@ -56,18 +56,32 @@ def test_what_is_stored_and_deleted_is_noted_in_its_order(pacs: Pacs) -> None:
 
 def test_the_plugin_s_start_is_kept_and_its_first_stays(pacs: Pacs) -> None:
     for sequence in (41, 99):
-        with running(Notes(lambda: pacs)) as notes:
+        with running(Notes(lambda: pacs, lambda: None)) as notes:
             notes.began(sequence, f"NewInstance {sequence}")
     place = pacs.place()
     assert (place.installed, place.sequence, place.change) == (NOW, 41, "NewInstance 41")
 
 
 def test_what_cannot_be_written_now_is_written_later(pacs: Pacs) -> None:
-    with running(Notes(faulty(pacs, 2), retry_s=0.0)) as notes:
+    with running(Notes(faulty(pacs, 2), lambda: None, retry_s=0.0)) as notes:
         notes.stored("first", STUDY, f"{STUDY}.1")
         wait_until(lambda: pacs.object("first"), WAIT_S, "it is noted")
         notes.deleted("first")
     assert [each.id for each in pacs.to_look_after(NOW)] == ["first"]
+
+
+def test_an_alarm_that_cannot_be_raised_now_is_raised_later(pacs: Pacs) -> None:
+    faults, told = iter([sqlite3.OperationalError("disk full")]), []
+
+    def tell() -> None:
+        for fault in faults:
+            raise fault
+        told.append("missed")
+
+    with running(Notes(lambda: pacs, tell, retry_s=0.0)) as notes:
+        notes.missed()
+        wait_until(lambda: told, WAIT_S, "it is raised")
+    assert told == ["missed"]
 
 
 def test_what_failed_is_written_before_what_came_behind_it(pacs: Pacs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +94,7 @@ def test_what_failed_is_written_before_what_came_behind_it(pacs: Pacs, monkeypat
 
     monkeypatch.setattr(pacs, "note", failing)
     monkeypatch.setattr(plugin_notes, "_AT_ONCE", 1)
-    notes = Notes(lambda: pacs, retry_s=0.0)
+    notes = Notes(lambda: pacs, lambda: None, retry_s=0.0)
     notes.stored("first", STUDY, f"{STUDY}.1")
     notes.deleted("first")
     with running(notes):
@@ -89,7 +103,7 @@ def test_what_failed_is_written_before_what_came_behind_it(pacs: Pacs, monkeypat
 
 
 def test_what_is_too_much_to_remember_has_all_be_compared(pacs: Pacs) -> None:
-    notes = Notes(lambda: pacs, most=2)
+    notes = Notes(lambda: pacs, lambda: None, most=2)
     for number in range(3):
         notes.stored(f"id {number}", STUDY, f"{STUDY}.{number}")
     with running(notes):

@@ -75,6 +75,46 @@ class TestWhatTheHooksMissed:
         assert not world.step()
         assert not world.orthanc.fetched
 
+    def test_a_known_uid_under_another_patient_is_in_the_conflict_queue(self, world: World) -> None:
+        world.hooked(slice_of(1))
+        world.step()
+        world.orthanc.store(slice_of(1, PatientID="another"))
+        assert world.step() == {Fetched.TAKEN: 1}
+        assert len(world.node.spool.names(CONFLICTS)) == 1
+        assert not world.step(whole=True)
+
+    def test_of_what_a_hook_put_there_orthanc_s_file_is_no_second_conflict(self, world: World) -> None:
+        world.hooked(slice_of(1))
+        world.orthanc.store(slice_of(1, PatientID="another", PatientComments="as transcoded"))
+        world.keep(slice_of(1, PatientID="another"))
+        assert world.step() == {Fetched.HELD: 1}
+        assert len(world.node.spool.names(CONFLICTS)) == 1
+
+    def test_a_hook_that_took_long_has_kept_what_came(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        copy = world.orthanc.copy
+
+        def hook_ends(*asked: Any) -> bool:
+            world.keep(slice_of(1))
+            return copy(*asked)
+
+        world.orthanc.store(slice_of(1, PatientComments="as transcoded"))
+        monkeypatch.setattr(world.orthanc, "copy", hook_ends)
+        assert world.step() == {Fetched.HELD: 1}
+        assert not world.node.spool.names(CONFLICTS)
+
+    def test_other_content_that_could_not_be_taken_is_taken_later(self, world: World) -> None:
+        world.hooked(slice_of(1))
+        world.orthanc.now += 10
+        id = world.orthanc.store(slice_of(1, PatientComments="corrected"))
+        world.orthanc.lost.add(id)
+        world.orthanc.now += 10
+        world.install()
+        assert world.step() == {Fetched.LEFT: 1}
+        world.orthanc.lost.clear()
+        assert world.step(whole=True) == {Fetched.TAKEN: 1}
+        assert len(world.node.spool.names(CONFLICTS)) == 1
+        assert not world.node.outbox.standing(UNTAKEN, UNTAKEN)
+
     def test_what_cannot_be_read_goes_to_quarantine(self, world: World) -> None:
         id = world.orthanc.store(slice_of(1))
         world.orthanc.instances[id] = replace(world.orthanc.instances[id], content=b"no DICOM at all")
@@ -92,6 +132,18 @@ class TestWhatTheHooksMissed:
         assert world.node.outbox.standing(MISSED, MISSED)
         world.orthanc.away = False
         world.step()
+        assert not world.node.outbox.alarms()
+
+    def test_the_alarm_of_a_hook_that_fails_meanwhile_stands_until_that_is_taken_too(self, world: World) -> None:
+        world.node.outbox.alarm(MISSED, MISSED, "missed")
+
+        def another_fails(_: float) -> None:
+            world.orthanc.store(slice_of(1))
+            world.node.outbox.alarm(MISSED, MISSED, "missed")
+
+        assert not world.reconciler().step(another_fails)
+        assert world.node.outbox.standing(MISSED, MISSED)
+        assert world.step() == {Fetched.TAKEN: 1}
         assert not world.node.outbox.alarms()
 
     def test_what_is_on_its_way_to_the_spool_is_waited_for(self, world: World) -> None:
@@ -130,9 +182,20 @@ class TestChangesThatDoNotGoOn:
         world.orthanc.log.clear()
         world.orthanc.now += 3601
         world.step()
-        monkeypatch.delattr(reconcile.Reconciler, "compare")
+        monkeypatch.delattr(reconcile.Reconciler, "_compare")
         world.orthanc.now += 3601
         world.step()
+
+    def test_a_comparison_counts_once_all_that_it_found_is_taken(self, world: World) -> None:
+        world.step(whole=True)
+        world.orthanc.store(slice_of(1))
+        world.orthanc.log.clear()
+        world.pacs.doubt()
+        world.orthanc.now += 3601
+        with pytest.raises(OrthancAway):
+            world.reconciler().step(lambda _: setattr(world.orthanc, "away", True))
+        world.orthanc.away = False
+        assert world.step() == {Fetched.TAKEN: 1}
 
     def test_a_new_database_counts_anew(self, world: World) -> None:
         for number in range(5):
@@ -182,6 +245,19 @@ class TestWhatCameBeforeThePlugin:
         world.pacs.go_on(100, "NewInstance of another database")
         world.step()
         assert set(held(world)) == {f"{STUDY}.1.2"}
+        assert world.pacs.earlier() == 1
+
+    def test_what_a_page_was_shifted_past_is_still_to_be_taken(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world = make_world(tmp_path)
+        world.orthanc.now -= 100
+        world.orthanc.store(slice_of(1))
+        world.orthanc.now = INSTALLED
+        world.install()
+        world.step(whole=True)
+        monkeypatch.setattr(world.orthanc, "series", lambda *_: [])
+        world.step(whole=True)
         assert world.pacs.earlier() == 1
 
     def test_what_staff_delete_of_it_is_nobody_s_to_decide(self, tmp_path: Path) -> None:

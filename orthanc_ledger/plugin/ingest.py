@@ -21,10 +21,10 @@ from orthanc_ledger.assemble import Node
 from orthanc_ledger.errors import CustodyError, SpoolFull
 from orthanc_ledger.gate import Refused
 from orthanc_ledger.incoming import Receipt
-from orthanc_ledger.outbox import MISSED
 from orthanc_ledger.part10 import Head, read_part10
 from orthanc_ledger.peer import Peer
 from orthanc_ledger.plugin import request
+from orthanc_ledger.plugin.notes import Notes
 from orthanc_ledger.plugin.pending import Inbox, Pending
 from orthanc_ledger.plugin.research import Research
 from orthanc_ledger.plugin.sender import Here, asked_by, sender_of
@@ -39,20 +39,19 @@ StoredAs = Callable[[str, str, str], object]
 """Takes Orthanc's id, Study and SOP Instance UID of an object that is in the spool. Must not wait."""
 
 _WORKERS = 4
-_FORGOTTEN_AFTER_S = 60.0  # Orthanc stores what it received within less, or not at all
+_FORGOTTEN_AFTER_S = 3600.0  # Orthanc stores what it received within less, or not at all
 
 
-def register(whole: Mapping[str, Any], settings: Settings, node: Node, research: Research, stored_as: StoredAs) -> None:
+def register(whole: Mapping[str, Any], settings: Settings, node: Node, research: Research, notes: Notes) -> None:
     """Have Orthanc call the hooks. ``whole``: its configuration."""
     here, outbox = Here.of(whole, socket.gethostname()), node.outbox
-    text = "Orthanc stored what could not be kept here: see that data_dir has room; then it is fetched from Orthanc"
     ingest = Ingest(
         node.spool,
         here,
         research,
         settings.duplicate == "refuse",
-        stored_as,
-        missed=lambda: outbox.alarm(MISSED, MISSED, text),
+        notes.stored,
+        notes.missed,
         denied=lambda peer, reason: outbox.deny(peer.organisation, peer.ae_title, reason),
     )
     orthanc.RegisterReceivedInstanceCallback(ingest.received)
@@ -63,8 +62,8 @@ def register(whole: Mapping[str, Any], settings: Settings, node: Node, research:
 class Ingest:
     """The hooks.
 
-    ``refuse``: whether a C-STORE of other content under a known UID is
-    refused. ``missed`` is called when an object could not be kept. ``denied`` counts a refusal to a research peer.
+    ``refuse``: whether a C-STORE of other content under a known UID is refused. ``missed`` is called when an object
+    could not be kept, and must not wait. ``denied`` counts a refusal to a research peer.
     """
 
     def __init__(
@@ -94,7 +93,7 @@ class Ingest:
         thread, asked = threading.get_ident(), request.current()
         self._drop(thread)
         for other, pending in list(self._pending.items()):
-            if time.time() - pending.since_s > _FORGOTTEN_AFTER_S:
+            if time.monotonic() - pending.begun_s > _FORGOTTEN_AFTER_S:
                 self._drop(other)
         self._pending[thread] = Pending(content, self._spool, self._workers)
         if asked is not None:
@@ -169,7 +168,4 @@ class Ingest:
     def _tell_missed(self, error: Exception) -> None:
         why = str(error) if isinstance(error, CustodyError) else type(error).__name__  # foreign texts quote values
         LOGGER.error("Orthanc stored an object that could not be kept here: %s", why)
-        try:
-            self._workers.submit(self._missed).result()
-        except Exception as fault:
-            LOGGER.error("and its alarm could not be raised: %s", type(fault).__name__)
+        self._missed()

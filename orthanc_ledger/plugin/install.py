@@ -69,7 +69,7 @@ def _register(whole: Mapping[str, Any], settings: Settings, node: Node) -> None:
     permits = _register_sending(whole, settings, node, research)
     processes.register(settings, node.config)
     notes = changes.register(node)
-    ingest.register(whole, settings, node, research, notes.stored)
+    ingest.register(whole, settings, node, research, notes)
     http_filter.register(whole, settings, node, permits)
     panel.register(settings, node.config)
     reset.register()

@@ -34,14 +34,22 @@ class Notes:
     that Orthanc holds is compared later.
     """
 
-    def __init__(self, pacs: Callable[[], Pacs], most: int = _MOST, retry_s: float = _RETRY_S) -> None:
+    def __init__(
+        self,
+        pacs: Callable[[], Pacs],
+        tell_missed: Callable[[], object],
+        most: int = _MOST,
+        retry_s: float = _RETRY_S,
+    ) -> None:
+        """``tell_missed`` raises the alarm that an object could not be kept."""
         self._pacs = pacs
+        self._tell_missed = tell_missed
         self._most = most
         self._retry_s = retry_s
         self._waiting: deque[_Note] = deque()
         self._is_started = False
         self._last: tuple[int, str | None] | None = None
-        self._is_missing = False
+        self._is_missing = self._has_missed = False
         self._news, self._stopped = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="notes")
 
@@ -59,6 +67,11 @@ class Notes:
     def stored(self, id: str, study_uid: str, sop_uid: str) -> None:
         """The spool has an object that Orthanc stored. ``id``: Orthanc's."""
         self._note(_Note(id, study_uid, sop_uid))
+
+    def missed(self) -> None:
+        """Orthanc stored an object that the spool has not; the reconciler looks for it when the alarm is raised."""
+        self._has_missed = True
+        self._news.set()
 
     def deleted(self, id: str) -> None:
         """Orthanc deleted something."""
@@ -86,12 +99,15 @@ class Notes:
                 said = ""
             except (OSError, sqlite3.Error) as error:
                 if said != (said := str(error)):
-                    LOGGER.error("what Orthanc stored and deleted cannot be noted now: pacs.db: %s", error)
+                    LOGGER.error("what Orthanc stored and deleted cannot be noted now: %s", error)
                 self._news.set()
                 self._stopped.wait(self._retry_s)
 
     def _write(self) -> None:
         self._news.clear()
+        if self._has_missed:
+            self._tell_missed()
+            self._has_missed = False
         pacs = self._pacs()
         if not self._is_started:
             pacs.start()

@@ -42,11 +42,13 @@ class _Written:
 
 
 class Pending:
-    """``since_s``: when it was received, seconds since 1970, by the clock of Orthanc's own dates."""
+    """``since_s``: when it was received, seconds since 1970, by the clock of Orthanc's own dates; ``begun_s``: the same
+    by `time.monotonic`.
+    """
 
     def __init__(self, content: bytes, spool: Inbox, workers: Executor) -> None:
         self.content = content
-        self.since_s = time.clock_gettime(_COARSE)
+        self.since_s, self.begun_s = time.clock_gettime(_COARSE), time.monotonic()
         self._spool = spool
         self._workers = workers
         self._early: Future[_Written] | None = None

@@ -55,9 +55,16 @@ class Service:
     def run(self) -> None:
         """Until `stop`, or until it says that its configuration is wrong."""
         pause_s = _FIRST_PAUSE_S
-        while (process := self._start()) is not None:
+        while True:
             began = time.monotonic()
-            code = process.wait()
+            try:
+                process = self._start()
+                if process is None:
+                    return
+                code = process.wait()
+                why = f"ended with {code}"
+            except OSError as error:
+                code, why = 1, f"cannot be started: {error}"
             with self._changed:
                 self._process = None
                 self._changed.notify_all()
@@ -66,7 +73,7 @@ class Service:
                 if code == 2:
                     LOGGER.error("the node's processes do not run: correct what is said above, then start Orthanc anew")
                     return
-                LOGGER.error("the node's processes ended with %d: starting them again", code)
+                LOGGER.error("the node's processes %s: starting them again", why)
                 lasted_s = time.monotonic() - began
                 pause_s = _FIRST_PAUSE_S if lasted_s > _LONGEST_PAUSE_S else min(pause_s * 2, _LONGEST_PAUSE_S)
                 self._changed.wait_for(lambda: self._is_stopping, pause_s)

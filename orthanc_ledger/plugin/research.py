@@ -21,12 +21,9 @@ class Research:
 
     def __init__(self, peers: Sequence[Peer]) -> None:
         self._by_title = {peer.ae_title.upper(): peer for peer in peers}
-        research = [peer for peer in peers if peer.role == "research"]
-        self._places = {(machine, peer.port) for peer in research if peer.host for machine in _machines(peer.host)}
-        hosts = {host for peer in research for host in (peer.host, *peer.hosts) if host}
-        self._machines = {machine for host in hosts for machine in _machines(host) if not _is_here(machine)}
-        self.peers = tuple(research)
-        self.destinations = tuple(peer for peer in research if peer.host)
+        self.peers = tuple(peer for peer in peers if peer.role == "research")
+        self.destinations = tuple(peer for peer in self.peers if peer.host)
+        self._hosts = {host for peer in self.peers for host in (peer.host, *peer.hosts) if host}
 
     def peer(self, title: str) -> Peer | None:
         """The research peer of an AE title; None when it is no research peer's."""
@@ -39,14 +36,20 @@ class Research:
         """
         title, host, port = place
         machines = _machines(host)
-        if self.peer(title) is not None or any((machine, port) in self._places for machine in machines):
+        at_port = {peer.host for peer in self.peers if peer.host and peer.port == port}
+        if self.peer(title) is not None or any(not machines.isdisjoint(_machines(host)) for host in at_port):
             return True
-        return title.strip().upper() not in self._by_title and not self._machines.isdisjoint(machines)
+        return title.strip().upper() not in self._by_title and self._has_any(machines)
 
     def is_machine(self, url: str) -> bool:
         """Whether an HTTP address is on a machine of research's."""
         host = urlsplit(url if "//" in url else f"//{url}").hostname
-        return host is not None and not self._machines.isdisjoint(_machines(host))
+        return host is not None and self._has_any(_machines(host))
+
+    def _has_any(self, machines: set[str]) -> bool:
+        """Whether one of these is research's, as its hosts are found now."""
+        found = (_machines(host) for host in self._hosts)
+        return any(not each.isdisjoint(machines) for each in found if not any(map(_is_here, each)))
 
 
 def modality_place(entry: Any) -> Place:
@@ -72,8 +75,8 @@ def _port(raw: Any) -> int:
 
 
 def _machines(host: str) -> set[str]:
-    """A host's IP addresses, so that a name and each of its addresses are one; a name that is not known now stays a
-    name. What follows a colon or a space in an IPv4 host is left out, as DCMTK reads it.
+    """A host and its IP addresses, as far as they are found now, so that a name and each of its addresses are one. What
+    follows a colon or a space in an IPv4 host is left out, as DCMTK reads it.
     """
     words = host.split() or [""]
     name = words[0].partition(":")[0] if words[0].count(":") == 1 else words[0]
@@ -82,7 +85,7 @@ def _machines(host: str) -> set[str]:
         addresses = [ipaddress.ip_address(str(each).partition("%")[0]) for each in found]
     except (OSError, ValueError):
         return {name.lower()}
-    return {str(getattr(address, "ipv4_mapped", None) or address) for address in addresses}
+    return {name.lower(), *(str(getattr(address, "ipv4_mapped", None) or address) for address in addresses)}
 
 
 def _is_here(machine: str) -> bool:

@@ -85,6 +85,19 @@ def test_any_address_of_a_machine_of_research_is_known(monkeypatch: pytest.Monke
     assert Research([Peer("R", "research", "R", host="lab", port=104)]).is_place(("OTHER", ELSEWHERE, 7))
 
 
+def test_research_is_known_by_name_while_names_are_not_found_and_by_address_once_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def away(*_: Any, **__: Any) -> list[Any]:
+        raise socket.gaierror("no name server")
+
+    monkeypatch.setattr(socket, "getaddrinfo", away)
+    research = Research([Peer("R", "research", "R", host="Lab", port=104)])
+    assert research.is_place(("OTHER", "lab", 7))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(None, None, 0, "", (ELSEWHERE, 0))])
+    assert research.is_place(("OTHER", ELSEWHERE, 7))
+
+
 def test_entries_are_read_in_both_forms_that_orthanc_takes() -> None:
     assert modality_place(["A", "h", 104, "Generic"]) == modality_place({"AET": "A", "Host": "h", "Port": "104"})
     assert modality_place(["A"]) == modality_place({"AET": "A"}) == ("A", "", 0)

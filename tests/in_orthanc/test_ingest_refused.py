@@ -142,6 +142,7 @@ def test_what_the_spool_cannot_keep_is_stored_by_orthanc_with_an_alarm(
     assert store(made.orthanc, lost) == [0x0000, 0x0000]
     inbox.with_name("gone").rename(inbox)
     assert instances(made.orthanc) == 2
+    wait_until(kept.node.outbox.alarms, 30, "the alarm is raised")
     assert [alarm.kind for alarm in kept.node.outbox.alarms()] == [MISSED]
     assert store(made.orthanc, lost) == [0x0000, 0x0000]
     assert len(kept.node.spool.names()) == 2

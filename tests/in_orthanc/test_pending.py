@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -82,6 +83,20 @@ def test_what_is_dropped_or_not_used_leaves_nothing(node: Node, workers: ThreadP
     workers.submit(int).result()
     assert len(os.listdir("/proc/self/fd")) == len(before)
     assert len(node.spool.names()) == 1
+
+
+def test_an_index_that_cannot_be_read_costs_no_descriptor(
+    node: Node, workers: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(_: str) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    times, before = 20, len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(node.index, "claimed", unreadable)
+    for _ in range(times):
+        with pytest.raises(sqlite3.OperationalError):
+            Pending(part10(real_file()), node.spool, workers).keep(FIRST)
+    assert len(os.listdir("/proc/self/fd")) < before + times
 
 
 def test_a_spool_without_room_is_asked_again_when_the_object_is_stored(

@@ -77,6 +77,21 @@ def test_they_end_with_an_orthanc_that_is_killed_and_the_next_ones_anchor_what_i
 
 
 @pytest.mark.parametrize("version", ["1.10.1"], indirect=True)
+def test_they_come_again_though_they_could_not_be_started_for_a_while(hospital: Hospitals, tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    made = hospital({"Python": str(python)}).start()
+    wait_running(made)
+    [serve] = serves(made)
+    python.rename(python.with_name("away"))
+    os.kill(serve, signal.SIGKILL)
+    wait_until(lambda: said(made, "cannot be started: "), START_S, "it is said")
+    python.with_name("away").rename(python)
+    wait_running(made)
+
+
+@pytest.mark.parametrize("version", ["1.10.1"], indirect=True)
 def test_a_configuration_that_became_wrong_is_said_once(hospital: Hospitals) -> None:
     made = hospital().start()
     wait_running(made)

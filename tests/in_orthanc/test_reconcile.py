@@ -96,7 +96,7 @@ def test_what_hooks_missed_is_taken_by_itself_and_what_was_before_on_demand(
     upload(orthanc, missed)
     inbox.unlink()
     inbox.with_name("gone").rename(inbox)
-    assert MISSED in {alarm.kind for alarm in kept.node.outbox.alarms()}
+    wait_until(lambda: kept.node.outbox.standing(MISSED, MISSED), ANCHORED_S, "the hooks' alarm is raised")
     assert origins(kept, missed) == {"rest-user"}, "the policy knows what came over HTTP by its origin"
     wait_until(lambda: not kept.node.outbox.alarms(), ANCHORED_S, "no alarm stands")
 
