@@ -10,9 +10,10 @@ import signal
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
-from dicom_scp.demo_node import DemoNode, StepFailed, free_ports
+from dicom_scp.demo_node import DemoNode, StepFailed, hold_ports
 from dicom_scp.demo_orthanc import OrthancNode, OrthancStory
 from dicom_scp.demo_story import Story
 
@@ -28,7 +29,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started is ended then, too
     begun, folder = time.monotonic(), Path(tempfile.mkdtemp(prefix="orthanc-ledger-demo-"))
     try:
-        _story(folder, args).run()
+        with ExitStack() as held:
+            _story(folder, args, held).run()
         print(f"every step checked in {time.monotonic() - begun:.0f} s")
         return 0
     except StepFailed as error:
@@ -46,18 +48,21 @@ def main() -> int:
             shutil.rmtree(folder)
 
 
-def _story(folder: Path, args: argparse.Namespace) -> Story:
-    """Raises StepFailed when what is asked for needs something that is not installed."""
+def _story(folder: Path, args: argparse.Namespace, held: ExitStack) -> Story:
+    """The story that is asked for; its ports are its own until ``held`` ends.
+
+    Raises StepFailed when it needs something that is not installed, or more free ports than there are.
+    """
     if args.orthanc:
-        return OrthancStory(OrthancNode(folder, *free_ports(4)))
+        return OrthancStory(OrthancNode(folder, *hold_ports(4, held)))
     if not args.consortium:
-        return Story(DemoNode(folder, *free_ports(2)))
+        return Story(DemoNode(folder, *hold_ports(2, held)))
     try:
         from dicom_scp.demo_consortium import consortium_node  # here, because few need what they import
         from dicom_scp.demo_parties import PartiesStory
     except ModuleNotFoundError as error:
         raise StepFailed(f"{error.name} is not installed: pip install 'orthanc-ledger[consortium]'") from error
-    return PartiesStory(consortium_node(folder))
+    return PartiesStory(consortium_node(folder, held))
 
 
 def _end_children() -> None:

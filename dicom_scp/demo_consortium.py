@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from dicom_scp.demo_node import DemoNode, StepFailed, free_ports, poll
+from dicom_scp.demo_node import DemoNode, StepFailed, hold_ports, poll
 from orthanc_ledger.consortium import ipfs
 from orthanc_ledger.consortium.network import Network
 from orthanc_ledger.consortium.topology import FABRIC_VERSION, KUBO_VERSION, LOOPBACK, Topology, trial
@@ -32,13 +32,13 @@ _EMPTY_DIRECTORY = bytes.fromhex("0a020801")  # which each Kubo makes for itself
 _POLICY = {"require_stored": True, "erase_grace_s": GRACE_S}
 
 
-def consortium_node(folder: Path) -> "ConsortiumNode":
-    """The hospital's node in ``folder``, its network's servers on free ports."""
+def consortium_node(folder: Path, held: ExitStack) -> "ConsortiumNode":
+    """The hospital's node in ``folder``, its network's servers on ports that are held. Raises StepFailed."""
     logging.basicConfig(format="%(message)s")
     logging.getLogger("orthanc_ledger.consortium").setLevel(logging.INFO)  # the first build takes minutes
     topology = trial()
     servers = sum(name.endswith("port") for server in topology.servers for name in vars(server))
-    clinical, research, https, *others = free_ports(3 + servers)
+    clinical, research, https, *others = hold_ports(3 + servers, held)
     return ConsortiumNode(folder, clinical, research, topology.with_ports(iter(others).__next__), https)
 
 

@@ -26,6 +26,7 @@ MODALITY = "MRI1"
 RESEARCH = "RESEARCH1"
 RESEARCH_MSP = "ResearchMSP"
 
+_PORTS = range(10_000, 12_000)  # the tests take theirs above
 _DEADLINE_S = 20.0
 _STOP_S = 20.0
 
@@ -167,14 +168,23 @@ class DemoNode:
         return [sys.executable, "-m", "orthanc_ledger", "--config", str(config or self._config), *map(str, words)]
 
 
-def free_ports(count: int) -> list[int]:
-    """TCP ports of 127.0.0.1 that nobody listens on, below those that outgoing connections take (ip(7))."""
+def hold_ports(count: int, held: contextlib.ExitStack) -> list[int]:
+    """TCP ports of 127.0.0.1 that nobody listens on, below those that outgoing connections take (ip(7)). Until ``held``
+    ends each is bound: nobody else is given it, and it lets in a server that asks for SO_REUSEADDR, as all here do.
+    """
     free: list[int] = []
-    for port in random.sample(range(10_000, 32_000), 10 * count):
-        with socket.socket() as probe, contextlib.suppress(OSError):
+    for port in random.sample(_PORTS, len(_PORTS)):
+        probe = held.enter_context(socket.socket())
+        try:
             probe.bind(("127.0.0.1", port))
-            free.append(port)
-    return free[:count]
+        except OSError:
+            probe.close()
+            continue
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # only now: else it might share another's port
+        free.append(port)
+        if len(free) == count:
+            return free
+    raise StepFailed(f"{count} free ports are needed of {_PORTS.start} to {_PORTS.stop - 1}, {len(free)} are there")
 
 
 def short(identifier: str) -> str:

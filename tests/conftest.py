@@ -74,14 +74,16 @@ def figure(record_property: Callable[[str, object], None]) -> Callable[[str], No
     return lambda line: record_property(_FIGURE, line)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what tests measured and counted, whoever ran them."""
+@pytest.hookimpl(wrapper=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None, None, None]:
+    """Print what tests measured and counted, whoever ran them; before the failures, which are looked for at the end."""
     reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, ())]
     lines = [line for report in reports for name, line in report.user_properties if name == _FIGURE]
     if lines:
         terminalreporter.section("figures")
         for line in lines:
             terminalreporter.write_line(line)
+    return (yield)
 
 
 @pytest.fixture(name="wait_until", scope="session")
@@ -149,7 +151,7 @@ def free_port() -> Iterator[Callable[[], int]]:
 def free_ports() -> Generator[int, None, None]:
     """Ports that are free, each given once, by this process and all others that ask here: of blocks that are claimed by
     abstract sockets (unix(7)), which go with their process. Below the ephemeral range, so that no outgoing connection
-    takes one.
+    takes one, and above the demo's.
     """
     firsts = range(12_000, 32_000, _BLOCK)
     begin = os.getpid() % len(firsts)

@@ -47,14 +47,18 @@ def run_demo(tmp_path: Path, *options: str, **environment: str) -> "subprocess.C
 
 
 def processes_of(folder: Path) -> list[str]:
-    """Command lines of the running processes that name a folder."""
-    lines = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    """Command lines of the running processes that name a folder, there or in their environment: of a demo whose folder
+    for temporary files it is, and of all it began.
+    """
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            lines.append(path.read_text(errors="replace").replace("\0", " "))
-        except OSError:  # it ended just now
+            command, environment = (os.fsdecode((process / name).read_bytes()) for name in ("cmdline", "environ"))
+        except OSError:  # it ended just now, or is not ours
             continue
-    return [line for line in lines if str(folder) in line]
+        if str(folder) in command + environment:
+            found.append(command.replace("\0", " "))
+    return found
 
 
 def check_it_fails(tmp_path: Path, mutation: str, failure: str, *options: str) -> None:

@@ -16,6 +16,7 @@ from tests.consortium.live import need_go
 pytestmark = pytest.mark.timeout(DEADLINE_S + 30)
 
 STEPS = 24
+SERVERS = 13  # orderers, peers, chaincodes, Kubo nodes
 CONFIRMED_UNSEEN = """
 MODULE = "orthanc_ledger.keeper"
 def mutate(module):
@@ -69,8 +70,8 @@ def test_an_interrupt_ends_node_and_network(
             stdout=output,
             stderr=output,
         )
-    wait_until(lambda: "a node is set up" in shown.read_text(), DEADLINE_S, "network and node are set up")
-    assert processes_of(folders) != []
+    wait_until(lambda: "✓ a node is set up" in shown.read_text(), DEADLINE_S, "network and node are set up")
+    assert len(processes_of(folders)) > SERVERS
     demo.send_signal(signal.SIGTERM)
     assert demo.wait(60) == 130, shown.read_text()
     assert (processes_of(folders), list(folders.iterdir())) == ([], [])
