@@ -10,6 +10,7 @@ from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from damage import flip
 from node_make import drain, store, variant
 from pydicom.dataset import Dataset
 
@@ -203,7 +204,7 @@ def _damage(node: Node, sop_uid: str) -> None:
     [instance] = node.index.select(instances=[sop_uid])
     [path] = (node.config.data_dir / "objects").rglob(str(instance.object))
     kept = path.read_bytes()
-    path.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    flip(path)
     try:
         with node.library.open(instance):
             raise AssertionError("damaged, and opened")

@@ -35,13 +35,6 @@ def place(node: Node, cid: str | None) -> Path:
     return found
 
 
-def flip(path: Path, at: float = 0.5) -> None:
-    """Change one byte, ``at`` of the way through the file."""
-    raw = bytearray(path.read_bytes())
-    raw[int(at * len(raw))] ^= 1
-    path.write_bytes(raw)
-
-
 def _prepare(node: Node, study_uid: str, seq: int, sop_uids: list[str]) -> None:
     study = node.keyring.ensure_study(study_uid)
     key = node.keyring.new_batch(study_uid)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from command_line import Command, runner
 from conftest import wait_until
+from damage import flip
 from live_node import make_live_node
 from node_make import drain, make_node, open_node, real_file, store
 
@@ -303,7 +304,7 @@ def test_a_running_node_brings_checkpoints_and_alarms_to_its_sinks(
         (ledger_row,) = live.rows("verify", "--log-only")
         assert f"\n{ledger_row['size']}\n" in largest
         (stored,) = (tmp_path / "node" / "data" / "objects" / "objects").glob("*/*")
-        stored.write_bytes(stored.read_bytes()[:-1] + b"?")
+        flip(stored)
         live.start()
         live.command("sweep", code=1)
         wait_until(lambda: told.exists() and "NODE " in told.read_text(), 60, "the alarm is told")

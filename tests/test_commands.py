@@ -18,6 +18,7 @@ import pytest
 import yaml
 from command_line import Command, Done, runner
 from conftest import ROOT, wait_until
+from damage import flip
 from live_node import LiveNode, encoded, make_live_node
 from node_make import begin, drain, make_node, real_file, store, variant
 from pydicom import dcmread
@@ -428,7 +429,7 @@ class TestTrail:
         (batch,) = node.index.anchored_batches()
         cid = node.index.select()[0].object if part == "objects" else batch.manifest
         victim = next((node.config.data_dir / "objects" / part).glob(f"*/{cid}"))
-        victim.write_bytes(victim.read_bytes()[:-1] + b"?")
+        flip(victim)
         done = on("verify", "--json")
         damaged = [row for row in done.rows if row["state"] == "DAMAGED" and row["what"] != "objects"]
         assert (done.code, [row["cid"] for row in damaged]) == (1, [victim.name])

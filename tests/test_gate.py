@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from damage import flip
 from gate_world import FOREIGN, MR, RESEARCH, SIBLING, VIEWER, World, anchor_conflict, exits, make_world, retrieval_of
 from node_make import drain, part10, real_file, store, variant
 from pydicom import dcmread
@@ -347,8 +348,7 @@ def _damage_first_manifest(world: World, damage: str) -> None:
     if damage == "missing":
         path.unlink()
     else:
-        path.chmod(0o600)
-        path.write_bytes(path.read_bytes()[:-1] + b"\0")
+        flip(path)
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from damage import flip
 from erase_make import carry_out, confirm, no_grace
 from gate_world import RESEARCH, World, make_world
 from node_make import drain, store, variant
-from sweep_make import flip, hold, place
+from sweep_make import hold, place
 
 from orthanc_ledger.alarm_advice import advice_on
 from orthanc_ledger.assemble import Node

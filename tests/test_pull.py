@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from command_line import Command, runner
+from damage import flip
 from gate_world import DAY_S, anchor_conflict, make_world
 from key_world import PRIVATE, KeyWorld, served
 from node_make import drain, part10, store, variant
@@ -355,9 +356,7 @@ class TestWhatIsFetched:
         self, centre: Centre, content: ContentStore, tmp_path: Path
     ) -> None:
         changed = self.objects(tmp_path)[1]
-        sealed = changed.read_bytes()
-        os.chmod(changed, 0o600)
-        changed.write_bytes(sealed[:-1] + bytes([sealed[-1] ^ 1]))
+        flip(changed)
         held = centre.pull(centre.keys.request(), content=content)
         assert (held.outcome, centre.files) == ("failed", [])
         (aside,) = [path for path in centre.quarantine.rglob("*") if path.is_file()]
@@ -438,8 +437,7 @@ class TestWhatIsFetched:
 
     def test_a_changed_manifest_ends_the_pull(self, centre: Centre, content: ContentStore, tmp_path: Path) -> None:
         for block in (path for path in (tmp_path / "own" / "blocks").rglob("*") if path.is_file()):
-            os.chmod(block, 0o600)
-            block.write_bytes(block.read_bytes()[:-1] + b"!")
+            flip(block)
         with pytest.raises(IntegrityError):
             centre.pull(centre.keys.request(), content=content)
         assert centre.files == []

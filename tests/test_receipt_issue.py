@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from damage import flip
 from node_make import drain, make_node, real_file, store, variant
 from receipt_world import (
     FORMS,
@@ -102,8 +103,7 @@ class TestIssuing:
         drain(node)
         [held] = node.index.select()
         path = next((node.config.data_dir / "objects").rglob(str(held.object)))
-        path.chmod(0o600)
-        path.write_bytes(path.read_bytes()[:-1] + b"\0")
+        flip(path)
         with pytest.raises(IntegrityError):
             _receipts(node).issue(held.sop_uid)
 

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from command_line import Command, Done, runner
 from conftest import wait_until
+from damage import flip
 from live_node import make_live_node
 from node_make import anchoring, anchoring_of, drain, make_node, open_node, real_file, store, variant
-from sweep_make import flip, place
+from sweep_make import place
 
 from orthanc_ledger import reindex
 from orthanc_ledger.assemble import INDEX, INDEX_LOCK, Node

@@ -16,8 +16,9 @@ import dag_cbor
 import pytest
 import yaml
 from conftest import ROOT, wait_until
+from damage import flip
 from node_make import anchoring, drain, make_node, open_node, real_file, store, variant
-from sweep_make import STUDY, flip, hold, place
+from sweep_make import STUDY, hold, place
 
 from orthanc_ledger import cli
 from orthanc_ledger.anchors import Anchors

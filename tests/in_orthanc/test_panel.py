@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from damage import flip
 from gate_world import World
 from playwright.sync_api import Locator, Page, expect
-from sweep_make import flip, place
+from sweep_make import place
 
 from tests.browser import Pages, screenshot
 from tests.in_orthanc.conftest import Hospital, Hospitals, Site, new_hospital

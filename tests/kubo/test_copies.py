@@ -14,13 +14,13 @@ from orthanc_ledger.ledger import all_rows
 from orthanc_ledger.peer import Peer
 from orthanc_ledger.repair import UNDECIDED
 from orthanc_ledger.sweep import Round
+from tests.damage import flip as flip_file
 from tests.erase_make import carry_out, confirm, no_grace
 from tests.gate_world import RESEARCH, VIEWER, World
 from tests.kubo.live import Kubos, Node
 from tests.kubo.test_store import holds, lose, pinned
 from tests.kubo.world import DAMAGES, again, arrive, events, is_sound, make_hospital, near_file
 from tests.node_make import drain
-from tests.sweep_make import flip as flip_file
 
 pytestmark = pytest.mark.timeout(1200)  # with what is built the first time
 

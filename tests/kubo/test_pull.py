@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from damage import flip
 from gate_world import make_world
 from key_world import served
 from pull_world import Centre, erase
@@ -49,8 +50,7 @@ def test_all_that_was_released_comes_over_the_private_network(centre: Centre, ow
 
 def test_a_bad_copy_of_ones_own_is_mended_and_no_tampering(centre: Centre, own: Node) -> None:
     for path in blocks(centre, own):
-        path.chmod(0o600)
-        path.write_bytes(path.read_bytes()[:-1] + b"!")
+        flip(path)
     assert centre.pull(centre.keys.request()).outcome == "complete"
     assert centre.told("ReportTamper") == []
 

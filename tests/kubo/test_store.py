@@ -22,6 +22,7 @@ from orthanc_ledger.content.kubo.places import block_path
 from orthanc_ledger.content.kubo.store import KuboStore
 from orthanc_ledger.content.local import LocalStore
 from orthanc_ledger.errors import ContentAway, IntegrityError, NotHeld
+from tests.damage import flip as flip_file
 from tests.kubo.live import Kubos, Node, write_yaml
 from tests.test_content import get, put, stream
 
@@ -84,9 +85,7 @@ def leaves(node: Node, cid: str) -> list[str]:
 
 
 def flip(node: Node, cid: str) -> None:
-    place = node.repo / block_path(cid)
-    content = place.read_bytes()
-    place.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    flip_file(node.repo / block_path(cid))
 
 
 def lose(node: Node, cid: str) -> None:
