@@ -117,7 +117,7 @@ class Reconciler:
             return Counter()
         has_missed = bool(self._outbox.standing(MISSED, MISSED))
         self._follow(until, has_missed, found)
-        untaken = {each.id for each in self._pacs.untaken()}
+        untaken = {each.id for each in self._pacs.untaken()} if late else set()
         for id, origin in late:
             is_known = self._pacs.object(id) is not None
             if id not in found and (id in untaken or not is_known):

@@ -92,13 +92,13 @@ def _has_room(spool: Spool) -> bool:
 
 def _entrance(whole: Mapping[str, Any], access: Access) -> Entrance:
     here = Here.of(whole, "127.0.0.1")
-    certificate = _beside_configuration(whole.get("SslCertificate", "certificate.pem"))
+    certificate = whole.get("SslCertificate", "certificate.pem") if here.scheme == HTTPS else None
     return Entrance(
         url=uri(here.scheme, here.host, here.http_port),
         user=access.own,
         password=whole["RegisteredUsers"][access.own],
         secret=access.secret,
-        certificate=str(certificate) if here.scheme == HTTPS else None,
+        certificate=str(_beside_configuration(certificate)) if certificate else None,
     )
 
 

@@ -15,7 +15,6 @@ from tests.in_orthanc.kept import ANCHORED_S, Kept, Scan, data_set_of, scan, sen
 from tests.in_orthanc.live import STAFF, STUDENT
 
 MODALITIES = {name: {"AET": name, "Host": "127.0.0.1", "Port": 104} for name in ("MRI1", "MRI2")}
-Ports = Callable[[], int]
 Dcmtk = Callable[[str], str]
 
 
