@@ -81,11 +81,16 @@ def times_anchored(ledger: Ledger, args: dict[str, Any]) -> int:
 
 
 class Wire:
-    """TCP between a port of its own and a server's, which can lose what the server answers."""
+    """TCP between a port of its own and a server's, which can lose what the server answers.
 
-    def __init__(self, port: int, target: int) -> None:
+    ``through``: nothing goes through until it is set. ``taken``: how many connections were made.
+    """
+
+    def __init__(self, port: int, target: int, through: threading.Event | None = None) -> None:
         self.port, self._target = port, target
+        self._through = through
         self._losing = threading.Event()
+        self.taken = 0
         self._listener = socket.create_server(("127.0.0.1", port))
         self._ends: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept)]
@@ -122,6 +127,7 @@ class Wire:
                 client, _ = self._listener.accept()
             except OSError:
                 return
+            self.taken += 1
             server = socket.create_connection(("127.0.0.1", self._target))
             self._ends += [client, server]
             for source, sink, answers in ((client, server, False), (server, client, True)):
@@ -130,6 +136,8 @@ class Wire:
 
     def _pump(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:
         try:
+            if self._through is not None:
+                self._through.wait()
             while data := source.recv(65_536):
                 if not (answers and self._losing.is_set()):
                     sink.sendall(data)

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import grpc
@@ -15,6 +16,7 @@ from orthanc_ledger.ledger.fabric.patience import LEAST_S
 from orthanc_ledger.ledger.fabric.proposal import open_envelope
 from orthanc_ledger.ledger.fabric.submission import SENT_AGAIN_S
 from tests.fabric.gateway_double import AWAY, Fault, refusal
+from tests.fabric.live import Wire
 from tests.fabric.peers import CUSTODIAN, OWNER, Peers, payload_of
 from tests.fabric.world import World
 
@@ -278,6 +280,21 @@ def test_a_peer_that_is_frozen_costs_its_share_of_the_deadline_once(world: World
     assert ledger.query("GetPolicy", {}) is None
     assert world.doubles[0].calls == ["Evaluate"]
     thaw.set()
+
+
+def test_a_peer_that_is_slow_to_connect_to_is_waited_for(world: World, free_port: Callable[[], int]) -> None:
+    through = threading.Event()
+    wire = Wire(free_port(), world.servers[0].port, through)
+    (first, _) = world.settings["peers"]
+    ledger = world.ledger(peers=[{**first, "endpoint": f"127.0.0.1:{wire.port}"}])
+    with ThreadPoolExecutor(1) as pool, closing(wire):
+        try:
+            asked = pool.submit(ledger.query, "GetPolicy", {})
+            with pytest.raises(TimeoutError):
+                asked.result(2)
+        finally:
+            through.set()
+        assert (asked.result(5), wire.taken) == (None, 1)
 
 
 def test_where_all_peers_are_frozen_the_deadline_ends_it_with_their_names(world: World) -> None:

@@ -19,14 +19,15 @@ from orthanc_ledger.ledger.fabric.proposal import Proposal, Signer
 
 _MOST_BYTES = 100 << 20  # of a message, as Fabric's own default
 _BACKOFF_MS = 1000  # gRPC's own would leave a peer that is back alone for two minutes
+_CONNECT_MS = 5000  # for one try, with TLS, of a busy peer or a far one
 _KEEPALIVE_MS = 120_000  # peers refuse to be asked more often than once a minute
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", _MOST_BYTES),
     ("grpc.max_send_message_length", _MOST_BYTES),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", _BACKOFF_MS),
+    ("grpc.min_reconnect_backoff_ms", _CONNECT_MS),  # its name means the pause, in gRPC's core it is this
     ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
     ("grpc.enable_http_proxy", 0),  # or `http_proxy` would be asked, for 127.0.0.1, too
 )
