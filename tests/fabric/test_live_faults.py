@@ -39,7 +39,7 @@ def test_an_answer_lost_after_the_orderer_had_it_is_made_up_for(
 
     monkeypatch.setattr(Gateway, "submit", unanswered)
     with pytest.raises(LedgerAway, match=r"Submit: .*DEADLINE_EXCEEDED"):
-        ledgers.open(patience_s=0.0, submit_s=1, **settings).submit("Anchor", args)
+        ledgers.open(patience_s=3.0, submit_s=1, **settings).submit("Anchor", args)
     wire.cut()
     committed = ledgers.open(**settings).submit("Anchor", args)
     assert {committed.tx_id.hex()} == set(sent)
